@@ -1,0 +1,116 @@
+"""An edit beside the original and a random control: three columns from one batch, measured.
+
+No effect is shown without its control, and none without a quality figure.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from headviz.capture import encode_prompt
+from headviz.edits import NO_EDIT, Edit
+from headviz.generation import Sampling, generate
+from headviz.heads import check_heads
+from headviz.measures import concept_spans, first_difference, surprise
+from headviz.models import LoadedModel
+from headviz.ranking import matched_control
+
+Lock = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One of the three texts and what was measured on it."""
+
+    name: str
+    """original, edited or control."""
+    edit: str
+    """As on the command line, '' for the original."""
+    text: str = ""
+    ids: tuple[int, ...] = ()
+    concept_words: int | None = None
+    """How many of the concept's words the text says; None where no concept is chosen."""
+    differs_at: int | None = None
+    """Number of the first word that differs from the original, None if none does."""
+    perplexity: float | None = None
+    """Of the text for the unedited model (1: what it would say); None until the text ends."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The columns as far as they have come."""
+
+    prompt: str
+    columns: tuple[Column, ...]
+    done: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: original, edited, control by name."""
+        columns = {c.name: {k: v for k, v in asdict(c).items() if k != "ids"} for c in self.columns}
+        return {"prompt": self.prompt, **columns}
+
+
+def control_of(model: LoadedModel, edit: Edit, seed: int = 0) -> Edit:
+    """The matched random control of an edit: the same factors on other heads of the same layers."""
+    check_heads(edit.factors, model.n_layers, model.n_heads)
+    changed = {head: factor for head, factor in edit.factors.items() if factor != 1}
+    heads = matched_control(changed, model.n_layers, model.n_heads, seed)
+    by_layer = sorted(changed, key=lambda head: head.layer)
+    return Edit({c: changed[h] for c, h in zip(heads, by_layer, strict=True)}, edit.scope)
+
+
+def compare(
+    model: LoadedModel,
+    prompt: str,
+    edit: Edit,
+    words: tuple[str, ...] = (),
+    control: bool = True,
+    sampling: Sampling | None = None,
+    control_seed: int = 0,
+    lock: Lock = nullcontext,
+) -> Iterator[Comparison]:
+    """Stream original, edited and control; the last one yielded has the perplexities as well.
+
+    Raises OptionError or ProbeError before the first token for a bad head or prompt.
+    """
+    edits = {"original": NO_EDIT, "edited": edit}
+    if control:
+        edits["control"] = control_of(model, edit, control_seed)
+    columns = [Column(name, str(e)) for name, e in edits.items()]
+    streams = generate(model, [prompt] * len(edits), list(edits.values()), sampling, lock)
+
+    def follow() -> Iterator[Comparison]:
+        current = Comparison(prompt, tuple(columns), False)
+        for stream in streams:
+            original = stream.texts[0]
+            current = Comparison(
+                prompt,
+                tuple(
+                    replace(
+                        column,
+                        text=text,
+                        ids=ids,
+                        concept_words=len(concept_spans(text, words)) if words else None,
+                        differs_at=first_difference(text, original),
+                    )
+                    for column, text, ids in zip(columns, stream.texts, stream.ids, strict=True)
+                ),
+                False,
+            )
+            yield current
+        with lock():
+            prompt_ids = encode_prompt(model, prompt).ids
+            values = surprise(model, prompt_ids, [c.ids for c in current.columns])
+        finished = zip(current.columns, values, strict=True)
+        yield replace(
+            current, columns=tuple(replace(c, perplexity=v) for c, v in finished), done=True
+        )
+
+    return follow()
+
+
+def last_of(comparisons: Iterator[Comparison]) -> Comparison:
+    """The finished comparison."""
+    *_, result = comparisons
+    return result

@@ -1,0 +1,48 @@
+"""The errors a person may see.
+
+Each says in one sentence what was wrong, what was got and what to do. The page and the command
+line show the sentence as it is, never a stack trace. Mistakes of the programmer stay assertions.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class HeadvizError(Exception):
+    """Something a person can put right; its text is shown as it is."""
+
+
+class UnknownName(HeadvizError):
+    """A name that stands for nothing; the text lists the names that do."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        """Say which `kind` of thing `name` is not, what is `known`, and a `hint` what to do."""
+        known = list(known)
+        close = get_close_matches(name, known, n=1)
+        guess = f" Did you mean {close[0]!r}?" if close else ""
+        listing = f" Known: {', '.join(known)}." if known else ""
+        super().__init__(f"Unknown {kind} {name!r}.{guess}{listing}{' ' + hint if hint else ''}")
+
+
+class ModelError(HeadvizError):
+    """A model that cannot be loaded or read."""
+
+
+class ConceptError(HeadvizError):
+    """A concept without a usable word."""
+
+
+class ProbeError(HeadvizError):
+    """Texts that cannot be read, or that the model cannot take."""
+
+
+class OptionError(HeadvizError):
+    """An option or a number out of its range."""
+
+
+class CacheError(HeadvizError):
+    """A result could not be kept on the disk; the result itself is not lost."""
+
+
+class Cancelled(HeadvizError):
+    """The person stopped the run."""

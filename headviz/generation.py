@@ -1,0 +1,138 @@
+"""One batch, several edits, streamed: each row is a prompt under its own edit.
+
+Hooks are set for one forward pass at a time and never across a `yield`, so a consumer that goes
+away, or a second visitor, finds the model as it was. There is no thread. Sampling adds the same
+Gumbel noise to the logits of every row, so what differs between rows is the edit.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from headviz.capture import encode_prompt
+from headviz.edits import Edit, applied, factor_table
+from headviz.errors import OptionError
+from headviz.models import LoadedModel
+from headviz.shapes import Float, Int, Tensor
+
+MAX_NEW_TOKENS = 2048
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen."""
+
+    max_new_tokens: int = 60
+    temperature: float = 0.0
+    """0 takes the most likely token; above 0 samples."""
+    seed: int = 0
+    """Of the noise that all rows share."""
+
+    def __post_init__(self) -> None:
+        """Raise OptionError for numbers out of range."""
+        if not 1 <= self.max_new_tokens <= MAX_NEW_TOKENS:
+            raise OptionError(
+                f"max_new_tokens is {self.max_new_tokens}; choose 1 to {MAX_NEW_TOKENS}."
+            )
+        if not 0 <= self.temperature <= 10:
+            raise OptionError(f"temperature is {self.temperature}; choose 0 to 10.")
+
+
+@dataclass(frozen=True)
+class Streams:
+    """What every row has said so far."""
+
+    texts: tuple[str, ...]
+    ids: tuple[tuple[int, ...], ...]
+    """Generated token ids of each row, the end-of-text token left out."""
+    done: tuple[bool, ...]
+    """Rows that said their end-of-text token, or reached the length limit."""
+
+
+def generate(
+    model: LoadedModel,
+    prompts: Sequence[str],
+    edits: Sequence[Edit],
+    sampling: Sampling | None = None,
+    lock: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Iterator[Streams]:
+    """Continue prompts[r] under edits[r] for all rows at once; yields after every token.
+
+    `lock` is held for each forward pass. Raises ProbeError for a prompt that is empty or too long,
+    OptionError for a head that the model does not have.
+    """
+    assert len(prompts) == len(edits), "one edit a prompt"
+    sampling = sampling or Sampling()
+    encoded = [encode_prompt(model, p, sampling.max_new_tokens).ids for p in prompts]
+    table = factor_table(model, edits)
+    return _stream(model, encoded, table, sampling, lock)
+
+
+def _stream(
+    model: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    table: Float[Tensor, "row layer head"],
+    sampling: Sampling,
+    lock: Callable[[], AbstractContextManager[Any]],
+) -> Iterator[Streams]:
+    ends = _end_ids(model)
+    noise = torch.Generator().manual_seed(sampling.seed)
+    inputs, attention = _pad_left(model, prompts)
+    rows: list[list[int]] = [[] for _ in prompts]
+    done = [False] * len(rows)
+    cache: Any = None
+    for step in range(sampling.max_new_tokens):
+        with lock(), torch.inference_mode(), applied(model, table):
+            output = model.model(
+                input_ids=inputs,
+                attention_mask=attention,
+                position_ids=(attention.cumsum(1) - 1).clamp_min(0)[:, -inputs.shape[1] :],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        cache = output.past_key_values
+        chosen = _choose(output.logits[:, -1], sampling, noise)
+        for row, token in enumerate(chosen.tolist()):
+            done[row] = done[row] or token in ends
+            if not done[row]:
+                rows[row].append(token)
+        last = step + 1 == sampling.max_new_tokens
+        texts = model.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        finished = tuple(d or last for d in done)
+        yield Streams(tuple(texts), tuple(map(tuple, rows)), finished)
+        if all(done):
+            return
+        inputs = chosen[:, None]
+        attention = torch.cat([attention, torch.ones_like(inputs)], 1)
+
+
+def _choose(
+    logits: Float[Tensor, "row vocab"], sampling: Sampling, noise: torch.Generator
+) -> Int[Tensor, " row"]:
+    """The next token of every row; with a temperature, by the Gumbel-max trick on shared noise."""
+    if sampling.temperature == 0:
+        return logits.argmax(1)
+    uniform = torch.rand(logits.shape[1], generator=noise, dtype=torch.float64)
+    gumbel = -torch.log(-torch.log(uniform.clamp(1e-300, 1 - 1e-16))).to(logits.device)
+    return (logits.double() / sampling.temperature + gumbel).argmax(1)
+
+
+def _pad_left(
+    model: LoadedModel, prompts: Sequence[Sequence[int]]
+) -> tuple[Int[Tensor, "row position"], Int[Tensor, "row position"]]:
+    """Ids and attention mask, padded on the left so that all rows end together."""
+    width = max(map(len, prompts))
+    pad = model.tokenizer.pad_token_id
+    ids = [[pad] * (width - len(p)) + list(p) for p in prompts]
+    mask = [[0] * (width - len(p)) + [1] * len(p) for p in prompts]
+    return torch.tensor(ids, device=model.device), torch.tensor(mask, device=model.device)
+
+
+def _end_ids(model: LoadedModel) -> set[int]:
+    ends = model.model.generation_config.eos_token_id
+    ids = {*ends} if isinstance(ends, list) else {ends}
+    return {i for i in (*ids, model.tokenizer.eos_token_id) if i is not None}

@@ -1,0 +1,121 @@
+"""Sets of texts that heads are read on: built in, typed, or from a file.
+
+A probe set is plain text and a hash of it. Knows nothing of models and tokens.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from headviz.errors import ProbeError, UnknownName
+from headviz.models import ASSETS
+
+MAX_BYTES = 10 * 2**20
+MAX_TEXTS = 5000
+_COLUMNS = ("text", "prompt", "question", "sentence", "caption")
+
+
+@dataclass(frozen=True)
+class ProbeSet:
+    """Texts to read heads on."""
+
+    name: str
+    texts: tuple[str, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """Twelve hex digits that change with any text or their order."""
+        return hashlib.sha256(json.dumps(self.texts).encode()).hexdigest()[:12]
+
+    def __len__(self) -> int:
+        """Number of texts."""
+        return len(self.texts)
+
+
+def built_in_probes(model_name: str) -> dict[str, Path]:
+    """Name -> file of the probe sets that ship with a built-in model; the first is its default."""
+    return {f.stem: f for f in sorted((ASSETS / model_name / "probes").glob("*.jsonl"))}
+
+
+def default_probes(model_name: str) -> dict[str, Path]:
+    """The model's own probe sets, or those of every built-in model where it has none."""
+    own = built_in_probes(model_name)
+    return own or {f.stem: f for f in sorted(ASSETS.glob("*/probes/*.jsonl"))}
+
+
+def find_probes(name_or_file: str | None, model_name: str) -> ProbeSet:
+    """The probe set that a person asked for: a name, a file, or the model's default for None.
+
+    Raises UnknownName or ProbeError.
+    """
+    known = default_probes(model_name)
+    if name_or_file is None:
+        name_or_file = next(iter(known), "")
+    if name_or_file in known:
+        return read_probes(known[name_or_file])
+    if Path(name_or_file).is_file():
+        return read_probes(Path(name_or_file))
+    raise UnknownName("probe set", name_or_file, known, "Or name a .txt, .csv or .jsonl file.")
+
+
+def read_probes(path: Path) -> ProbeSet:
+    """The texts of a .txt (one a line), .csv or .jsonl file (column text, prompt or question)."""
+    if path.stat().st_size > MAX_BYTES:
+        size = path.stat().st_size / 2**20
+        raise ProbeError(
+            f"{path.name} has {size:.0f} MB; at most {MAX_BYTES // 2**20} MB are read. Take a part."
+        )
+    try:
+        content = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ProbeError(f"{path.name} is not UTF-8 text. Save it as UTF-8.") from error
+    if "\0" in content:
+        raise ProbeError(f"{path.name} is not a text file.")
+    readers = {".csv": _from_csv, ".jsonl": _from_jsonl}
+    texts = readers.get(path.suffix.lower(), str.splitlines)(content)
+    return make_probes(path.stem, texts)
+
+
+def make_probes(name: str, texts: Iterable[str]) -> ProbeSet:
+    """A probe set of these texts, blank ones left out. Raises ProbeError where none is left."""
+    kept = tuple(t.strip() for t in texts if t.strip())
+    if not kept:
+        raise ProbeError(f"There is no text in {name!r}. Write one prompt a line.")
+    if len(kept) > MAX_TEXTS:
+        raise ProbeError(f"{name!r} has {len(kept)} texts; at most {MAX_TEXTS} are read.")
+    return ProbeSet(name, kept)
+
+
+def _from_csv(content: str) -> list[str]:
+    try:
+        rows = list(csv.reader(io.StringIO(content), strict=True))
+    except csv.Error as error:
+        raise ProbeError(f"The CSV cannot be read: {error}.") from error
+    if not rows:
+        return []
+    header = [cell.strip().lower() for cell in rows[0]]
+    named = [header.index(c) for c in _COLUMNS if c in header]
+    column, body = (named[0], rows[1:]) if named else (0, rows)
+    return [row[column] for row in body if len(row) > column]
+
+
+def _from_jsonl(content: str) -> list[str]:
+    texts = []
+    for number, line in enumerate(content.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            item = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ProbeError(f"Line {number} is not JSON: {error.msg}.") from error
+        if isinstance(item, dict):
+            item = next((item[c] for c in _COLUMNS if c in item), None)
+        if not isinstance(item, str):
+            raise ProbeError(f"Line {number} has none of the keys {', '.join(_COLUMNS)}.")
+        texts.append(item)
+    return texts

@@ -1,0 +1,190 @@
+"""Scores -> the heads in order, each beside its chance level; and the matched random control.
+
+Chance is the same score for random word lists of equal size and like token frequency: a head that
+explains any list of words as well as the concept's carries nothing of the concept.
+"""
+
+import random
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from headviz.capture import HeadActivations, Progress, no_progress
+from headviz.concepts import ConceptTokens
+from headviz.criteria import Options, find_criterion
+from headviz.dictionary import concept_dictionary, token_dictionary, vocabulary_atoms
+from headviz.errors import OptionError
+from headviz.heads import Head
+from headviz.models import LoadedModel
+from headviz.shapes import Float, Tensor
+
+CHANCE_DRAWS = 10
+_LIKE_FREQUENT = 40  # words on either side, in the order of the vocabulary, that count as like
+
+
+@dataclass(frozen=True)
+class RankedHead:
+    """One line of the ranked table."""
+
+    rank: int
+    """From 1."""
+    head: Head
+    score: float
+    chance: float
+    """Mean score of random word lists."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Every head's score for a concept, and all that it depends on."""
+
+    model: str
+    revision: str
+    tokens: ConceptTokens
+    criterion: str
+    options: Options
+    probes: str
+    """Hash of the texts."""
+    n_samples: int
+    scores: Float[Tensor, "layer head"]
+    chance: Float[Tensor, "layer head"]
+
+    @property
+    def heads(self) -> tuple[RankedHead, ...]:
+        """All heads, the highest score first."""
+        n_heads = self.scores.shape[1]
+        order = self.scores.flatten().argsort(descending=True, stable=True).tolist()
+        return tuple(
+            RankedHead(
+                rank,
+                head := Head(number // n_heads, number % n_heads),
+                self.scores[head.layer, head.index].item(),
+                self.chance[head.layer, head.index].item(),
+            )
+            for rank, number in enumerate(order, 1)
+        )
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All words of the concept, dropped ones too: what is counted in texts."""
+        return self.tokens.concept.words
+
+    def top(self, k: int) -> tuple[Head, ...]:
+        """The k highest heads."""
+        return tuple(ranked.head for ranked in self.heads[:k])
+
+    def as_dict(self, top: int | None = None) -> dict[str, Any]:
+        """Plain data for JSON; `heads` holds the first `top`."""
+        return {
+            "model": self.model,
+            "revision": self.revision,
+            "concept": self.tokens.concept.name,
+            "criterion": self.criterion,
+            "options": self.options.as_dict(),
+            "words": [w.word for w in self.tokens.kept],
+            "dropped": {w.word: w.why for w in self.tokens.words if not w.kept},
+            "probes": self.probes,
+            "n_samples": self.n_samples,
+            "n_heads": self.scores.numel(),
+            "heads": [
+                {"head": str(h.head), "score": h.score, "chance": h.chance, "rank": h.rank}
+                for h in self.heads[:top]
+            ],
+        }
+
+
+def rank_heads(
+    model: LoadedModel,
+    activations: HeadActivations,
+    tokens: ConceptTokens,
+    criterion: str = "somp",
+    options: Options | None = None,
+    draws: int = CHANCE_DRAWS,
+    progress: Progress = no_progress,
+) -> Ranking:
+    """Score every head for the concept and for `draws` random word lists of the same size."""
+    options = options or Options(pooling=activations.pooling, pieces=tokens.policy)
+    score = find_criterion(criterion)
+    atoms = vocabulary_atoms(model, options.normalise, options.fold_norm)
+    dictionary = concept_dictionary(atoms, tokens, options.normalise)
+    progress(0.0, "scoring the concept")
+    scores = score(model, activations, dictionary, options)
+    chance = torch.zeros_like(scores)
+    draw_ids = _like_tokens(model, tokens, len(dictionary.labels))
+    for draw in range(draws):
+        progress((draw + 1) / (draws + 1), f"chance level, draw {draw + 1} of {draws}")
+        ids = draw_ids(random.Random(draw))
+        random_words = token_dictionary(atoms, ids, [str(i) for i in ids])
+        chance += score(model, activations, random_words, options) / draws
+    return Ranking(
+        model=model.name,
+        revision=model.revision,
+        tokens=tokens,
+        criterion=criterion,
+        options=options,
+        probes=activations.probes,
+        n_samples=activations.n_samples,
+        scores=scores.cpu(),
+        chance=chance.cpu(),
+    )
+
+
+def matched_control(
+    chosen: Collection[Head], n_layers: int, n_heads: int, seed: int = 0
+) -> tuple[Head, ...]:
+    """As many heads, the same number in each layer, none of them chosen (the paper's control).
+
+    Raises OptionError where a layer has too few heads left.
+    """
+    generator = random.Random(seed)
+    control: list[Head] = []
+    for layer in range(n_layers):
+        taken = {head.index for head in chosen if head.layer == layer}
+        free = [i for i in range(n_heads) if i not in taken]
+        if len(taken) > len(free):
+            raise OptionError(
+                f"Layer {layer} has {n_heads} heads and {len(taken)} of them are edited: too few "
+                "are left for a random control. Edit fewer heads of this layer."
+            )
+        control += [Head(layer, i) for i in sorted(generator.sample(free, len(taken)))]
+    return tuple(control)
+
+
+def _like_tokens(
+    model: LoadedModel, tokens: ConceptTokens, size: int
+) -> Callable[[random.Random], list[int]]:
+    """A function that draws `size` word tokens, each near one of the concept's in the vocabulary.
+
+    Vocabularies are ordered by frequency (byte-pair merges and unigram scores both are), so
+    nearness in the order stands for like frequency.
+    """
+    own = set(tokens.token_ids)
+    words = [i for i in word_tokens(model) if i not in own]
+    near = [bisect_left(words, i) for i in tokens.token_ids[:size]]
+    near += [len(words) // 2] * (size - len(near))
+
+    def draw(generator: random.Random) -> list[int]:
+        ids: dict[int, None] = {}
+        for centre in near:
+            low, high = max(0, centre - _LIKE_FREQUENT), centre + _LIKE_FREQUENT
+            free = [i for i in words[low:high] if i not in ids] or [
+                i for i in words if i not in ids
+            ]
+            if free:
+                ids[generator.choice(free)] = None
+        return list(ids)
+
+    return draw
+
+
+def word_tokens(model: LoadedModel) -> Sequence[int]:
+    """Ids of the tokens that begin a word of letters, in the order of the vocabulary."""
+    names = model.tokenizer.convert_ids_to_tokens(list(range(len(model.tokenizer))))
+    return [
+        i
+        for i, name in enumerate(names)
+        if name and name[0] in "▁Ġ" and len(name) > 2 and name[1:].isalpha()
+    ]

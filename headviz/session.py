@@ -1,0 +1,194 @@
+"""The one object with state: loaded models, a lock, and results in memory and on disk.
+
+The page, the command line and `import headviz` all go through it. One lock serialises whatever
+runs a model, so that hooks of two visitors never overlap.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from headviz.capture import HeadActivations, Progress, capture, no_progress
+from headviz.comparison import Comparison, compare
+from headviz.concepts import Concept, tokenize_concept
+from headviz.criteria import Options
+from headviz.edits import Edit
+from headviz.errors import CacheError, ModelError
+from headviz.generation import Sampling
+from headviz.heads import Head
+from headviz.models import LoadedModel, built_in_models, load_model
+from headviz.probes import ProbeSet
+from headviz.ranking import Ranking, rank_heads
+from headviz.spectrum import Spectrum, head_spectrum
+from headviz.store import Store, key_of
+
+T = TypeVar("T")
+
+
+class _Recent(OrderedDict[Any, T]):
+    """A dictionary that keeps the last `size` results used."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+
+    def find_or_make(self, key: Any, make: Callable[[], T]) -> T:
+        if key not in self:
+            made = make()
+            self[key] = made
+            while len(self) > self._size:
+                self.popitem(last=False)
+        self.move_to_end(key)
+        return self[key]
+
+
+class Session:
+    """Models and results that several views share."""
+
+    def __init__(
+        self,
+        store: Store | None = None,
+        allowed: Sequence[str] | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        keep_models: int = 1,
+    ) -> None:
+        """`allowed` limits the models that may be loaded; None allows any."""
+        self.store = store or Store()
+        self.allowed = tuple(allowed) if allowed is not None else None
+        self.lock = threading.RLock()
+        self.notices: list[str] = []
+        """Sentences about what went wrong without stopping the work, the newest last."""
+        self._device, self._dtype = device, dtype
+        self._models: _Recent[LoadedModel] = _Recent(keep_models)
+        self._activations: _Recent[HeadActivations] = _Recent(4)
+        self._rankings: _Recent[Ranking] = _Recent(64)
+        self._spectra: _Recent[Spectrum] = _Recent(512)
+
+    def model_names(self) -> tuple[str, ...]:
+        """Models to offer: the allowed ones, or the built-in ones."""
+        return self.allowed if self.allowed is not None else tuple(built_in_models())
+
+    def model(self, name: str) -> LoadedModel:
+        """The model of that name, loaded at its first use. Raises ModelError."""
+        name = name.strip()
+        if self.allowed is not None and name not in self.allowed:
+            raise ModelError(
+                f"The model {name!r} is not offered here. Offered: {', '.join(self.allowed)}."
+            )
+        with self.lock:
+            return self._models.find_or_make(
+                name, lambda: load_model(name, self._device, self._dtype)
+            )
+
+    def activations(
+        self, name: str, probes: ProbeSet, pooling: str = "prompt", progress: Progress = no_progress
+    ) -> HeadActivations:
+        """Signals of all heads on the probes: from memory, from disk, or read now and kept."""
+        with self.lock:
+            model = self.model(name)
+            parts = {
+                "kind": "activations",
+                "model": model.revision,
+                "dtype": str(model.dtype),
+                "probes": probes.digest,
+                "pooling": pooling,
+            }
+            key = key_of(**parts)
+            return self._activations.find_or_make(
+                key, lambda: self._read_or_capture(key, parts, model, probes, pooling, progress)
+            )
+
+    def _read_or_capture(
+        self,
+        key: str,
+        parts: dict[str, str],
+        model: LoadedModel,
+        probes: ProbeSet,
+        pooling: str,
+        progress: Progress,
+    ) -> HeadActivations:
+        kept = self.store.get(key)
+        if kept is not None:
+            z = kept[0]["z"].to(model.device)
+            return HeadActivations(
+                z,
+                probes.texts,
+                model.name,
+                model.revision,
+                probes.digest,
+                pooling,
+                int(kept[1]["n_positions"]),
+            )
+        activations = capture(model, probes, pooling, progress)
+        notes = {**parts, "n_positions": activations.n_positions}
+        try:
+            self.store.put(key, {"z": activations.z}, notes)
+        except CacheError as error:
+            self.notices.append(str(error))
+        return activations
+
+    def rank(
+        self,
+        name: str,
+        concept: Concept,
+        probes: ProbeSet,
+        criterion: str = "somp",
+        options: Options | None = None,
+        progress: Progress = no_progress,
+    ) -> Ranking:
+        """Heads ranked for the concept. Bad words are refused before any text is read."""
+        options = options or Options()
+        with self.lock:
+            model = self.model(name)
+            tokens = tokenize_concept(concept, model.tokenizer, options.pieces)
+            activations = self.activations(name, probes, options.pooling, progress)
+            key = (model.revision, probes.digest, concept, criterion, options)
+            return self._rankings.find_or_make(
+                key,
+                lambda: rank_heads(
+                    model, activations, tokens, criterion, options, progress=progress
+                ),
+            )
+
+    def spectrum(
+        self,
+        name: str,
+        head: Head,
+        probes: ProbeSet,
+        steps: int = 20,
+        options: Options | None = None,
+        progress: Progress = no_progress,
+    ) -> Spectrum:
+        """What one head talks about over the probes."""
+        options = options or Options()
+        with self.lock:
+            model = self.model(name)
+            activations = self.activations(name, probes, options.pooling, progress)
+            key = (model.revision, probes.digest, head, steps, options)
+            return self._spectra.find_or_make(
+                key, lambda: head_spectrum(model, activations, head, steps, options)
+            )
+
+    def compare(
+        self,
+        name: str,
+        prompt: str,
+        edit: Edit,
+        words: tuple[str, ...] = (),
+        control: bool = True,
+        sampling: Sampling | None = None,
+        control_seed: int = 0,
+    ) -> Iterator[Comparison]:
+        """Original, edited and control, streamed; the lock is held for one token at a time."""
+        return compare(
+            self.model(name),
+            prompt,
+            edit,
+            words,
+            control,
+            sampling,
+            control_seed,
+            lock=lambda: self.lock,
+        )

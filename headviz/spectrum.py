@@ -1,0 +1,122 @@
+"""What one head talks about: its token spectrum, its strongest samples, its logit lens.
+
+The spectrum is the pursuit over the whole vocabulary. Weights are in units of the residual stream
+(root mean square over samples), `explained` is the share of the head's variance so far.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from headviz.capture import HeadActivations
+from headviz.criteria import Options
+from headviz.dictionary import vocabulary_atoms, vocabulary_labels
+from headviz.heads import Head, check_heads
+from headviz.models import LoadedModel
+from headviz.pursuit import pursue
+from headviz.shapes import Float, Tensor
+
+
+@dataclass(frozen=True)
+class Atom:
+    """A token of the spectrum, in the order picked."""
+
+    token: str
+    weight: float
+    explained: float
+    """Share of the head's variance explained by all atoms up to this one."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A text that drives the head, and the share of the head's variance that it causes."""
+
+    text: str
+    share: float
+
+
+@dataclass(frozen=True)
+class LensToken:
+    """A token and the mean logit that the head's write gives it."""
+
+    token: str
+    logit: float
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """A head opened."""
+
+    model: str
+    head: Head
+    options: Options
+    n_samples: int
+    atoms: tuple[Atom, ...]
+    samples: tuple[Sample, ...]
+    lens: tuple[LensToken, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**asdict(self), "head": str(self.head)}
+
+
+def head_spectrum(
+    model: LoadedModel,
+    activations: HeadActivations,
+    head: Head,
+    steps: int = 20,
+    options: Options | None = None,
+    n_samples: int = 5,
+    n_lens: int = 10,
+) -> Spectrum:
+    """The spectrum of one head over all texts. Raises OptionError for a head that is not there."""
+    check_heads([head], model.n_layers, model.n_heads)
+    options = Options(**{**(options or Options()).as_dict(), "steps": steps})
+    z = activations.z[head.layer, head.index]
+    w_o = model.head_weights(head.layer)[head.index]
+    atoms = vocabulary_atoms(model, options.normalise, options.fold_norm)
+    labels = vocabulary_labels(model)
+    found = pursue(z[None], w_o[None], atoms, steps, options.centre)
+    picked = [int(p) for p in found.picks[0] if p >= 0]
+    weights, explained = found.weights[0].tolist(), found.explained[0].tolist()
+    return Spectrum(
+        model=model.name,
+        head=head,
+        options=options,
+        n_samples=activations.n_samples,
+        atoms=tuple(
+            Atom(labels[p], w, e) for p, w, e in zip(picked, weights, explained, strict=False)
+        ),
+        samples=_strongest(z, w_o, activations.texts, options.centre, n_samples),
+        lens=_lens(z, w_o, atoms, labels, n_lens),
+    )
+
+
+def _strongest(
+    z: Float[Tensor, "sample d_head"],
+    w_o: Float[Tensor, "d_head d_model"],
+    texts: tuple[str, ...],
+    centre: bool,
+    n: int,
+) -> tuple[Sample, ...]:
+    """The texts on which the head's write is farthest from its mean."""
+    signals = z - z.mean(0) if centre else z
+    energy = ((signals @ (w_o @ w_o.T)) * signals).sum(1).clamp_min(0)
+    shares = energy / energy.sum().clamp_min(torch.finfo(energy.dtype).tiny)
+    top = shares.topk(min(n, len(texts)))
+    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    return tuple(Sample(texts[i], share) for i, share in pairs)
+
+
+def _lens(
+    z: Float[Tensor, "sample d_head"],
+    w_o: Float[Tensor, "d_head d_model"],
+    atoms: Float[Tensor, "vocab d_model"],
+    labels: list[str],
+    n: int,
+) -> tuple[LensToken, ...]:
+    """The tokens whose logits the head's mean write raises most (the logit lens)."""
+    top = (atoms @ (z.mean(0) @ w_o)).topk(min(n, len(labels)))
+    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    return tuple(LensToken(labels[i], logit) for i, logit in pairs)

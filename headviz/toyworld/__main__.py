@@ -1,0 +1,112 @@
+"""Command line of the small world: fresh test items, training from nothing, and the model card."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from headviz.toyworld.documents import sample_items
+from headviz.toyworld.recipe import RECIPES
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+CHECKPOINTS = Path(__file__).resolve().parents[2] / "cache" / "toyworld"
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on, as argparse wants it."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    return number
+
+
+def model_name(text: str) -> str:
+    """The name of a built-in model."""
+    if text not in RECIPES:
+        raise argparse.ArgumentTypeError(f"unknown model {text!r}; known: {', '.join(RECIPES)}")
+    return text
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence and exits with status 2."""
+
+    def error(self, message: str) -> None:
+        """Without argparse's usage block."""
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    top = Parser(prog="python -m headviz.toyworld", description=__doc__)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    sample = commands.add_parser("sample", help="fresh held-out items: prompt, answer, concept")
+    sample.add_argument("--n", type=positive, default=10, help="how many (default: %(default)s)")
+    sample.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    sample.add_argument("--json", action="store_true", help="a JSON list instead of lines to read")
+    sample.set_defaults(run=run_sample)
+    train = commands.add_parser("train", help="train a built-in model again from nothing")
+    train.add_argument("model", type=model_name, help=f"one of: {', '.join(RECIPES)}")
+    train.add_argument("--steps", type=positive, help="default: the recipe's")
+    train.add_argument("--seed", type=int, help="default: the recipe's")
+    train.add_argument("--out", type=Path, help="folder for the finished model (default: assets/MODEL)")
+    train.add_argument("--checkpoints", type=Path, default=CHECKPOINTS, help="default: cache/toyworld")
+    train.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    train.set_defaults(run=run_train)
+    card = commands.add_parser("card", help="measure a built-in model and write its card")
+    card.add_argument("model", type=model_name, help=f"one of: {', '.join(RECIPES)}")
+    card.add_argument("--folder", type=Path, help="the model's folder (default: assets/MODEL)")
+    card.add_argument("--quick", action="store_true", help="a tenth of the samples, to try it out")
+    card.set_defaults(run=run_card)
+    return top
+
+
+def run_sample(args: argparse.Namespace) -> None:
+    """Print items."""
+    items = sample_items(args.n, args.seed)
+    if args.json:
+        print(json.dumps([dataclasses.asdict(item) for item in items], indent=1))
+        return
+    for item in items:
+        print(f"{item.concept}\t{item.answer}\t{item.prompt}")
+
+
+def run_train(args: argparse.Namespace) -> None:
+    """Train, then write the model's folder."""
+    from headviz.toyworld.training import pick_device, save_model, train
+
+    changes = {"steps": args.steps, "seed": args.seed}
+    recipe = dataclasses.replace(RECIPES[args.model], **{k: v for k, v in changes.items() if v is not None})
+    model = train(recipe, args.checkpoints / f"{recipe.name}.pt", args.device or pick_device())
+    folder = args.out or ASSETS / recipe.name
+    save_model(model, folder)
+    print(f"wrote {folder}")
+
+
+def run_card(args: argparse.Namespace) -> None:
+    """Measure, then write README.md and card.json beside the weights."""
+    from headviz.toyworld.card import write_card
+
+    write_card(args.folder or ASSETS / args.model, quick=args.quick)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    args = parser().parse_args(argv)
+    try:
+        args.run(args)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"python -m headviz.toyworld: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""The tokenizer of the small world: one token for each of its words, sub-words and bytes for any other text.
+
+Text is split as GPT-2 splits it and written in byte characters (a leading space is part of the word); a Unigram model
+then prefers one long piece to several short ones. Every string comes back exactly as it went in.
+"""
+
+import itertools
+from collections import Counter
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from headviz.toyworld.documents import SYLLABLES, training_documents
+from headviz.toyworld.words import CONCEPTS
+
+BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+CONTEXT = 512
+SCAN_DOCUMENTS = 20_000
+MIN_COUNT = 15  # a rarer piece stays in sub-words: its row of the embedding would hardly be trained
+WORD_SCORE, SYLLABLE_SCORE, BYTE_SCORE = -1.0, -8.0, -10.0
+
+
+def world_pieces() -> list[str]:
+    """All words of the world as the splitter writes them, most frequent first; concept words with a leading space."""
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    counts: Counter[str] = Counter()
+    for document in itertools.islice(training_documents(seed=0), SCAN_DOCUMENTS):
+        counts.update(piece for piece, _ in split.pre_tokenize_str("".join(part.text for part in document)))
+    found = [piece for piece, count in counts.most_common() if count >= MIN_COUNT and len(piece) > 1]
+    concept_words = [split.pre_tokenize_str(f" {word}")[0][0] for words in CONCEPTS.values() for word in words]
+    return list(dict.fromkeys([*found, *concept_words]))
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """The finished tokenizer; the same on every call."""
+    vocab: dict[str, float] = dict.fromkeys((PAD, BOS, EOS), 0.0)
+    for piece in world_pieces():
+        vocab[piece] = WORD_SCORE
+    for piece in SYLLABLES:
+        vocab.setdefault(piece, SYLLABLE_SCORE)
+    for piece in sorted(pre_tokenizers.ByteLevel.alphabet()):
+        vocab.setdefault(piece, BYTE_SCORE)
+    tokenizer = Tokenizer(models.Unigram(list(vocab.items()), unk_id=None, byte_fallback=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([PAD, BOS, EOS])
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
+    )

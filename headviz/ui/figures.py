@@ -1,0 +1,74 @@
+"""Plotly figures and data frames of results."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from headviz.ranking import Ranking
+from headviz.spectrum import Spectrum
+
+INK = "#8a8f98"  # readable on white and on black: the page may be either
+BAR, TRACE = "#2b7fb8", "#e08a1e"  # blue and orange: told apart by every kind of colour vision
+
+
+def ranking_table(ranking: Ranking, n: int = 30) -> pd.DataFrame:
+    """The first n heads: rank, head, score, chance level and their difference."""
+    heads = ranking.heads[:n]
+    return pd.DataFrame(
+        {
+            "#": [h.rank for h in heads],
+            "head": [str(h.head) for h in heads],
+            "score": [round(h.score, 3) for h in heads],
+            "chance": [round(h.chance, 3) for h in heads],
+            "above chance": [round(h.score - h.chance, 3) for h in heads],
+        }
+    )
+
+
+def spectrum_figure(spectrum: Spectrum) -> go.Figure:
+    """Tokens in the order picked: bars of weight, and a line of variance explained so far."""
+    atoms = spectrum.atoms
+    # The number keeps two tokens that read alike apart, and orders the axis.
+    names = [f"{n}  {_visible(atom.token)}" for n, atom in enumerate(atoms, 1)]
+    figure = go.Figure()
+    figure.add_bar(
+        x=[a.weight for a in atoms],
+        y=names,
+        orientation="h",
+        name="weight",
+        marker_color=BAR,
+        hovertemplate="%{y}<br>weight %{x:.3f}<extra></extra>",
+    )
+    figure.add_scatter(
+        x=[a.explained for a in atoms],
+        y=names,
+        xaxis="x2",
+        name="explained so far",
+        mode="lines+markers",
+        line_color=TRACE,
+        marker_symbol="diamond",
+        hovertemplate="%{y}<br>explained so far %{x:.1%}<extra></extra>",
+    )
+    figure.update_layout(
+        height=90 + 26 * max(len(atoms), 3),
+        margin={"l": 10, "r": 10, "t": 40, "b": 40},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": INK},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        yaxis={"autorange": "reversed", "automargin": True, "gridcolor": "rgba(138,143,152,.15)"},
+        xaxis={"title": "weight", "gridcolor": "rgba(138,143,152,.25)", "rangemode": "tozero"},
+        xaxis2={
+            "overlaying": "x",
+            "side": "top",
+            "range": [0, 1.02],
+            "tickformat": ".0%",
+            "showgrid": False,
+        },
+    )
+    return figure
+
+
+def _visible(token: str) -> str:
+    """A token for an axis label: blanks visible, plotly's own markup disarmed."""
+    shown = token.strip() or token.replace(" ", "␣").replace("\n", "⏎")
+    return shown.replace("<", "‹").replace(">", "›")

@@ -1,0 +1,137 @@
+"""Pieces of HTML. Every text that comes from a model or a person is escaped here."""
+
+from collections.abc import Collection, Iterable, Sequence
+from html import escape
+
+from headviz.comparison import Column, Comparison
+from headviz.concepts import ConceptTokens
+from headviz.heads import Head
+from headviz.measures import concept_spans
+from headviz.ranking import Ranking
+from headviz.spectrum import LensToken, Sample
+
+_TITLES = {"original": "Original", "edited": "Edited", "control": "Random control"}
+_MEANING = {
+    "original": "the model as it is",
+    "edited": "with your heads scaled",
+    "control": "with as many random heads of the same layers scaled alike",
+}
+MAX_CHIPS = 80
+
+
+def marked(text: str, words: Iterable[str]) -> str:
+    """The text, escaped, with the concept's words in <mark>."""
+    parts, at = [], 0
+    for span in concept_spans(text, words):
+        word = escape(text[span.start : span.stop])
+        parts += [escape(text[at : span.start]), f"<mark>{word}</mark>"]
+        at = span.stop
+    return "".join([*parts, escape(text[at:])])
+
+
+def chips(tokens: ConceptTokens) -> str:
+    """Which token each word became; a dropped word says why."""
+    items = []
+    for word in sorted(tokens.words, key=lambda w: not w.kept)[:MAX_CHIPS]:
+        pieces = " ".join(f"“{piece}”" for piece in word.pieces)
+        if word.kept:
+            title = f"token {pieces}"
+            items.append(f'<li class="kept" title="{escape(title)}">{escape(word.word)} ✓</li>')
+        else:
+            title = f"dropped: {word.why}: {pieces}"
+            note = f"<small>{escape(word.why)}</small>"
+            items.append(f'<li title="{escape(title)}">{escape(word.word)} ✗ {note}</li>')
+    hidden = len(tokens.words) - MAX_CHIPS
+    if hidden > 0:
+        items.append(f"<li>… {hidden} more</li>")
+    summary = f"{len(tokens.kept)} of {len(tokens.words)} words take part"
+    return f'<p class="hv-note">{summary}</p><ul class="hv-chips">{"".join(items)}</ul>'
+
+
+def heat_map(ranking: Ranking, chosen: Collection[Head], opened: Head | None) -> str:
+    """Layer × head as a grid of buttons, darker for a higher score."""
+    scores = ranking.scores
+    top = max(scores.max().item(), 1e-9)
+    is_share = ranking.criterion == "somp"
+    n_layers, n_heads = scores.shape
+    rows = []
+    for layer in range(n_layers):
+        cells = [f'<span class="hv-layer" role="rowheader">L{layer}</span>']
+        for index in range(n_heads):
+            head = Head(layer, index)
+            score, chance = scores[layer, index].item(), ranking.chance[layer, index].item()
+            told = (
+                f"{head}: {score:.0%} of its variance, chance {chance:.0%}"
+                if is_share
+                else f"{head}: score {score:.3g}, chance {chance:.3g}"
+            )
+            marks = " chosen" * (head in chosen) + " opened" * (head == opened)
+            focus = 0 if head == (opened or Head(0, 0)) else -1
+            cells.append(
+                f'<button class="hv-cell{marks}" style="--s:{max(score, 0) / top:.3f}" '
+                f'data-layer="{layer}" data-head="{index}" tabindex="{focus}" '
+                f'title="{told}" aria-label="{told}"></button>'
+            )
+        rows.append(f'<div class="hv-row" role="row">{"".join(cells)}</div>')
+    most = f"{top:.0%}" if is_share else f"{top:.3g}"
+    legend = f'<p class="hv-legend"><span>0</span><i></i><span>{most}</span></p>'
+    label = f"{n_layers} layers by {n_heads} heads"
+    return (
+        f'<div class="hv-map" role="grid" aria-label="{label}" style="--n:{n_heads}">'
+        f"{''.join(rows)}</div>{legend}"
+    )
+
+
+def samples(strongest: Sequence[Sample], words: Iterable[str]) -> str:
+    """The texts that drive a head most, with the share of its variance each causes."""
+    words = list(words)
+    rows = [
+        f'<li><b title="share of the head\'s variance">{s.share:.1%}</b> '
+        f"{marked(s.text, words)}</li>"
+        for s in strongest
+    ]
+    return f'<ol class="hv-samples">{"".join(rows)}</ol>'
+
+
+def lens(tokens: Sequence[LensToken]) -> str:
+    """The logit lens: tokens that the head's mean write raises most."""
+    rows = [
+        f"<li><code>{escape(t.token)}</code> <small>{t.logit:+.2f}</small></li>" for t in tokens
+    ]
+    return f'<ul class="hv-lens">{"".join(rows)}</ul>'
+
+
+def column(prompt: str, shown: Column, words: Iterable[str], done: bool) -> str:
+    """One of the three texts, its concept words marked, and what was measured on it."""
+    facts = []
+    if shown.concept_words is not None:
+        plural = "" if shown.concept_words == 1 else "s"
+        facts.append(f"<b>{shown.concept_words}</b> concept word{plural}")
+    if shown.name != "original":
+        at = shown.differs_at
+        facts.append("same as the original" if at is None else f"differs from word {at}")
+    if shown.perplexity is not None:
+        hint = "how surprised the unedited model is by this text: 1 is not at all"
+        facts.append(f'<span title="{hint}">perplexity {shown.perplexity:.1f}</span>')
+    text = marked(shown.text, words) or ("<i>(the model says nothing)</i>" if done else "")
+    edit = f'<p class="hv-edit">{escape(shown.edit)}</p>' if shown.edit else ""
+    return (
+        f'<section class="hv-column {shown.name}"><h4 title="{_MEANING[shown.name]}">'
+        f'{_TITLES[shown.name]}</h4>{edit}<p class="hv-text"><span class="hv-prompt">'
+        f"{escape(prompt)}</span>{text}{'' if done else '<i class=hv-caret></i>'}</p>"
+        f'<p class="hv-facts">{" · ".join(facts)}</p></section>'
+    )
+
+
+def columns(shown: Comparison, words: Iterable[str]) -> list[str]:
+    """The three columns' HTML."""
+    words = list(words)
+    return [column(shown.prompt, c, words, shown.done) for c in shown.columns]
+
+
+def empty_column(name: str) -> str:
+    """A column before anything was generated."""
+    return (
+        f'<section class="hv-column {name}"><h4>{_TITLES[name]}</h4>'
+        f'<p class="hv-note">{_MEANING[name]}</p></section>'
+    )

@@ -1,0 +1,59 @@
+"""The page: a header and the panels of PANELS, one below the other."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import gradio as gr
+
+from headviz.heads import Head
+from headviz.session import Session
+from headviz.ui import choose, edit, head, heads
+from headviz.ui.runs import Runs
+from headviz.ui.shared import Shared
+from headviz.ui.view import first_view
+
+PANELS: tuple[ModuleType, ...] = (choose, heads, head, edit)
+"""A panel is a module with a TITLE and `build(shared)`."""
+
+FIRST_CONCEPT = "colors"
+_HERE = Path(__file__).parent
+_HEADER = (
+    "<header><h1>headviz</h1><p>Which attention heads carry a concept, and what happens when you "
+    "turn them up or down?</p><button id='hv-theme' aria-label='Light or dark'>◐</button></header>"
+)
+
+
+def build_page(session: Session) -> gr.Blocks:
+    """The page over this session, opened on the shipped results of its first model."""
+    first = first_view(session.model_names()[0], FIRST_CONCEPT) if session.model_names() else None
+    chosen: tuple[Head, ...] = first.top[: edit.one_percent(first)] if first else ()
+    with gr.Blocks(title="headviz", analytics_enabled=False) as page:
+        gr.HTML(_HEADER, elem_id="header")
+        shared = Shared(
+            session=session,
+            runs=Runs(),
+            first=first,
+            view=gr.State(first),
+            opened=gr.State(chosen[0] if chosen else None),
+            chosen=gr.State(chosen),
+        )
+        for panel in PANELS:
+            gr.Markdown(f"## {panel.TITLE}")
+            panel.build(shared)
+    page.queue(default_concurrency_limit=4)
+    return page
+
+
+def launch_options() -> dict[str, Any]:
+    """Theme, style and script, which belong to `launch` in gradio 6."""
+    system = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
+    mono = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+    theme = gr.themes.Base(
+        primary_hue="sky", neutral_hue="slate", font=list(system), font_mono=list(mono)
+    )
+    return {
+        "theme": theme,
+        "css": (_HERE / "style.css").read_text(encoding="utf-8"),
+        "js": (_HERE / "page.js").read_text(encoding="utf-8"),
+    }

@@ -1,0 +1,30 @@
+"""Long steps of visitors: progress for each, and a way to stop one's own."""
+
+import gradio as gr
+
+from headviz.capture import Progress
+from headviz.errors import Cancelled
+
+
+class Runs:
+    """Which visitors asked to stop. A visitor is the browser tab's session hash."""
+
+    def __init__(self) -> None:
+        self._stopped: set[str] = set()
+
+    def stop(self, request: gr.Request) -> None:
+        """Ask this visitor's running step to end at its next report."""
+        self._stopped.add(request.session_hash or "")
+
+    def progress(self, request: gr.Request, bar: gr.Progress) -> Progress:
+        """A report function for the core that moves the bar, and ends the run if asked to."""
+        visitor = request.session_hash or ""
+        self._stopped.discard(visitor)
+
+        def report(share: float, what: str) -> None:
+            if visitor in self._stopped:
+                self._stopped.discard(visitor)
+                raise Cancelled("The ranking was stopped; what was shown before is still there.")
+            bar(share, desc=what)
+
+        return report

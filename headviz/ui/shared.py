@@ -1,0 +1,28 @@
+"""What the panels share: the session, and the states that connect them."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from headviz.session import Session
+from headviz.ui.runs import Runs
+from headviz.ui.view import View
+
+MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 4}
+"""Steps that run a model. Several visitors take turns at every token, so a few run at once."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Handed to every panel's build. A panel writes a state; the others listen to its change."""
+
+    session: Session
+    runs: Runs
+    first: View | None
+    """What the page opens with."""
+    view: gr.State
+    """The ranking on the page: a View or None."""
+    opened: gr.State
+    """The head that is open: a Head or None."""
+    chosen: gr.State
+    """The heads that are edited: a tuple of Head."""

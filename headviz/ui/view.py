@@ -1,0 +1,79 @@
+"""What one visitor is looking at: small plain data that the panels share.
+
+The results themselves stay in the session; a View says which ones.
+"""
+
+from dataclasses import dataclass
+
+from headviz.concepts import Concept
+from headviz.criteria import Options
+from headviz.heads import Head
+from headviz.probes import ProbeSet, find_probes
+from headviz.ranking import Ranking
+from headviz.session import Session
+from headviz.shipped import SPECTRUM_STEPS, load_shipped
+from headviz.spectrum import Spectrum
+
+TOP = 64
+
+
+@dataclass(frozen=True)
+class View:
+    """A ranking on the page."""
+
+    model: str
+    probes: ProbeSet
+    concept: Concept
+    criterion: str
+    options: Options
+    n_layers: int
+    n_heads: int
+    top: tuple[Head, ...]
+    """The first heads of the ranking, at most TOP."""
+    shipped: bool
+    """Whether the results came with the model instead of being computed here."""
+
+    @property
+    def total_heads(self) -> int:
+        """n_layers · n_heads."""
+        return self.n_layers * self.n_heads
+
+
+def view_of(ranking: Ranking, probes: ProbeSet, shipped: bool = False) -> View:
+    """The view of this ranking."""
+    n_layers, n_heads = ranking.scores.shape
+    return View(
+        model=ranking.model,
+        probes=probes,
+        concept=ranking.tokens.concept,
+        criterion=ranking.criterion,
+        options=ranking.options,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        top=ranking.top(TOP),
+        shipped=shipped,
+    )
+
+
+def first_view(model: str, concept: str) -> View | None:
+    """What the page shows before any model is loaded, or None where nothing is shipped."""
+    shipped = load_shipped(model)
+    if shipped is None or concept not in shipped.concepts:
+        return None
+    return view_of(shipped.ranking(concept), find_probes(shipped.data["probes"], model), True)
+
+
+def find_ranking(session: Session, view: View) -> Ranking:
+    """The ranking of the view: shipped, remembered, or computed anew."""
+    shipped = load_shipped(view.model) if view.shipped else None
+    if shipped is not None:
+        return shipped.ranking(view.concept.name)
+    return session.rank(view.model, view.concept, view.probes, view.criterion, view.options)
+
+
+def find_spectrum(session: Session, view: View, head: Head) -> Spectrum:
+    """The spectrum of one head of the view."""
+    shipped = load_shipped(view.model) if view.shipped else None
+    if shipped is not None:
+        return shipped.spectrum(head)
+    return session.spectrum(view.model, head, view.probes, SPECTRUM_STEPS, view.options)

@@ -1,0 +1,76 @@
+"""Fixtures of the core's tests: tiny models in memory, texts, sessions, an assets folder to play with.
+
+A test file takes them with `pytest_plugins = ["loaded"]`.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+from tiny_models import WORDS
+
+from headviz import concepts, models, probes
+from headviz.models import LoadedModel, load_model
+from headviz.probes import ProbeSet
+from headviz.session import Session
+from headviz.store import Store
+
+TEXTS = (
+    "the cat is red and the dog is blue",
+    "a horse saw two green goat in the house of a fish and the bird was black",
+    "one",
+    "what color has the house",
+    "seven white fish, eight brown bird and an umpteen of zebras: 7 × α.",
+    "the dog was yellow",
+)
+"""Of very different lengths, some longer than Mistral's window; two fall into pieces."""
+
+
+@pytest.fixture(scope="session")
+def load(tiny_model_folder) -> Callable[[str], LoadedModel]:
+    """`load("gpt2")` is the tiny model of that family, loaded once. Leave its weights alone."""
+    return cache(lambda family: load_model(str(tiny_model_folder(family)), device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def model(load, family) -> LoadedModel:
+    """The tiny model of every family in turn."""
+    return load(family)
+
+
+@pytest.fixture(scope="session")
+def llama(load) -> LoadedModel:
+    """The tiny model where one family is enough."""
+    return load("llama")
+
+
+@pytest.fixture(scope="session")
+def texts() -> ProbeSet:
+    """The texts that heads are read on."""
+    return ProbeSet("texts", TEXTS)
+
+
+@pytest.fixture
+def session(tmp_path) -> Session:
+    """A session whose cache is its own."""
+    return Session(Store(tmp_path / "cache"), device="cpu")
+
+
+@pytest.fixture
+def assets(tmp_path, tiny_model_folder, monkeypatch) -> Path:
+    """An assets folder with the built-in model `toy`, its probe set and two concepts."""
+    folder = tmp_path / "assets"
+    shutil.copytree(tiny_model_folder("llama"), folder / "toy")
+    (folder / "toy" / "probes").mkdir()
+    lines = "".join(json.dumps({"prompt": text}) + "\n" for text in TEXTS)
+    (folder / "toy" / "probes" / "questions.jsonl").write_text(lines, encoding="utf-8")
+    (folder / "concepts").mkdir()
+    for name in ("colors", "numbers"):
+        content = "\n".join([f"Names of {name}", *WORDS[name], "umpteen"])
+        (folder / "concepts" / f"{name}.txt").write_text(content, encoding="utf-8")
+    for module in (models, probes, concepts):
+        monkeypatch.setattr(module, "ASSETS", folder)
+    return folder
