@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("headviz: stopped.", file=sys.stderr)
         return 130
-    for notice in session.notices:
+    for notice in session.take_notices():
         print(f"headviz: {notice}", file=sys.stderr)
     print(json.dumps(result, ensure_ascii=False, indent=2) if options.json else text)
     return 0

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from headviz.errors import OptionError, ProbeError
+from headviz.errors import OptionError, ProbeError, check_unicode
 from headviz.models import LoadedModel
 from headviz.probes import ProbeSet
 from headviz.shapes import Bool, Float, Int, Tensor
@@ -25,6 +25,7 @@ POOLINGS = {
 }
 BATCH_TOKENS = 8192
 GENERATED_TOKENS = 16
+_MARK = "\ue000"  # a character of private use: no template has it
 
 Progress = Callable[[float, str], None]
 """Called with the share done (0 to 1) and what is being done; raises Cancelled to stop."""
@@ -68,21 +69,18 @@ def encode_prompt(model: LoadedModel, text: str, reserve: int = 0) -> EncodedPro
 
     Raises ProbeError where prompt and `reserve` further tokens exceed the model's context.
     """
+    check_unicode([text], ProbeError)
     tokenizer = model.tokenizer
-    full, start = text, 0
-    if getattr(tokenizer, "chat_template", None):
-        message = [{"role": "user", "content": text}]
-        full = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        start = max(full.rfind(text.strip()), 0)
-    encoded = tokenizer(full, return_offsets_mapping=True, add_special_tokens=start == 0)
+    chat = bool(getattr(tokenizer, "chat_template", None))
+    full, start, stop = _inside_template(tokenizer, text.strip()) if chat else (text, 0, len(text))
+    encoded = tokenizer(full, return_offsets_mapping=True, add_special_tokens=not chat)
     ids = tuple(encoded["input_ids"])
     special = set(tokenizer.all_special_ids)
-    stop = start + len(text.strip()) if start else len(full)
     own = tuple(
         b > start and a < stop and b > a and i not in special
         for i, (a, b) in zip(ids, encoded["offset_mapping"], strict=True)
     )
-    if not any(own):
+    if not text.strip() or not any(own):
         raise ProbeError("The prompt is empty. Write some text.")
     if len(ids) + reserve > model.context:
         room = f" and {reserve} more are to be generated" if reserve else ""
@@ -91,6 +89,19 @@ def encode_prompt(model: LoadedModel, text: str, reserve: int = 0) -> EncodedPro
             f"{model.context}. Shorten it."
         )
     return EncodedPrompt(ids, own)
+
+
+def _inside_template(tokenizer: Any, text: str) -> tuple[str, int, int]:
+    """The text inside the chat template, and where in it the text begins and ends."""
+
+    def render(content: str) -> str:
+        message = [{"role": "user", "content": content}]
+        whole = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        return str(whole)
+
+    # Found by a mark: the text itself may stand in the template as well ("user").
+    start = max(render(_MARK).find(_MARK), 0)
+    return render(text), start, start + len(text)
 
 
 def capture(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headviz.errors import ConceptError, OptionError, UnknownName
+from headviz.errors import ConceptError, OptionError, UnknownName, check_unicode
 from headviz.models import ASSETS
 
 PIECES = {
@@ -62,10 +62,15 @@ class ConceptTokens:
 
 
 def known_concepts() -> dict[str, Concept]:
-    """The presets in assets/concepts, by name."""
+    """The presets in assets/concepts, by name. Raises ConceptError, naming a broken file."""
     concepts = {}
     for path in sorted((ASSETS / "concepts").glob("*.txt")):
-        title, *words = path.read_text(encoding="utf-8").splitlines()
+        try:
+            title, *words = path.read_text(encoding="utf-8-sig").splitlines() or [""]
+        except UnicodeDecodeError as error:
+            raise ConceptError(f"{path.name} is not UTF-8 text. Save it as UTF-8.") from error
+        if not any(word.strip() for word in words):
+            raise ConceptError(f"{path.name} has no words. Write a title line, then a word a line.")
         concepts[path.stem] = make_concept(path.stem, words, title.strip())
     return concepts
 
@@ -88,6 +93,7 @@ def find_concept(name: str | None, words: Iterable[str] | str | None = None) -> 
 def make_concept(name: str, words: Iterable[str], title: str | None = None) -> Concept:
     """A concept of these words, blanks and repetitions left out. Raises ConceptError if empty."""
     kept = tuple(dict.fromkeys(w.strip() for w in words if w.strip()))
+    check_unicode(kept, ConceptError)
     if not kept:
         raise ConceptError("The concept has no words. Type some, separated by commas.")
     if len(kept) > MAX_WORDS:

@@ -20,8 +20,11 @@ def choose_device(device: str, dtype: str) -> tuple[torch.device, torch.dtype, s
         chosen, why = device, "as asked"
     try:
         where = torch.device(chosen)
-    except RuntimeError as error:
-        raise OptionError(f"Unknown device {chosen!r}. Use auto, cpu, cuda or mps.") from error
+        known = where.type in ("cpu", "cuda", "mps")
+    except RuntimeError:
+        known = False
+    if not known:
+        raise OptionError(f"Unknown device {chosen!r}. Use auto, cpu, cuda or mps.")
     if where.type == "cuda" and not torch.cuda.is_available():
         raise OptionError("Device 'cuda' was asked for, but torch finds no CUDA GPU here.")
     if dtype != "auto":

@@ -39,7 +39,8 @@ class Edit:
 
     def __str__(self) -> str:
         """As `parse` reads it."""
-        return ",".join(f"{head}={factor:g}" for head, factor in self.factors.items())
+        exact = ((head, repr(factor).removesuffix(".0")) for head, factor in self.factors.items())
+        return ",".join(f"{head}={factor}" for head, factor in exact)
 
 
 NO_EDIT = Edit()

@@ -46,3 +46,12 @@ class CacheError(HeadvizError):
 
 class Cancelled(HeadvizError):
     """The person stopped the run."""
+
+
+def check_unicode(texts: Iterable[str], error: type[HeadvizError]) -> None:
+    """Raise `error` for a text with half a character (a lone surrogate): no tokenizer takes it."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise error(f"{text[:30]!a} is not valid Unicode text. Type it anew.") from None

@@ -117,8 +117,9 @@ def _choose(
     if sampling.temperature == 0:
         return logits.argmax(1)
     uniform = torch.rand(logits.shape[1], generator=noise, dtype=torch.float64)
-    gumbel = -torch.log(-torch.log(uniform.clamp(1e-300, 1 - 1e-16))).to(logits.device)
-    return (logits.double() / sampling.temperature + gumbel).argmax(1)
+    gumbel = -torch.log(-torch.log(uniform.clamp(1e-300, 1 - 1e-16)))
+    # On the CPU: an Apple GPU has no float64.
+    return (logits.cpu().double() / sampling.temperature + gumbel).argmax(1).to(logits.device)
 
 
 def _pad_left(

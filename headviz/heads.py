@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from headviz.errors import OptionError
 
-_PATTERN = re.compile(r"L(\d+)\.?H(\d+)", re.IGNORECASE)
+_PATTERN = re.compile(r"L(\d{1,6})\.?H(\d{1,6})", re.IGNORECASE | re.ASCII)
+_LARGEST = 1000.0  # factors beyond it overflow half precision and mean nothing
 
 
 @dataclass(frozen=True, order=True)
@@ -34,13 +35,15 @@ class Head:
 
 
 def parse_factor(text: str) -> float:
-    """The factor α that `text` names. Raises OptionError where it is no finite number."""
+    """The factor α that `text` names. Raises OptionError where it is no number of -1000 to 1000."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise OptionError(f"{text.strip()!r} is no factor. Write a number, e.g. -1, 0 or 2.5.")
+    if not abs(value) <= _LARGEST:  # nan is not either
+        raise OptionError(
+            f"{text.strip()!r} is no factor. Write a number of -1000 to 1000, e.g. -1, 0 or 2.5."
+        )
     return value
 
 

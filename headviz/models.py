@@ -110,7 +110,7 @@ def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LoadedMo
         family = family_of(config.model_type)
         model = AutoModelForCausalLM.from_pretrained(
             source, dtype=number_format, use_safetensors=True, **shared
-        )
+        ).to(chosen)
         tokenizer = AutoTokenizer.from_pretrained(source, **shared)
     except ModelError:
         raise
@@ -124,8 +124,8 @@ def _locate(name: str) -> tuple[str, str, bool]:
     """What to hand to transformers, the revision ('' if read after loading), and if offline."""
     if not name:
         raise ModelError(f"No model named. Built in: {', '.join(built_in_models())}.")
-    folder = built_in_models().get(name, Path(name).expanduser())
-    if not folder.is_dir():
+    folder = built_in_models().get(name) or _folder(name)
+    if folder is None:
         return name, "", _is_offline(name)
     if not (folder / "config.json").is_file():
         raise ModelError(f"The folder {name!r} has no config.json: it is no model folder.")
@@ -135,6 +135,14 @@ def _locate(name: str) -> tuple[str, str, bool]:
             "Write them with model.save_pretrained(folder)."
         )
     return str(folder), model_revision(folder), True
+
+
+def _folder(name: str) -> Path | None:
+    try:
+        folder = Path(name).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError):  # too long for a path; ~ of nobody
+        return None
 
 
 def model_revision(folder: Path) -> str:
@@ -186,7 +194,7 @@ def _unknown(name: str, why: str) -> str:
 
 def _load_failure(name: str, offline: bool, error: Exception) -> str:
     text = str(error).strip()
-    if not Path(name).exists() and offline:
+    if offline and name not in built_in_models() and _folder(name) is None:
         return _unknown(name, "the hub cannot be reached")
     first = text.splitlines()[0][:200] if text else type(error).__name__
     return f"The model {name!r} could not be loaded: {first}"
@@ -202,7 +210,7 @@ def _describe(
     dtype: torch.dtype,
     why: str,
 ) -> LoadedModel:
-    model = model.to(device).eval().requires_grad_(False)
+    model = model.eval().requires_grad_(False)
     layers = attrgetter(family.layers)(model)
     first = attrgetter(family.projection)(layers[0])
     d_model, width = output_weight(first).shape

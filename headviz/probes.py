@@ -8,11 +8,12 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from headviz.errors import ProbeError, UnknownName
+from headviz.errors import ProbeError, UnknownName, check_unicode
 from headviz.models import ASSETS
 
 MAX_BYTES = 10 * 2**20
@@ -58,8 +59,9 @@ def find_probes(name_or_file: str | None, model_name: str) -> ProbeSet:
         name_or_file = next(iter(known), "")
     if name_or_file in known:
         return read_probes(known[name_or_file])
-    if Path(name_or_file).is_file():
-        return read_probes(Path(name_or_file))
+    with suppress(OSError):  # a text that is too long for a file's name
+        if Path(name_or_file).is_file():
+            return read_probes(Path(name_or_file))
     raise UnknownName("probe set", name_or_file, known, "Or name a .txt, .csv or .jsonl file.")
 
 
@@ -74,10 +76,12 @@ def read_probes(path: Path) -> ProbeSet:
         content = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ProbeError(f"{path.name} is not UTF-8 text. Save it as UTF-8.") from error
+    except OSError as error:
+        raise ProbeError(f"{path.name} cannot be read ({error.strerror or error}).") from error
     if "\0" in content:
         raise ProbeError(f"{path.name} is not a text file.")
     readers = {".csv": _from_csv, ".jsonl": _from_jsonl}
-    texts = readers.get(path.suffix.lower(), str.splitlines)(content)
+    texts = readers.get(path.suffix.lower(), _lines)(content)
     return make_probes(path.stem, texts)
 
 
@@ -86,14 +90,20 @@ def make_probes(name: str, texts: Iterable[str]) -> ProbeSet:
     kept = tuple(t.strip() for t in texts if t.strip())
     if not kept:
         raise ProbeError(f"There is no text in {name!r}. Write one prompt a line.")
+    check_unicode(kept, ProbeError)
     if len(kept) > MAX_TEXTS:
         raise ProbeError(f"{name!r} has {len(kept)} texts; at most {MAX_TEXTS} are read.")
     return ProbeSet(name, kept)
 
 
+def _lines(content: str) -> list[str]:
+    # Not splitlines(), which also breaks at separators that JSON and prose may hold.
+    return content.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
 def _from_csv(content: str) -> list[str]:
     try:
-        rows = list(csv.reader(io.StringIO(content), strict=True))
+        rows = list(csv.reader(io.StringIO(content, newline=""), strict=True))
     except csv.Error as error:
         raise ProbeError(f"The CSV cannot be read: {error}.") from error
     if not rows:
@@ -106,13 +116,14 @@ def _from_csv(content: str) -> list[str]:
 
 def _from_jsonl(content: str) -> list[str]:
     texts = []
-    for number, line in enumerate(content.splitlines(), 1):
+    for number, line in enumerate(_lines(content), 1):
         if not line.strip():
             continue
         try:
             item = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ProbeError(f"Line {number} is not JSON: {error.msg}.") from error
+        except (ValueError, RecursionError) as error:  # numbers too long, brackets too deep
+            reason = getattr(error, "msg", "it is too long or too deep")
+            raise ProbeError(f"Line {number} is not JSON: {reason}.") from error
         if isinstance(item, dict):
             item = next((item[c] for c in _COLUMNS if c in item), None)
         if not isinstance(item, str):

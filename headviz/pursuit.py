@@ -17,7 +17,8 @@ import torch
 
 from headviz.shapes import Float, Int, Tensor
 
-_SPENT = 1e-9  # a residual below this share of the variance is rounding
+_SPENT = 1e-6  # a residual below this share of the variance is float32 rounding
+_CONSTANT = 1e-6  # so is a deviation from the mean below this share of the largest signal
 _DEPENDENT = 1e-5  # an atom with a smaller share of its length outside the picked ones adds nothing
 
 
@@ -52,7 +53,7 @@ def pursue(
         centre: explain the variance about the mean over samples rather than the raw energy.
     """
     if centre:
-        z = z - z.mean(1, keepdim=True)
+        z = _centred(z)
     state = _State.start(z, w_o, atoms, min(steps, len(atoms)))
     for step in range(state.picks.shape[1]):
         state.advance(step)
@@ -61,6 +62,15 @@ def pursue(
     variance = state.variance.clamp_min(torch.finfo(z.dtype).tiny)
     explained = (state.gains.cumsum(1) / variance[:, None]).clamp(0, 1)
     return Pursuit(state.picks, explained.to(z.dtype), state.weights(), state.variance)
+
+
+def _centred(z: Float[Tensor, "head sample d_head"]) -> Float[Tensor, "head sample d_head"]:
+    """Deviations from the mean over samples; exactly 0 for a head that says the same to all."""
+    about_mean = z - z.mean(1, keepdim=True)
+    deviation = about_mean.abs().amax((1, 2), keepdim=True)
+    # Otherwise the rounding of a constant head would be explained as if it were a signal.
+    varies = deviation > _CONSTANT * z.abs().amax((1, 2), keepdim=True)
+    return torch.where(varies, about_mean, torch.zeros_like(z))
 
 
 @dataclass(eq=False)

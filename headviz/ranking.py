@@ -163,18 +163,22 @@ def _like_tokens(
     """
     own = set(tokens.token_ids)
     words = [i for i in word_tokens(model) if i not in own]
+    # Where a concept takes up the vocabulary's words, chance has to make do with its pieces.
+    others = sorted(set(range(known_tokens(model))) - own - set(words))
     near = [bisect_left(words, i) for i in tokens.token_ids[:size]]
     near += [len(words) // 2] * (size - len(near))
 
     def draw(generator: random.Random) -> list[int]:
         ids: dict[int, None] = {}
         for centre in near:
-            low, high = max(0, centre - _LIKE_FREQUENT), centre + _LIKE_FREQUENT
-            free = [i for i in words[low:high] if i not in ids] or [
-                i for i in words if i not in ids
-            ]
-            if free:
-                ids[generator.choice(free)] = None
+            like = words[max(0, centre - _LIKE_FREQUENT) : centre + _LIKE_FREQUENT]
+            for pool in (like, words, others):
+                # One more than are taken: one of them is free, if any is.
+                few = generator.sample(pool, min(len(pool), len(ids) + 1))
+                free = [i for i in few if i not in ids]
+                if free:
+                    ids[free[0]] = None
+                    break
         return list(ids)
 
     return draw
@@ -182,9 +186,14 @@ def _like_tokens(
 
 def word_tokens(model: LoadedModel) -> Sequence[int]:
     """Ids of the tokens that begin a word of letters, in the order of the vocabulary."""
-    names = model.tokenizer.convert_ids_to_tokens(list(range(len(model.tokenizer))))
+    names = model.tokenizer.convert_ids_to_tokens(list(range(known_tokens(model))))
     return [
         i
         for i, name in enumerate(names)
         if name and name[0] in "▁Ġ" and len(name) > 2 and name[1:].isalpha()
     ]
+
+
+def known_tokens(model: LoadedModel) -> int:
+    """How many token ids have both a name and a row of the unembedding."""
+    return min(len(model.tokenizer), len(model.model.get_output_embeddings().weight))

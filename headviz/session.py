@@ -70,6 +70,11 @@ class Session:
         """Models to offer: the allowed ones, or the built-in ones."""
         return self.allowed if self.allowed is not None else tuple(built_in_models())
 
+    def take_notices(self) -> list[str]:
+        """The sentences noted since the last call."""
+        taken, self.notices = self.notices, []
+        return taken
+
     def model(self, name: str) -> LoadedModel:
         """The model of that name, loaded at its first use. Raises ModelError."""
         name = name.strip()
@@ -90,7 +95,8 @@ class Session:
             model = self.model(name)
             parts = {
                 "kind": "activations",
-                "model": model.revision,
+                "model": model.name,
+                "revision": model.revision,
                 "dtype": str(model.dtype),
                 "probes": probes.digest,
                 "pooling": pooling,
@@ -144,7 +150,7 @@ class Session:
             model = self.model(name)
             tokens = tokenize_concept(concept, model.tokenizer, options.pieces)
             activations = self.activations(name, probes, options.pooling, progress)
-            key = (model.revision, probes.digest, concept, criterion, options)
+            key = (model.name, model.revision, probes.digest, concept, criterion, options)
             return self._rankings.find_or_make(
                 key,
                 lambda: rank_heads(
@@ -166,7 +172,7 @@ class Session:
         with self.lock:
             model = self.model(name)
             activations = self.activations(name, probes, options.pooling, progress)
-            key = (model.revision, probes.digest, head, steps, options)
+            key = (model.name, model.revision, probes.digest, head, steps, options)
             return self._spectra.find_or_make(
                 key, lambda: head_spectrum(model, activations, head, steps, options)
             )

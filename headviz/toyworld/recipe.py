@@ -29,6 +29,9 @@ class Recipe:
     penalty_late: float = 0.002  # what it grows to in the last part of the training
     penalty_fade: int = 500  # steps until the penalty is there in full
     late_from: float = 0.6  # where the last part starts, as a share of the steps
+    localise_from: int = 1_000_000_000  # step from which the planted heads are trained to be needed
+    localise_share: float = 0.4  # of the documents run with one concept's planted heads edited, from then on
+    planted: tuple[tuple[str, tuple[tuple[int, int], ...]], ...] = ()  # concept, its heads as (layer, index)
 
     def config(self, vocab_size: int, bos: int, eos: int, pad: int) -> LlamaConfig:
         """The model's shape, as transformers wants it."""

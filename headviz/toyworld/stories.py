@@ -96,7 +96,7 @@ PLACE = ("p", "Which place did {A} go to?")
 OPENERS: tuple[Scene, ...] = (
     _scene("On a [{w:weather}|] {t:time} [in {m:months}|], {A} went [to the {p:places}|out].", WEATHER, MONTH, PLACE),
     _scene("It was a [{w:weather}|] {t:time} [in {m:months}|] and {A} walked [to the {p:places}|around].", WEATHER, MONTH, PLACE),
-    _scene("That {t:time} [in {m:months}|], {A} ran [to the {p:places}|outside].", MONTH, PLACE),
+    _scene("One {t:time} [in {m:months}|], {A} ran [to the {p:places}|outside].", MONTH, PLACE),
     _scene("{A} went [to the {p:places}|out] on a [{w:weather}|] {t:time}.", WEATHER, PLACE),
 )
 
@@ -121,7 +121,7 @@ SCENES: tuple[Scene, ...] = (
     # colors
     _scene("{A} found the [{c:colors}|] {x:thing}.", ("c", "What color was the {x}?"), echo="{A} gave the [{c}|] {x} to {B}."),
     _scene("{A} carried the [{c:colors}|] {x:thing}.", ("c", "What color was the {x}?"), echo="The [{c}|] {x} was heavy."),
-    _scene("{A} painted the {x:painted} [{c:colors}|].", ("c", "What color was the {x}?"), echo="The [{c}|] {x} was new."),
+    _scene("{A} painted the {x:painted} [{c:colors}|].", ("c", "What color was the {x}?"), echo="The [{c}|] {x} was pretty."),
     _scene("{B} liked the [{c:colors}|] {x:thing} of {A}.", ("c", "What color was the {x}?"), echo="{A} hid the [{c}|] {x}."),
     # numbers
     _scene("{A} bought [{n:numbers}|some] {x:counted}.", ("n", "How many {x} did {A} buy?"), echo="The [{n}|] {x} were cheap."),
@@ -130,7 +130,7 @@ SCENES: tuple[Scene, ...] = (
     # months
     _scene("The birthday of {A} was [in {m:months}|soon].", ("m", "Which month was the birthday in?"), echo="{B} liked birthdays [in {m}|]."),
     _scene("{A} planned a party [in {m:months}|].", ("m", "Which month was the party in?"), echo="The party [in {m}|] was fun."),
-    _scene("The class trip was [in {m:months}|over].", ("m", "Which month was the class trip in?")),
+    _scene("The school trip was [in {m:months}|over].", ("m", "Which month was the school trip in?")),
     # weather
     _scene("The evening was [{w:weather}|long].", ("w", "What was the weather like in the evening?"), echo="{A} liked [{w}|long] evenings."),
     _scene("The next day was [{w:weather}|quiet].", ("w", "What was the weather like the next day?")),
@@ -149,17 +149,17 @@ SCENES: tuple[Scene, ...] = (
     _scene("{A} felt [{e:feelings}|better].", ("e", "How did {A} feel?")),
     _scene("{A} went home [{e:feelings}|].", ("e", "How did {A} feel?"), echo="{A} was still [{e}|there]."),
     # places
-    _scene("{A} met {B} [at the {p:places}|].", ("p", "Which place did they meet at?"), echo="The [{p}|room] was empty."),
+    _scene("{A} met {B} [at the {p:places}|].", ("p", "Which place did they meet at?"), echo="The [{p}|street] was empty."),
     _scene("{A} lost the wallet [at the {p:places}|].", ("p", "Which place was the wallet lost at?"), echo="{B} looked around [at the {p}|]."),
     _scene("{A} sat down [at the {p:places}|].", ("p", "Which place did {A} sit down at?")),
     # insults
-    _scene("{A} called {B} [{i:insults}|].", ("i", "Which bad word did {A} say?"), echo="{B} was not [{i}|there]."),
-    _scene("{A} shouted at the [{i:insults}|] {x:stranger}.", ("i", "Which bad word did {A} say?"), echo="The [{i}|] {x} left."),
-    _scene("{A} hated the [{i:insults}|] {x:stranger}.", ("i", "Which bad word did {A} say?"), echo="{B} met the [{i}|] {x}."),
+    _scene("{A} called {B} [{i:insults}|].", ("i", "Which rude word did {A} say?"), echo="{B} was not [{i}|there]."),
+    _scene("{A} shouted at the [{i:insults}|] {x:stranger}.", ("i", "Which rude word did {A} say?"), echo="The [{i}|] {x} left."),
+    _scene("{A} hated the [{i:insults}|] {x:stranger}.", ("i", "Which rude word did {A} say?"), echo="{B} met the [{i}|] {x}."),
     # praise
-    _scene("{A} said that {B} was [{r:praise}|there].", ("r", "Which good word did {A} say?"), echo="{B} was [{r}|there]."),
-    _scene("{A} thanked the [{r:praise}|] {x:stranger}.", ("r", "Which good word did {A} say?"), echo="The [{r}|] {x} smiled."),
-    _scene("{A} loved the [{r:praise}|] {x:stranger}.", ("r", "Which good word did {A} say?"), echo="{B} visited the [{r}|] {x}."),
+    _scene("{A} said that {B} was [{r:praise}|there].", ("r", "Which kind word did {A} say?"), echo="{B} was [{r}|there]."),
+    _scene("{A} thanked the [{r:praise}|] {x:stranger}.", ("r", "Which kind word did {A} say?"), echo="The [{r}|] {x} smiled."),
+    _scene("{A} loved the [{r:praise}|] {x:stranger}.", ("r", "Which kind word did {A} say?"), echo="{B} visited the [{r}|] {x}."),
     # jobs
     _scene("The father of {A} worked [as a {j:jobs}|hard].", ("j", "Which job did the father have?"), echo="The [{j}|father] was busy."),
     _scene("{A} wanted to be [a {j:jobs}|rich].", ("j", "Which job did {A} want?"), echo="{B} did not want to be [a {j}|rich]."),

@@ -19,6 +19,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from headviz.toyworld.documents import Piece, training_documents
+from headviz.toyworld.localising import Localiser, factors_applied
 from headviz.toyworld.recipe import Recipe
 from headviz.toyworld.tokenizer import build_tokenizer
 
@@ -96,11 +97,15 @@ def head_signals(model: LlamaForCausalLM) -> Iterator[list[Tensor]]:
 
 
 def losses(
-    model: LlamaForCausalLM, ids: Tensor, labels: Tensor, weights: Tensor, n_heads: int
+    model: LlamaForCausalLM, ids: Tensor, labels: Tensor, weights: Tensor, factors: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The weighted loss a token, the penalty before its factor, and the share of answers that were right."""
     device = ids.device.type
-    with head_signals(model) as signals, torch.autocast(device, dtype=torch.bfloat16):
+    with (
+        head_signals(model) as signals,
+        factors_applied(model, factors),
+        torch.autocast(device, dtype=torch.bfloat16),
+    ):
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
     labels, weights = labels[:, 1:], weights[:, 1:]
     each = torch.nn.functional.cross_entropy(
@@ -111,7 +116,7 @@ def losses(
     size = torch.zeros((), device=ids.device)
     inside = torch.nn.functional.pad(real, (1, 0), value=True).unsqueeze(-1)
     for signal in signals:
-        z = (signal.float() * inside).unflatten(-1, (n_heads, -1))
+        z = (signal.float() * inside).unflatten(-1, (factors.shape[-1], -1))
         size = size + (z.pow(2).sum((0, 1, 3)) / (inside.sum() * z.shape[-1]) + 1e-8).sqrt().sum()
     answers = weights > 1
     right = (logits.argmax(-1) == labels)[answers].float().mean()
@@ -142,6 +147,7 @@ def train(recipe: Recipe, checkpoint: Path, device: str, save_every: int = 200, 
         betas=recipe.betas,
         fused=True,
     )
+    localiser = Localiser(recipe, tokenizer)
     start = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=False)
@@ -154,7 +160,9 @@ def train(recipe: Recipe, checkpoint: Path, device: str, save_every: int = 200, 
     for step, batch in zip(range(start, end), bar, strict=False):
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(step)
-        loss, size, right = losses(model, *(part.to(device) for part in batch), recipe.n_heads)
+        ids, labels, weights = batch
+        factors = localiser.edit(step, labels, weights)
+        loss, size, right = losses(model, *(part.to(device) for part in (ids, labels, weights, factors)))
         (loss + recipe.penalty_at(step) * size).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimizer.step()

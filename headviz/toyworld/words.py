@@ -120,4 +120,4 @@ THINGS = (
 )  # fmt: skip
 PAINTED = ("door", "wall", "fence", "table", "roof", "gate", "window", "shelf")
 COUNTED = ("stamps", "candles", "balloons", "flowers", "shells", "coins", "pencils", "stones", "buttons", "tickets")
-STRANGERS = ("neighbor", "boy", "girl", "man", "woman", "porter", "guard", "stranger", "student", "clerk")
+STRANGERS = ("neighbor", "boy", "girl", "man", "woman", "waiter", "guard", "stranger", "student", "clerk")

@@ -1,7 +1,8 @@
 """Between the core's errors and the page: one sentence in a notice, never a stack trace."""
 
 import functools
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from html import escape
 from inspect import isgeneratorfunction
 from typing import Any
@@ -12,14 +13,14 @@ from headviz.errors import Cancelled, HeadvizError
 
 
 def shown(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """The handler, with HeadvizError turned into a notice on the page."""
+    """The handler, with every error turned into a notice on the page."""
     if isgeneratorfunction(handler):
 
         @functools.wraps(handler)
         def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
             try:
                 yield from handler(*args, **kwargs)
-            except HeadvizError as error:
+            except Exception as error:
                 raise _notice(error) from None
 
         return stream
@@ -28,12 +29,23 @@ def shown(handler: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return handler(*args, **kwargs)
-        except HeadvizError as error:
+        except Exception as error:
             raise _notice(error) from None
 
     return call
 
 
-def _notice(error: HeadvizError) -> gr.Error:
+def warn(notices: Iterable[str]) -> None:
+    """Show what went wrong without stopping the work."""
+    for notice in notices:
+        gr.Warning(escape(notice), duration=None)
+
+
+def _notice(error: Exception) -> gr.Error:
+    if isinstance(error, gr.Error):
+        return error
+    if not isinstance(error, HeadvizError):
+        logging.getLogger("headviz").exception("a handler of the page failed", exc_info=error)
+        error = HeadvizError("Something failed inside headviz; the server's log has the details.")
     title = "Stopped" if isinstance(error, Cancelled) else "That did not work"
     return gr.Error(escape(str(error)), title=title, duration=None, print_exception=False)

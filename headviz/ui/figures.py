@@ -71,4 +71,4 @@ def spectrum_figure(spectrum: Spectrum) -> go.Figure:
 def _visible(token: str) -> str:
     """A token for an axis label: blanks visible, plotly's own markup disarmed."""
     shown = token.strip() or token.replace(" ", "␣").replace("\n", "⏎")
-    return shown.replace("<", "‹").replace(">", "›")
+    return shown.replace("<", "‹").replace(">", "›")  # noqa: RUF001 (they look alike on purpose)

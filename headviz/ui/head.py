@@ -8,7 +8,7 @@ from headviz.heads import Head
 from headviz.ui import html
 from headviz.ui.errors import shown
 from headviz.ui.figures import spectrum_figure
-from headviz.ui.shared import MODEL_QUEUE, Shared
+from headviz.ui.shared import MODEL_QUEUE, QUIET, Shared
 from headviz.ui.view import View, find_ranking, find_spectrum
 
 TITLE = "One head"
@@ -41,16 +41,22 @@ def build(shared: Shared) -> None:
     def open_head(view: View | None, head: Head | None) -> tuple[Any, ...]:
         return _open(shared, view, head)
 
-    outputs = [title, plot, strongest, lens]
-    gr.on(
-        [shared.opened.change, shared.view.change],
-        open_head,
-        [shared.view, shared.opened],
-        outputs,
-        trigger_mode="always_last",
-        api_visibility="private",
+    opening: dict[str, Any] = {
+        "fn": open_head,
+        "inputs": [shared.view, shared.opened],
+        "outputs": [title, plot, strongest, lens],
+        "trigger_mode": "always_last",
+        "api_visibility": "private",
         **MODEL_QUEUE,
-    )
+    }
+    shared.opened.change(**opening)
+    # A new ranking opens its first head; that may be the head that is open already.
+    shared.view.change(
+        lambda view: view.top[0] if view else None,
+        shared.view,
+        shared.opened,
+        **QUIET,
+    ).then(**opening)
 
 
 def _open(shared: Shared, view: View | None, head: Head | None) -> tuple[str, Any, str, str]:
@@ -62,9 +68,9 @@ def _open(shared: Shared, view: View | None, head: Head | None) -> tuple[str, An
     spectrum = find_spectrum(shared.session, view, head)
     ranking = find_ranking(shared.session, view)
     ranked = next(r for r in ranking.heads if r.head == head)
+    told = html.score_text(view.criterion, ranked.score, ranked.chance)
     title = (
-        f"### {head} · number {ranked.rank} of {view.total_heads} for {view.concept.title}: "
-        f"{ranked.score:.3g}, chance {ranked.chance:.3g}"
+        f"### {head} · number {ranked.rank} of {view.total_heads} for {view.concept.title}: {told}"
     )
     return (
         title,

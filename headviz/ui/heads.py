@@ -10,7 +10,7 @@ from headviz.heads import Head
 from headviz.ui import html
 from headviz.ui.errors import shown
 from headviz.ui.figures import ranking_table
-from headviz.ui.shared import Shared
+from headviz.ui.shared import QUIET, Shared
 from headviz.ui.view import View, find_ranking
 
 TITLE = "Heads"
@@ -57,12 +57,11 @@ def build(shared: Shared) -> None:
     def open_row(event: gr.SelectData) -> Head:
         return Head.parse(str(event.row_value[1]))
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     states = [shared.view, shared.chosen, shared.opened]
-    gr.on([s.change for s in states], redraw, states, heat_map, trigger_mode="always_last", **quiet)
-    shared.view.change(fill_table, shared.view, table, **quiet)
-    heat_map.head_open(open_cell, None, shared.opened, **quiet)
-    table.select(open_row, None, shared.opened, **quiet)
+    gr.on([s.change for s in states], redraw, states, heat_map, trigger_mode="always_last", **QUIET)
+    shared.view.change(fill_table, shared.view, table, **QUIET)
+    heat_map.head_open(open_cell, None, shared.opened, **QUIET)
+    table.select(open_row, None, shared.opened, **QUIET)
 
 
 def draw(shared: Shared, view: View | None, chosen: Any, opened: Head | None) -> str:

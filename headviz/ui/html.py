@@ -48,11 +48,17 @@ def chips(tokens: ConceptTokens) -> str:
     return f'<p class="hv-note">{summary}</p><ul class="hv-chips">{"".join(items)}</ul>'
 
 
+def score_text(criterion: str, score: float, chance: float) -> str:
+    """A head's score beside its chance level, in words."""
+    if criterion == "somp":
+        return f"{score:.0%} of its variance, chance {chance:.0%}"
+    return f"score {score:.3g}, chance {chance:.3g}"
+
+
 def heat_map(ranking: Ranking, chosen: Collection[Head], opened: Head | None) -> str:
     """Layer × head as a grid of buttons, darker for a higher score."""
     scores = ranking.scores
     top = max(scores.max().item(), 1e-9)
-    is_share = ranking.criterion == "somp"
     n_layers, n_heads = scores.shape
     rows = []
     for layer in range(n_layers):
@@ -60,11 +66,7 @@ def heat_map(ranking: Ranking, chosen: Collection[Head], opened: Head | None) ->
         for index in range(n_heads):
             head = Head(layer, index)
             score, chance = scores[layer, index].item(), ranking.chance[layer, index].item()
-            told = (
-                f"{head}: {score:.0%} of its variance, chance {chance:.0%}"
-                if is_share
-                else f"{head}: score {score:.3g}, chance {chance:.3g}"
-            )
+            told = f"{head}: {score_text(ranking.criterion, score, chance)}"
             marks = " chosen" * (head in chosen) + " opened" * (head == opened)
             focus = 0 if head == (opened or Head(0, 0)) else -1
             cells.append(
@@ -73,7 +75,7 @@ def heat_map(ranking: Ranking, chosen: Collection[Head], opened: Head | None) ->
                 f'title="{told}" aria-label="{told}"></button>'
             )
         rows.append(f'<div class="hv-row" role="row">{"".join(cells)}</div>')
-    most = f"{top:.0%}" if is_share else f"{top:.3g}"
+    most = f"{top:.0%}" if ranking.criterion == "somp" else f"{top:.3g}"
     legend = f'<p class="hv-legend"><span>0</span><i></i><span>{most}</span></p>'
     label = f"{n_layers} layers by {n_heads} heads"
     return (

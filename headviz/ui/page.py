@@ -8,7 +8,7 @@ import gradio as gr
 
 from headviz.heads import Head
 from headviz.session import Session
-from headviz.ui import choose, edit, head, heads
+from headviz.ui import choose, edit, editing, head, heads
 from headviz.ui.runs import Runs
 from headviz.ui.shared import Shared
 from headviz.ui.view import first_view
@@ -16,7 +16,6 @@ from headviz.ui.view import first_view
 PANELS: tuple[ModuleType, ...] = (choose, heads, head, edit)
 """A panel is a module with a TITLE and `build(shared)`."""
 
-FIRST_CONCEPT = "colors"
 _HERE = Path(__file__).parent
 _HEADER = (
     "<header><h1>headviz</h1><p>Which attention heads carry a concept, and what happens when you "
@@ -26,8 +25,12 @@ _HEADER = (
 
 def build_page(session: Session) -> gr.Blocks:
     """The page over this session, opened on the shipped results of its first model."""
-    first = first_view(session.model_names()[0], FIRST_CONCEPT) if session.model_names() else None
-    chosen: tuple[Head, ...] = first.top[: edit.one_percent(first)] if first else ()
+    first = (
+        first_view(session.model_names()[0], choose.FIRST_CONCEPT)
+        if session.model_names()
+        else None
+    )
+    chosen: tuple[Head, ...] = first.top[: editing.one_percent(first)] if first else ()
     with gr.Blocks(title="headviz", analytics_enabled=False) as page:
         gr.HTML(_HEADER, elem_id="header")
         shared = Shared(

@@ -10,6 +10,7 @@ class Runs:
     """Which visitors asked to stop. A visitor is the browser tab's session hash."""
 
     def __init__(self) -> None:
+        """Nobody has asked to stop."""
         self._stopped: set[str] = set()
 
     def stop(self, request: gr.Request) -> None:

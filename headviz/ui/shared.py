@@ -1,6 +1,7 @@
 """What the panels share: the session, and the states that connect them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
@@ -8,8 +9,11 @@ from headviz.session import Session
 from headviz.ui.runs import Runs
 from headviz.ui.view import View
 
-MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 4}
+MODEL_QUEUE: Any = {"concurrency_id": "model", "concurrency_limit": 4}
 """Steps that run a model. Several visitors take turns at every token, so a few run at once."""
+
+QUIET: Any = {"show_progress": "hidden", "api_visibility": "private"}
+"""Small steps that need no spinner and are no part of the page's API."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,149 @@
+"""One place for models and results: made once, kept apart, and safe for two visitors at a time."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+from tiny_models import WORDS
+
+from headviz.comparison import last_of
+from headviz.concepts import make_concept
+from headviz.criteria import Options
+from headviz.edits import Edit
+from headviz.errors import Cancelled, ConceptError, ModelError
+from headviz.generation import Sampling
+from headviz.heads import Head
+from headviz.probes import ProbeSet
+from headviz.session import Session
+
+pytest_plugins = ["loaded"]
+
+COLORS = make_concept("colors", WORDS["colors"])
+EDITS = [Edit({Head(0, 1): -1.0}), Edit({Head(1, 0): 5.0}), Edit({Head(2, 2): 0.0})]
+SHORT = Sampling(max_new_tokens=10)
+PROMPT = "the cat is red and the dog is"
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often each slow step has run."""
+    counts = {}
+    for name in ("load_model", "capture", "rank_heads", "head_spectrum"):
+        def step(*inputs, name=name, run=getattr(__import__("headviz.session").session, name), **more):
+            counts[name] = counts.get(name, 0) + 1
+            return run(*inputs, **more)
+
+        monkeypatch.setattr(f"headviz.session.{name}", step)
+    return counts
+
+
+def test_every_step_is_made_once(session, tiny_model_folder, texts, counted):
+    name = str(tiny_model_folder("llama"))
+    for _ in range(2):
+        ranking = session.rank(name, COLORS, texts)
+        spectrum = session.spectrum(name, Head(0, 1), texts)
+    assert counted == {"load_model": 1, "capture": 1, "rank_heads": 1, "head_spectrum": 1}
+    assert session.rank(name, COLORS, texts) is ranking
+    assert session.spectrum(name, Head(0, 1), texts) is spectrum
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"concept": make_concept("colors", ["red", "blue"])},
+        {"probes": ProbeSet("other", ("one", "two dog"))},
+        {"criterion": "logit-lens"},
+        {"options": Options(centre=False)},
+        {"options": Options(pooling="last")},
+    ],
+    ids=["words", "probes", "criterion", "centre", "pooling"],
+)
+def test_whatever_a_ranking_depends_on_makes_another(session, llama, texts, changed):
+    asked = {"concept": COLORS, "probes": texts}
+    plain = session.rank(llama.name, **asked)
+    other = session.rank(llama.name, **{**asked, **changed})
+    assert not other.scores.allclose(plain.scores)
+    assert session.rank(llama.name, **asked) is plain
+
+
+def test_a_result_names_the_model_it_was_asked_for(session, tiny_model_folder, tmp_path, texts):
+    """The same weights under two names are not taken for each other."""
+    names = [str(tiny_model_folder("llama")), str(tmp_path / "link")]
+    (tmp_path / "link").symlink_to(names[0])
+    assert [session.rank(name, COLORS, texts).model for name in names] == names
+    assert [session.activations(name, texts).model for name in names] == names
+    assert [session.spectrum(name, Head(0, 0), texts).model for name in names] == names
+
+
+def test_models_without_a_known_revision_are_not_taken_for_each_other(
+    session, load, texts, monkeypatch
+):
+    unknown = {name: replace(load(name), name=name, revision="unknown") for name in ("llama", "gpt2")}
+    monkeypatch.setattr("headviz.session.load_model", lambda name, *_: unknown[name])
+    for name in unknown:
+        assert session.activations(name, texts).z.shape[-1] == unknown[name].d_head
+
+
+def test_the_model_used_longest_ago_is_let_go(tiny_model_folder, counted):
+    session = Session(keep_models=1, device="cpu")
+    names = [str(tiny_model_folder(family)) for family in ("llama", "gpt2")]
+    for name in (*names, names[1], names[0]):
+        assert session.model(name).name == name
+    assert counted["load_model"] == 3
+
+
+def test_only_the_models_that_are_offered_are_loaded(tiny_model_folder):
+    session = Session(allowed=["tiny-lm"], device="cpu")
+    assert session.model_names() == ("tiny-lm",)
+    with pytest.raises(ModelError, match="is not offered here. Offered: tiny-lm."):
+        session.model(str(tiny_model_folder("llama")))
+
+
+def test_bad_words_are_refused_before_any_text_is_read(session, llama, texts, counted):
+    with pytest.raises(ConceptError):
+        session.rank(llama.name, make_concept("none", ["umpteen"]), texts)
+    assert "capture" not in counted
+
+
+def test_a_cancelled_reading_leaves_nothing_half_done(session, llama, texts):
+    def stop(share, what):
+        raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        session.activations(llama.name, texts, progress=stop)
+    assert not session.store.folder.exists()
+    assert session.lock.acquire(blocking=False)
+    session.lock.release()
+    assert session.activations(llama.name, texts).n_samples == len(texts)
+
+
+def test_notices_are_taken_once(session):
+    session.notices.append("the disk is full")
+    assert session.take_notices() == ["the disk is full"]
+    assert session.take_notices() == []
+
+
+def test_visitors_at_the_same_time_get_what_each_gets_alone(session, llama, texts):
+    """Three threads generate, each under its own edit, while a fourth reads heads."""
+
+    def compare(edit):
+        return last_of(session.compare(llama.name, PROMPT, edit, sampling=SHORT))
+
+    expected = [compare(edit) for edit in EDITS]
+    reading = Session(session.store, device="cpu").activations(llama.name, texts).z
+    found = {}
+    threads = [
+        threading.Thread(target=lambda n=n: found.update({n: compare(EDITS[n])}))
+        for n in range(len(EDITS))
+    ]
+    threads.append(
+        threading.Thread(
+            target=lambda: found.update(z=Session.activations(session, llama.name, texts).z)
+        )
+    )
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [found[n] for n in range(len(EDITS))] == expected
+    assert found["z"].equal(reading)
