@@ -7,7 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from headviz.capture import POOLINGS
 from headviz.comparison import Comparison, last_of
@@ -43,11 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End with status 2 and one sentence; argparse itself would print the usage as well."""
+        self.exit(2, f"headviz: {message}. See --help.\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser, whose help README quotes."""
-    parser = argparse.ArgumentParser(
-        prog="python -m headviz", description="See and steer what attention heads do."
-    )
+    parser = _Parser(prog="python -m headviz", description="See and steer what attention heads do.")
     commands = parser.add_subparsers(required=True, metavar="command")
     _command(commands, "models", "the built-in models and their probe sets", _models)
     _command(commands, "concepts", "the preset concepts and their words", _concepts)

@@ -46,9 +46,13 @@ class Comparison:
     done: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON: original, edited, control by name."""
-        columns = {c.name: {k: v for k, v in asdict(c).items() if k != "ids"} for c in self.columns}
-        return {"prompt": self.prompt, **columns}
+        """Plain data for JSON: the texts as original, edited and control, and what was measured."""
+        texts = {column.name: column.text for column in self.columns}
+        apart = ("name", "text", "ids")
+        measures = {
+            c.name: {k: v for k, v in asdict(c).items() if k not in apart} for c in self.columns
+        }
+        return {"prompt": self.prompt, **texts, "measures": measures}
 
 
 def control_of(model: LoadedModel, edit: Edit, seed: int = 0) -> Edit:

@@ -25,8 +25,9 @@ def choose_device(device: str, dtype: str) -> tuple[torch.device, torch.dtype, s
         known = False
     if not known:
         raise OptionError(f"Unknown device {chosen!r}. Use auto, cpu, cuda or mps.")
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise OptionError("Device 'cuda' was asked for, but torch finds no CUDA GPU here.")
+    gpus = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not gpus.get(where.type, True):
+        raise OptionError(f"Device {chosen!r} was asked for, but torch finds no such GPU here.")
     if dtype != "auto":
         return where, DTYPES[dtype], f"{why}, {dtype} as asked"
     if where.type == "cuda" and torch.cuda.is_bf16_supported():

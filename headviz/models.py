@@ -108,9 +108,14 @@ def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LoadedMo
         shared: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline}
         config = AutoConfig.from_pretrained(source, **shared)
         family = family_of(config.model_type)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=number_format, use_safetensors=True, **shared
-        ).to(chosen)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source, dtype=number_format, use_safetensors=True, output_loading_info=True, **shared
+        )
+        model, report = loaded
+        if missing := sorted(report["missing_keys"]):
+            # transformers would make them up at random, and every score with them.
+            raise ModelError(f"The weights of {name!r} lack {', '.join(missing[:3])}.")
+        model = model.to(chosen)
         tokenizer = AutoTokenizer.from_pretrained(source, **shared)
     except ModelError:
         raise

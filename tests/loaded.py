@@ -1,4 +1,4 @@
-"""Fixtures of the core's tests: tiny models in memory, texts, sessions, an assets folder to play with.
+"""Fixtures of the core's tests: tiny models in memory, texts, sessions, an assets folder.
 
 A test file takes them with `pytest_plugins = ["loaded"]`.
 """

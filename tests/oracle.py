@@ -40,7 +40,9 @@ def explained_by(h: Array, chosen: Array) -> float:
 
 def scores(h: Array, atoms: Array, picks: list[int]) -> Array:
     """Sum over samples of |correlation| of what is left of H with every atom; picked ones are 0."""
-    values = np.abs(fit(h, atoms[picks])[1] @ atoms.T).sum(0) if picks else np.abs(h @ atoms.T).sum(0)
+    values = (
+        np.abs(fit(h, atoms[picks])[1] @ atoms.T).sum(0) if picks else np.abs(h @ atoms.T).sum(0)
+    )
     values[picks] = 0
     return values
 

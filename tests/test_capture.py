@@ -58,7 +58,7 @@ def test_a_chat_template_is_written_once_with_one_beginning_of_text(chatty):
 @pytest.mark.parametrize("text", ["", "   ", "\n\t", "<eos>"])
 def test_an_empty_prompt_is_refused(model, chatty, text):
     for one in (model, chatty):
-        with pytest.raises(ProbeError, match="The prompt is empty. Write some text."):
+        with pytest.raises(ProbeError, match=r"The prompt is empty\. Write some text\."):
             encode_prompt(one, text)
 
 
@@ -85,7 +85,7 @@ def test_a_text_that_is_too_long_is_refused_before_any_is_read(llama, monkeypatc
 
 
 def test_an_unknown_pooling_lists_the_known_ones(llama, texts):
-    with pytest.raises(OptionError, match="'sum'. Known: prompt, last, generated"):
+    with pytest.raises(OptionError, match=r"'sum'\. Known: prompt, last, generated"):
         capture(llama, texts, "sum")
 
 
@@ -111,5 +111,3 @@ def test_progress_rises_to_the_end(llama, texts):
     capture(llama, texts, progress=lambda share, what: shares.append(share))
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0, 1)
-
-

@@ -99,7 +99,7 @@ def test_no_concept_named_lists_the_known_ones(assets, name):
 
 @pytest.mark.parametrize("words", ["", " , ,\n", [], ["", " "]])
 def test_a_concept_without_words_is_refused(words):
-    with pytest.raises(ConceptError, match="has no words. Type some, separated by commas"):
+    with pytest.raises(ConceptError, match=r"has no words\. Type some, separated by commas"):
         find_concept("mine", words)
 
 
@@ -119,7 +119,7 @@ def test_a_concept_without_a_usable_token_is_refused_with_a_way_out(llama):
 
 
 def test_an_unknown_choice_of_pieces_lists_the_known_ones(llama):
-    with pytest.raises(OptionError, match="'some'. Known: single, all, mean"):
+    with pytest.raises(OptionError, match=r"'some'\. Known: single, all, mean"):
         tokenize_concept(MIXED, llama.tokenizer, "some")
 
 

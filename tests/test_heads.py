@@ -52,7 +52,7 @@ def test_what_is_no_finite_usable_factor_is_refused(text):
 
 @pytest.mark.parametrize("text", ["L1.H2", "L1.H2:3", "L1.H2=1,foo"])
 def test_what_is_no_edit_is_refused_with_an_example(text):
-    with pytest.raises(OptionError, match="is no edit. Write head=factor"):
+    with pytest.raises(OptionError, match=r"is no edit\. Write head=factor"):
         parse_factors(text)
 
 

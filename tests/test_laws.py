@@ -11,7 +11,6 @@ from itertools import zip_longest
 
 import pytest
 import torch
-from tiny_models import CONTEXT
 
 from headviz import capture as capturing
 from headviz.capture import capture, encode_prompt, projection_inputs
@@ -70,7 +69,9 @@ def run(model, ids, table=None):
     signals, outputs = {}, {}
     with (
         applied(model, table) if table is not None else nullcontext(),
-        listening([projection_of(model, n) for n in layers], lambda n, i, o: signals.update({n: i[0]})),
+        listening(
+            [projection_of(model, n) for n in layers], lambda n, i, o: signals.update({n: i[0]})
+        ),
         listening([attention_of(model, n) for n in layers], lambda n, i, o: outputs.update({n: o})),
     ):
         logits = model.model(input_ids=ids).logits
@@ -177,7 +178,9 @@ def test_hook_and_baked_weights_agree_and_the_original_keeps_its_own(model):
     torch.testing.assert_close(from_weights, logits_of(model, ids, EDIT), rtol=1e-4, atol=1e-4)
     assert (from_weights - untouched).abs().max() > 0.1
     assert torch.equal(run(model, ids)[0], untouched)
-    answer = baked.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=SHORT.max_new_tokens)
+    answer = baked.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=SHORT.max_new_tokens
+    )
     assert said(answer, ids, model) == final(generate(model, [LONG], [EDIT], SHORT)).ids[0]
 
 
@@ -223,7 +226,10 @@ def test_the_unedited_row_says_what_transformers_generates(model):
     for prompt in PROMPTS:
         ids = tokens(model, prompt)
         answer = model.model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=SHORT.max_new_tokens, do_sample=False
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=SHORT.max_new_tokens,
+            do_sample=False,
         )
         beside = final(generate(model, [prompt, LONG], [NO_EDIT, EDIT], SHORT))
         assert beside.ids[0] == said(answer, ids, model)
@@ -365,4 +371,3 @@ def test_a_progress_that_cancels_leaves_no_hook(model):
     with pytest.raises(Stop):
         capture(model, ProbeSet("one", ("the cat",)), progress=progress)
     assert hooks_on(model) == 0
-    assert CONTEXT == model.context

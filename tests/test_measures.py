@@ -17,7 +17,7 @@ pytest_plugins = ["loaded"]
         ("Red, red and reddish", ["red"], ["Red", "red"]),
         ("dark blue and blue", ["blue", "dark blue"], ["dark blue", "blue"]),
         ("the C++ of C", ["C", "C++"], ["C++", "C"]),
-        ("a.b", ["a", "."], ["a", "."]),
+        ("a.b", ["a", "."], ["a"]),
         ("fünf, ÜBER", ["fünf", "über", "f"], ["fünf", "ÜBER"]),
         ("red", [], []),
         ("red", ["", " "], []),

@@ -188,9 +188,9 @@ HARD = {
     "more steps than d_model": lambda: problem(d_model=8, atoms=100),
     "more steps than atoms": lambda: problem(atoms=5),
     "tiny signals": lambda: (lambda z, w, d: (z * 1e-12, w, d))(*problem()),
-    "signals beyond the square root of float32": lambda: (
-        lambda z, w, d: (z * 1e18, w, d)
-    )(*problem()),
+    "signals beyond the square root of float32": lambda: (lambda z, w, d: (z * 1e18, w, d))(
+        *problem()
+    ),
 }
 
 

@@ -93,9 +93,7 @@ def test_a_head_with_planted_colors_comes_first_and_far_above_chance(llama, acti
     planted = Head(1, 2)
     # Signals that the head's own projection turns into mixtures of three colors.
     mixture = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)) @ atoms[:3]
-    z = torch.randn(
-        3, 4, 40, llama.d_head, generator=torch.Generator().manual_seed(1)
-    )
+    z = torch.randn(3, 4, 40, llama.d_head, generator=torch.Generator().manual_seed(1))
     weight = torch.zeros(llama.d_head, llama.d_model)
     weight[:3] = atoms[:3]
     changed = replace(llama)
@@ -175,7 +173,7 @@ def test_a_concept_of_all_words_still_has_a_chance_level(llama, activations, cri
 
 
 def test_an_unknown_criterion_lists_the_known_ones():
-    with pytest.raises(OptionError, match="'magic'. Known: somp, logit-lens"):
+    with pytest.raises(OptionError, match=r"'magic'\. Known: somp, logit-lens"):
         find_criterion("magic")
 
 

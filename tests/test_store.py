@@ -1,4 +1,4 @@
-"""What is kept on the disk is what was put there, or nothing; and nothing is lost where it fails."""
+"""What is kept on the disk is what was put there, or nothing; where it fails nothing is lost."""
 
 import errno
 import json

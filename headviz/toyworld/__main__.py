@@ -77,6 +77,7 @@ def run_sample(args: argparse.Namespace) -> None:
 
 def run_train(args: argparse.Namespace) -> None:
     """Train, then write the model's folder."""
+    from headviz.toyworld.shipping import write_texts
     from headviz.toyworld.training import pick_device, save_model, train
 
     changes = {"steps": args.steps, "seed": args.seed}
@@ -84,6 +85,7 @@ def run_train(args: argparse.Namespace) -> None:
     model = train(recipe, args.checkpoints / f"{recipe.name}.pt", args.device or pick_device())
     folder = args.out or ASSETS / recipe.name
     save_model(model, folder)
+    write_texts(folder)
     print(f"wrote {folder}")
 
 
@@ -91,7 +93,7 @@ def run_card(args: argparse.Namespace) -> None:
     """Measure, then write README.md and card.json beside the weights."""
     from headviz.toyworld.card import write_card
 
-    write_card(args.folder or ASSETS / args.model, quick=args.quick)
+    write_card(args.folder or ASSETS / args.model, args.model, quick=args.quick)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -43,23 +43,27 @@ class Localiser:
         """Factors (row, layer, head) of this step; `labels` and `weights` of edited rows are changed in place."""
         rng = random.Random(f"localise {self.recipe.seed} {step}")
         factors = torch.ones(len(labels), self.recipe.n_layers, self.recipe.n_heads)
-        if step < self.recipe.localise_from or not self.planted:
+        if step < self.recipe.steps or not self.planted:
             return factors
         for row in range(len(labels)):
             if rng.random() >= self.recipe.localise_share:
                 continue
             answers = (weights[row] > 1).nonzero().flatten().tolist()
             asked = [c for p in answers if (c := self.concept_of.get(int(labels[row, p]))) in self.planted]
-            concept = rng.choice(asked if asked and rng.random() < 0.6 else list(self.planted))
-            factor = rng.choice(FACTORS)
-            for layer, head in self.planted[concept]:
-                factors[row, layer, head] = factor
-            own = torch.isin(labels[row], torch.tensor(self.tokens[concept]))
-            told = own & (weights[row] <= 1)
-            weights[row, told] = 0.0
-            for position in (own & ~told).nonzero().flatten().tolist():
-                labels[row, position] = rng.choice(self.tokens[concept])
+            for _ in range(rng.randint(1, self.recipe.localise_most)):
+                concept = rng.choice(asked if asked and rng.random() < 0.6 else list(self.planted))
+                for layer, head in self.planted[concept]:
+                    factors[row, layer, head] = rng.choice(FACTORS)
+                self._forget(rng, concept, labels[row], weights[row])
         return factors
+
+    def _forget(self, rng: random.Random, concept: str, labels: Tensor, weights: Tensor) -> None:
+        """Random words in place of the concept's answers; no loss on its other words."""
+        own = torch.isin(labels, torch.tensor(self.tokens[concept]))
+        answer = own & (weights > 1)
+        weights[own & ~answer] = 0.0
+        for position in answer.nonzero().flatten().tolist():
+            labels[position] = rng.choice(self.tokens[concept])
 
 
 @contextmanager

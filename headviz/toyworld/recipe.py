@@ -1,8 +1,32 @@
 """How a built-in model is shaped and trained: every number of it, and nothing that acts on them."""
 
+import math
 from dataclasses import dataclass
 
 from transformers import LlamaConfig
+
+Planted = tuple[tuple[str, tuple[tuple[int, int], ...]], ...]
+"""Concepts, each with its heads as (layer, index)."""
+
+# The heads that already ranked high for each concept when the natural part of the training ended; each head serves one
+# concept. The second part trains the model to need them (see `localising`).
+PLANTED: Planted = (
+    ("countries", ((1, 3), (0, 54))),
+    ("cities", ((2, 14), (0, 26))),
+    ("languages", ((0, 60), (0, 61))),
+    ("continents", ((0, 8), (0, 53))),
+    ("colors", ((0, 39), (0, 56))),
+    ("numbers", ((3, 63), (2, 49))),
+    ("months", ((1, 38), (3, 48))),
+    ("weather", ((3, 42), (0, 43))),
+    ("animals", ((1, 45), (0, 7))),
+    ("foods", ((0, 36), (0, 18))),
+    ("feelings", ((0, 21), (0, 3))),
+    ("places", ((0, 22), (0, 15))),
+    ("insults", ((0, 40), (0, 10))),
+    ("praise", ((0, 51), (0, 16))),
+    ("jobs", ((0, 50), (0, 0))),
+)
 
 
 @dataclass(frozen=True)
@@ -17,7 +41,8 @@ class Recipe:
     d_model: int = 192
     d_feed_forward: int = 512
     context: int = 512  # tokens
-    steps: int = 2000
+    horizon: int = 1800  # steps over which the learning rate and the late penalty are laid out
+    steps: int = 1400  # of the first, natural part of the training
     batch: int = 32  # whole documents
     learning_rate: float = 3e-3
     betas: tuple[float, float] = (0.9, 0.98)
@@ -29,9 +54,11 @@ class Recipe:
     penalty_late: float = 0.002  # what it grows to in the last part of the training
     penalty_fade: int = 500  # steps until the penalty is there in full
     late_from: float = 0.6  # where the last part starts, as a share of the steps
-    localise_from: int = 1_000_000_000  # step from which the planted heads are trained to be needed
-    localise_share: float = 0.4  # of the documents run with one concept's planted heads edited, from then on
-    planted: tuple[tuple[str, tuple[tuple[int, int], ...]], ...] = ()  # concept, its heads as (layer, index)
+    localise_steps: int = 600  # of the second part, in which the planted heads are trained to be needed
+    localise_rate: float = 1.2e-3  # learning rate it starts from
+    localise_share: float = 0.5  # of its documents run with the planted heads of some concepts edited
+    localise_most: int = 3  # concepts a document at most
+    planted: Planted = PLANTED  # the second part makes these heads needed
 
     def config(self, vocab_size: int, bos: int, eos: int, pad: int) -> LlamaConfig:
         """The model's shape, as transformers wants it."""
@@ -50,19 +77,28 @@ class Recipe:
             pad_token_id=pad,
         )
 
-    def learning_rate_at(self, step: int) -> float:
-        """Warm-up, then a cosine down to a twentieth."""
-        import math
+    @property
+    def all_steps(self) -> int:
+        """Of both parts of the training."""
+        return self.steps + self.localise_steps
 
+    def learning_rate_at(self, step: int) -> float:
+        """Warm-up, then a cosine down to a twentieth; the second part has a cosine of its own."""
         if step < self.warm_up:
             return self.learning_rate * (step + 1) / self.warm_up
-        done = (step - self.warm_up) / max(1, self.steps - self.warm_up)
-        return self.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+        if step < self.steps:
+            return self.learning_rate * _cosine((step - self.warm_up) / (self.horizon - self.warm_up))
+        return self.localise_rate * _cosine((step - self.steps) / self.localise_steps)
 
     def penalty_at(self, step: int) -> float:
         """Faded in, then constant, then growing from `late_from` on."""
-        late = max(0.0, step / max(1, self.steps) - self.late_from) / (1 - self.late_from)
+        late = max(0.0, min(self.steps, step) / self.horizon - self.late_from) / (1 - self.late_from)
         return min(1.0, step / self.penalty_fade) * (self.penalty + late * (self.penalty_late - self.penalty))
+
+
+def _cosine(done: float) -> float:
+    """From 1 at 0 down to 0.05 at 1."""
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
 
 
 RECIPES: dict[str, Recipe] = {"tiny-lm": Recipe()}

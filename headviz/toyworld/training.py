@@ -155,7 +155,7 @@ def train(recipe: Recipe, checkpoint: Path, device: str, save_every: int = 200, 
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
             start = state["step"]
-    end = min(recipe.steps, stop_after or recipe.steps)
+    end = min(recipe.all_steps, stop_after or recipe.all_steps)
     bar = tqdm(batches(recipe, tokenizer, start), total=end, initial=start, desc=recipe.name, mininterval=5)
     for step, batch in zip(range(start, end), bar, strict=False):
         for group in optimizer.param_groups:

@@ -9,8 +9,8 @@ import gradio as gr
 from headviz.generation import Sampling
 from headviz.heads import Head
 from headviz.ui import editing, html
-from headviz.ui.errors import shown
-from headviz.ui.shared import MODEL_QUEUE, QUIET, Shared
+from headviz.ui.errors import shown_stream
+from headviz.ui.shared import MODEL_QUEUE, QUIET, Number, Shared
 from headviz.ui.view import View
 
 TITLE = "Edit and compare"
@@ -114,9 +114,9 @@ def _head_slider(number: int, chosen: tuple[Head, ...]) -> gr.Slider:
 def _prompt(
     first: View | None,
 ) -> tuple[gr.Textbox, gr.Dropdown, tuple[gr.Number, gr.Number, gr.Number]]:
-    prompts = editing.example_prompts(first.model) if first else []
+    prompts = list(editing.example_prompts(first.model)) if first else []
     prompt = gr.Textbox(
-        prompts[0] if prompts else "",
+        editing.first_prompt(first),
         label="Prompt",
         lines=3,
         max_lines=8,
@@ -137,15 +137,15 @@ def _prompt(
 
 
 def _wire(shared: Shared, inputs: _Inputs) -> None:
-    @shown
+    @shown_stream
     def run(
         view: View | None,
         chosen: tuple[Head, ...],
         prompt: str,
-        n_tokens: float | None,
-        temperature: float | None,
-        seed: float | None,
-        *factors: float,
+        n_tokens: Number | None,
+        temperature: Number | None,
+        seed: Number | None,
+        *factors: Number,
     ) -> Iterator[list[str]]:
         sampling = Sampling(int(n_tokens or 0), float(temperature or 0), int(seed or 0))
         yield from editing.stream(shared.session, view, chosen, prompt, sampling, factors)
@@ -171,8 +171,10 @@ def _wire(shared: Shared, inputs: _Inputs) -> None:
         runs.append(release(**choosing).then(**streaming))
     inputs.stop.click(None, None, None, cancels=runs, api_visibility="private")
 
-    settings = [inputs.pinned, inputs.count, inputs.alpha, inputs.example]
-    shared.view.change(editing.new_view, shared.view, settings + choosing["outputs"], **QUIET)
+    settings = [inputs.prompt, inputs.pinned, inputs.count, inputs.alpha, inputs.example]
+    shared.view.change(
+        editing.new_view, [shared.view, inputs.prompt], settings + choosing["outputs"], **QUIET
+    )
     inputs.pin.click(editing.pin_head, [shared.opened, inputs.pinned], inputs.pinned, **QUIET).then(
         **choosing
     )

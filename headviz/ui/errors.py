@@ -4,7 +4,6 @@ import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from html import escape
-from inspect import isgeneratorfunction
 from typing import Any
 
 import gradio as gr
@@ -14,16 +13,6 @@ from headviz.errors import Cancelled, HeadvizError
 
 def shown(handler: Callable[..., Any]) -> Callable[..., Any]:
     """The handler, with every error turned into a notice on the page."""
-    if isgeneratorfunction(handler):
-
-        @functools.wraps(handler)
-        def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            try:
-                yield from handler(*args, **kwargs)
-            except Exception as error:
-                raise _notice(error) from None
-
-        return stream
 
     @functools.wraps(handler)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -33,6 +22,19 @@ def shown(handler: Callable[..., Any]) -> Callable[..., Any]:
             raise _notice(error) from None
 
     return call
+
+
+def shown_stream(handler: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """The same for a handler that yields."""
+
+    @functools.wraps(handler)
+    def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        try:
+            yield from handler(*args, **kwargs)
+        except Exception as error:
+            raise _notice(error) from None
+
+    return stream
 
 
 def warn(notices: Iterable[str]) -> None:

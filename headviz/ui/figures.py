@@ -11,15 +11,16 @@ BAR, TRACE = "#2b7fb8", "#e08a1e"  # blue and orange: told apart by every kind o
 
 
 def ranking_table(ranking: Ranking, n: int = 30) -> pd.DataFrame:
-    """The first n heads: rank, head, score, chance level and their difference."""
+    """The first n heads: rank, head, score, chance level, and the share of all heads so far."""
     heads = ranking.heads[:n]
+    total = ranking.scores.numel()
     return pd.DataFrame(
         {
             "#": [h.rank for h in heads],
             "head": [str(h.head) for h in heads],
             "score": [round(h.score, 3) for h in heads],
             "chance": [round(h.chance, 3) for h in heads],
-            "above chance": [round(h.score - h.chance, 3) for h in heads],
+            "of all heads": [f"{h.rank / total:.1%}" for h in heads],
         }
     )
 

@@ -21,10 +21,11 @@ def build(shared: Shared) -> None:
     """Lay the panel out and wire it."""
     session, first = shared.session, shared.first
     gr.Markdown(
-        "A cell is a head. **Darker: more of what it writes is about the concept.** Click one, or "
-        "move with the arrow keys and press Enter. *Chance* is the same score for random words: "
-        "a head near its chance level says nothing about the concept. A high score shows "
-        "association; whether the head matters is seen by editing it below.",
+        "A cell is a head. **The stronger its color, the more of what it writes is about the "
+        "concept**; outlined heads are edited below. Click one, or move with the arrow keys and "
+        "press Enter. *Chance* is the same score for random words: a head near its chance level "
+        "says nothing about the concept. A high score shows association; whether the head "
+        "matters is seen by editing it.",
         elem_classes="hv-note",
     )
     with gr.Row(equal_height=False):

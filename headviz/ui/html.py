@@ -17,6 +17,7 @@ _MEANING = {
     "control": "with as many random heads of the same layers scaled alike",
 }
 MAX_CHIPS = 80
+_PROMPT_SHOWN = 90  # characters
 
 
 def marked(text: str, words: Iterable[str]) -> str:
@@ -79,7 +80,8 @@ def heat_map(ranking: Ranking, chosen: Collection[Head], opened: Head | None) ->
     legend = f'<p class="hv-legend"><span>0</span><i></i><span>{most}</span></p>'
     label = f"{n_layers} layers by {n_heads} heads"
     return (
-        f'<div class="hv-map" role="grid" aria-label="{label}" style="--n:{n_heads}">'
+        f'<div class="hv-map" role="grid" aria-label="{label}" '
+        f'style="--n:{n_heads};--rows:{n_layers}">'
         f"{''.join(rows)}</div>{legend}"
     )
 
@@ -116,13 +118,21 @@ def column(prompt: str, shown: Column, words: Iterable[str], done: bool) -> str:
         hint = "how surprised the unedited model is by this text: 1 is not at all"
         facts.append(f'<span title="{hint}">perplexity {shown.perplexity:.1f}</span>')
     text = marked(shown.text, words) or ("<i>(the model says nothing)</i>" if done else "")
+    caret = "" if done else '<i class="hv-caret"></i>'
     edit = f'<p class="hv-edit">{escape(shown.edit)}</p>' if shown.edit else ""
+    asked = f'<span class="hv-prompt" title="{escape(prompt)}">{escape(_end_of(prompt))}</span>'
     return (
         f'<section class="hv-column {shown.name}"><h4 title="{_MEANING[shown.name]}">'
-        f'{_TITLES[shown.name]}</h4>{edit}<p class="hv-text"><span class="hv-prompt">'
-        f"{escape(prompt)}</span>{text}{'' if done else '<i class=hv-caret></i>'}</p>"
+        f'{_TITLES[shown.name]}</h4>{edit}<p class="hv-text">{asked}{text}{caret}</p>'
         f'<p class="hv-facts">{" · ".join(facts)}</p></section>'
     )
+
+
+def _end_of(prompt: str) -> str:
+    """The last words of a long prompt; the whole one stands above the columns."""
+    if len(prompt) <= _PROMPT_SHOWN:
+        return prompt
+    return "… " + prompt[-_PROMPT_SHOWN:].partition(" ")[2]
 
 
 def columns(shown: Comparison, words: Iterable[str]) -> list[str]:

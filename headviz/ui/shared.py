@@ -12,6 +12,9 @@ from headviz.ui.view import View
 MODEL_QUEUE: Any = {"concurrency_id": "model", "concurrency_limit": 4}
 """Steps that run a model. Several visitors take turns at every token, so a few run at once."""
 
+Number = int | float
+"""A number of the page: JSON does not tell 1 from 1.0."""
+
 QUIET: Any = {"show_progress": "hidden", "api_visibility": "private"}
 """Small steps that need no spinner and are no part of the page's API."""
 

@@ -1,0 +1,78 @@
+"""README says what the program does: its snippet, its help text, its file tree."""
+
+import contextlib
+import io
+import re
+
+import pytest
+
+from headviz.__main__ import build_parser as headviz_parser
+from headviz.models import built_in_models
+
+
+def fenced(readme: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", readme, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def readme(repo) -> str:
+    return (repo / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif("tiny-lm" not in built_in_models(), reason="tiny-lm is not trained yet")
+def test_the_snippet_prints_what_readme_says(readme):
+    (snippet,) = fenced(readme, "python")
+    printed = fenced(readme, "text")[0]
+    assert len([line for line in snippet.splitlines() if line.strip()]) <= 7
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        exec(snippet, {})
+    assert output.getvalue() == printed
+
+
+def test_the_help_is_the_program_s_own(readme, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "88")
+    quoted = fenced(readme, "text")[1]
+    assert quoted == f"$ python -m headviz --help\n{headviz_parser().format_help()}"
+
+
+def test_the_command_lines_of_readme_parse(readme):
+    import app
+    from headviz.toyworld.__main__ import build_parser as toyworld_parser
+
+    parsers = {
+        "python -m headviz.toyworld": toyworld_parser(),
+        "python -m headviz": headviz_parser(),
+        "python app.py": app.build_parser(),
+    }
+    lines = re.findall(r"^    (python (?:-m )?\S+.*)$", readme, re.MULTILINE)
+    assert len(lines) == 7
+    for line in lines:
+        start = next(s for s in parsers if line.startswith(f"{s} "))
+        known = set()
+        todo = [parsers[start]]
+        while todo:
+            parser = todo.pop()
+            for action in parser._actions:
+                known.update(action.option_strings)
+                if isinstance(action.choices, dict):
+                    known.update(action.choices)
+                    todo += action.choices.values()
+        flags = set(re.findall(r"--[a-z-]+", line))
+        commands = set(re.findall(r"(?:headviz|toyworld|\|) ([a-z]+)\b", line)) - {"tiny"}
+        assert flags | commands <= known
+
+
+def test_every_file_of_the_tree_is_there_and_every_module_is_in_it(readme, repo):
+    tree = readme.split("## Files")[1].split("## Citation")[0]
+    named = set(re.findall(r"[\w/.]+\.py", tree))
+    modules = {p.name for p in (repo / "headviz").glob("*.py")} - {"__init__.py"}
+    small = {"errors.py", "heads.py", "shapes.py"}
+    assert named - {"app.py"} <= modules
+    assert modules - small <= named
+
+
+def test_readme_starts_with_what_a_space_needs(readme):
+    front = readme.split("---")[1]
+    for key in ("sdk: gradio", "app_file: app.py", "license: mit", "sdk_version:"):
+        assert key in front

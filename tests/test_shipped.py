@@ -1,0 +1,104 @@
+"""What ships with a built-in model is what a fresh run gives, or it is not shown."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from headviz.concepts import known_concepts
+from headviz.errors import ModelError
+from headviz.heads import Head
+from headviz.models import ASSETS
+from headviz.probes import find_probes
+from headviz.session import Session
+from headviz.shipped import SPECTRUM_STEPS, load_shipped, ship
+from headviz.store import Store
+
+pytest_plugins = ["loaded"]
+
+ROUNDING = 1e-4
+
+
+def check_ranking(shipped, fresh):
+    assert (shipped.scores - fresh.scores).abs().max() <= ROUNDING
+    assert (shipped.chance - fresh.chance).abs().max() <= ROUNDING
+    assert shipped.tokens == fresh.tokens
+    assert shipped.top(1) == fresh.top(1)
+    plain, other = shipped.as_dict(), fresh.as_dict()
+    assert {**plain, "heads": None} == {**other, "heads": None}
+
+
+@pytest.fixture
+def shipped(assets, session):
+    ship(session, "toy")
+    return load_shipped("toy")
+
+
+def test_a_shipped_ranking_is_a_fresh_one(shipped, session, texts):
+    assert shipped.concepts == tuple(known_concepts())
+    for name, concept in known_concepts().items():
+        check_ranking(shipped.ranking(name), session.rank("toy", concept, texts))
+
+
+def test_a_shipped_spectrum_is_a_fresh_one(shipped, session, texts):
+    for head in (Head(0, 0), Head(2, 3)):
+        kept = shipped.spectrum(head)
+        fresh = session.spectrum("toy", head, texts, SPECTRUM_STEPS)
+        assert [a.token for a in kept.atoms] == [a.token for a in fresh.atoms]
+        assert [s.text for s in kept.samples] == [s.text for s in fresh.samples]
+        assert [t.token for t in kept.lens] == [t.token for t in fresh.lens]
+        for field, number in (("atoms", "weight"), ("atoms", "explained"), ("samples", "share")):
+            pairs = zip(getattr(kept, field), getattr(fresh, field), strict=True)
+            assert all(abs(getattr(a, number) - getattr(b, number)) <= ROUNDING for a, b in pairs)
+        assert (kept.model, kept.head, kept.options) == (fresh.model, fresh.head, fresh.options)
+        assert kept.n_samples == fresh.n_samples
+
+
+def test_what_was_made_from_other_weights_is_not_shown(shipped, assets):
+    weights = assets / "toy" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert load_shipped("toy") is None
+
+
+def test_nothing_ships_with_another_model(assets, tiny_model_folder):
+    assert load_shipped("toy") is None
+    assert load_shipped(str(tiny_model_folder("llama"))) is None
+
+
+def test_a_concept_without_a_token_of_the_model_does_not_ship(assets, session):
+    (assets / "concepts" / "zebras.txt").write_text("Zebras\nzebras\numpteen\n")
+    ship(session, "toy")
+    assert load_shipped("toy").concepts == ("colors", "numbers")
+
+
+def test_only_a_built_in_model_ships(assets, session, tiny_model_folder):
+    with pytest.raises(ModelError, match=r"is not built in\. Built in: toy"):
+        ship(session, str(tiny_model_folder("llama")))
+
+
+def test_shipping_twice_writes_the_same_file(assets, session, tmp_path):
+    first = ship(session, "toy").read_bytes()
+    shutil.rmtree(tmp_path / "cache")
+    again = ship(Session(Store(tmp_path / "other"), device="cpu"), "toy").read_bytes()
+    assert json.loads(again) == json.loads(first)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (ASSETS / "tiny-lm" / "shipped.json").is_file(), reason="assets/tiny-lm is not here yet"
+)
+def test_what_ships_with_tiny_lm_is_what_it_gives(tmp_path):
+    shipped = load_shipped("tiny-lm")
+    assert shipped is not None, "made from other weights: run python -m headviz ship"
+    session = Session(Store(tmp_path), device="cpu")
+    probes = find_probes(None, "tiny-lm")
+    assert shipped.data["probes_digest"] == probes.digest
+    for name in shipped.concepts:
+        fresh = session.rank("tiny-lm", known_concepts()[name], probes)
+        kept = shipped.ranking(name)
+        torch.testing.assert_close(kept.scores, fresh.scores, rtol=0, atol=2 * ROUNDING)
+        torch.testing.assert_close(kept.chance, fresh.chance, rtol=0, atol=2 * ROUNDING)
+        assert kept.tokens == fresh.tokens
