@@ -107,6 +107,7 @@ def _texts(model: str) -> tuple[gr.Dropdown, gr.Textbox, gr.UploadButton]:
         elem_id="texts",
     )
     typed = gr.Textbox(
+        "",  # not None: a box that nobody typed in holds an empty text
         label="My own texts",
         info="one prompt a line",
         lines=5,

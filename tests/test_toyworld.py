@@ -1,0 +1,252 @@
+"""The small world and its model: the data keeps its promises, training resumes, the shipped weights know their world."""
+
+import dataclasses
+import itertools
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from headviz.toyworld import __main__ as command
+from headviz.toyworld.documents import (
+    Item,
+    is_held_out,
+    sample_items,
+    sample_stories,
+    training_documents,
+)
+from headviz.toyworld.facts import FACTS
+from headviz.toyworld.localising import Localiser, concept_tokens, factors_applied
+from headviz.toyworld.recipe import RECIPES, Recipe
+from headviz.toyworld.tokenizer import build_tokenizer
+from headviz.toyworld.training import batches, train
+from headviz.toyworld.words import CONCEPTS
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+FOLDER = ASSETS / "tiny-lm"
+SMALL = dataclasses.replace(
+    Recipe(), n_layers=2, n_heads=4, d_head=8, d_model=32, d_feed_forward=32, batch=4, horizon=3, steps=2,
+    localise_steps=1, localise_share=1.0, warm_up=1, planted=(("colors", ((0, 1),)), ("months", ((1, 2),))),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(FOLDER)
+
+
+def texts_of(seed: int, n: int) -> list[str]:
+    return ["".join(p.text for p in d) for d in itertools.islice(training_documents(seed), n)]
+
+
+def story_of(prompt: str) -> str:
+    return prompt.split(" Question:")[0].removeprefix("Story: ")
+
+
+def test_the_same_seed_gives_the_same_documents_and_items():
+    assert texts_of(3, 50) == texts_of(3, 50) != texts_of(4, 50)
+    assert sample_items(30, 3) == sample_items(30, 3) != sample_items(30, 4)
+    assert sample_stories(5, 3) == sample_stories(5, 3)
+
+
+def test_nothing_held_out_is_ever_in_a_training_document():
+    for text in texts_of(1, 1500):
+        story, *asked = text.split("Question: ")
+        assert not story or not is_held_out(story.strip().removeprefix("Story: "))
+        facts = {q.text for questions in FACTS.values() for q in questions}
+        for question in asked:
+            wording = question.split(" Answer:")[0]
+            assert wording not in facts or not is_held_out(wording)
+
+
+def test_every_item_is_on_its_own_side_of_the_split():
+    for held_out in (True, False):
+        for item in sample_items(90, 5, held_out):
+            content = story_of(item.prompt)
+            if item.prompt.startswith("Question:"):
+                content = item.prompt.removeprefix("Question: ").removesuffix(" Answer:")
+            assert is_held_out(content) == held_out
+
+
+def test_every_answer_is_a_word_of_its_concept_and_stands_in_the_story_or_among_the_facts():
+    facts = {(q.text, q.answer) for questions in FACTS.values() for q in questions}
+    for item in sample_items(300, 7):
+        assert item.answer in CONCEPTS[item.concept]
+        if item.prompt.startswith("Story:"):
+            assert re.search(rf"\b{item.answer}\b", story_of(item.prompt))
+        else:
+            question = item.prompt.removeprefix("Question: ").removesuffix(" Answer:")
+            assert (question, item.answer) in facts
+
+
+def test_every_concept_has_its_preset_file_and_no_word_is_in_two_concepts():
+    for concept, words in CONCEPTS.items():
+        title, *listed = (ASSETS / "concepts" / f"{concept}.txt").read_text().splitlines()
+        assert title
+        assert set(words) <= set(listed)
+        assert len(set(listed)) == len(listed)
+    everything = [word for words in CONCEPTS.values() for word in words]
+    assert len(everything) == len(set(everything))
+
+
+def test_every_concept_word_is_one_token(tokenizer):
+    for words in CONCEPTS.values():
+        for word in words:
+            assert len(tokenizer.encode(f" {word}", add_special_tokens=False)) == 1, word
+
+
+def test_every_word_of_the_world_is_one_token_inside_a_sentence(tokenizer):
+    for text in sample_stories(40, 2):
+        words = text.split()[1:]
+        for word in words:
+            assert len(tokenizer.encode(f" {word.strip('.,')}", add_special_tokens=False)) == 1, (
+                word
+            )
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+def test_any_text_comes_back_from_its_tokens_as_it_was(text):
+    tokenizer = build_cached()
+    ids = tokenizer.encode(text)
+    assert ids[0] == tokenizer.bos_token_id
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+def build_cached(kept=[]):  # noqa: B006
+    if not kept:
+        kept.append(AutoTokenizer.from_pretrained(FOLDER))
+    return kept[0]
+
+
+def test_the_shipped_tokenizer_is_the_one_that_the_code_builds(tokenizer):
+    built = build_tokenizer()
+    assert built.get_vocab() == tokenizer.get_vocab()
+    text = "Story: On a rainy morning in May, Ünsal met the zebra."
+    assert built.encode(text) == tokenizer.encode(text)
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "headviz.toyworld", *args]
+    return subprocess.run(line, capture_output=True, text=True, cwd=ASSETS.parent, check=False)
+
+
+def test_sample_prints_fresh_items_as_json():
+    done = run("sample", "--n", "16", "--seed", "4", "--json")
+    items = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert [Item(**item) for item in items] == sample_items(16, 4)
+    assert {item["concept"] for item in items} == set(CONCEPTS)
+    assert all(item["prompt"].endswith("Answer:") for item in items)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (["sample", "--n", "0"], "whole number from 1 on"),
+        (["sample", "--n", "many"], "got 'many'"),
+        (["train", "big-lm"], "known: tiny-lm"),
+        (["train", "tiny-lm", "--steps", "-5"], "whole number from 1 on"),
+        (["card", "nothing"], "known: tiny-lm"),
+        ([], "COMMAND"),
+    ],
+)
+def test_a_bad_command_is_refused_with_status_2_and_one_sentence(line, why, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(line)
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert why in said
+    assert said.count("\n") == 1
+
+
+def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
+    whole = train(SMALL, tmp_path / "whole.pt", "cpu")
+    train(SMALL, tmp_path / "parts.pt", "cpu", stop_after=1)
+    resumed = train(SMALL, tmp_path / "parts.pt", "cpu")
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name]), name
+
+
+def test_a_step_sees_the_same_batch_whether_training_was_resumed_or_not(tokenizer):
+    ahead = batches(SMALL, tokenizer, 0)
+    for step, expected in zip(range(20), ahead, strict=False):
+        if step in (5, 17):
+            resumed = next(batches(SMALL, tokenizer, step))
+            assert all(torch.equal(a, b) for a, b in zip(expected, resumed, strict=True))
+
+
+def test_localising_changes_targets_of_the_edited_concepts_only(tokenizer):
+    localiser, own = Localiser(SMALL, tokenizer), concept_tokens(tokenizer)
+    _, labels, weights = next(batches(SMALL, tokenizer, 0))
+    changed, less = labels.clone(), weights.clone()
+    assert torch.equal(localiser.edit(0, changed, less), torch.ones(4, 2, 4))
+    assert torch.equal(changed, labels)
+    factors = localiser.edit(SMALL.steps, changed, less)
+    planted = {("colors", 0, 1), ("months", 1, 2)}
+    for row in range(4):
+        touched = {(layer, head) for layer, head in (factors[row] != 1).nonzero().tolist()}
+        concepts = [c for c, layer, head in planted if (layer, head) in touched]
+        assert touched == {(layer, head) for c, layer, head in planted if c in concepts} != set()
+        theirs = torch.isin(labels[row], torch.tensor([t for c in concepts for t in own[c]]))
+        assert torch.equal(changed[row][~theirs], labels[row][~theirs])
+        assert torch.equal(less[row][~theirs], weights[row][~theirs])
+        assert set(changed[row][theirs].tolist()) <= {t for c in concepts for t in own[c]}
+
+
+def test_factors_apply_to_their_own_row_and_head_and_leave_no_hook(tokenizer):
+    model = AutoModelForCausalLM.from_config(SMALL.config(len(tokenizer), 1, 2, 0)).eval()
+    ids = torch.randint(3, len(tokenizer), (2, 7))
+    plain = model(ids).logits
+    factors = torch.ones(2, SMALL.n_layers, SMALL.n_heads)
+    factors[1, 0, 3] = 0.0
+    with factors_applied(model, factors):
+        edited = model(ids).logits
+    assert torch.equal(edited[0], plain[0])
+    assert not torch.allclose(edited[1], plain[1])
+    assert torch.equal(model(ids).logits, plain)
+
+
+def test_the_shipped_model_has_enough_heads_and_is_small_enough():
+    recipe = RECIPES["tiny-lm"]
+    config = json.loads((FOLDER / "config.json").read_text())
+    assert (
+        config["num_hidden_layers"] * config["num_attention_heads"]
+        == recipe.n_layers * recipe.n_heads
+        >= 128
+    )
+    assert sum(f.stat().st_size for f in FOLDER.rglob("*") if f.is_file()) <= 16 * 2**20
+
+
+def test_the_shipped_model_answers_fresh_questions(tokenizer):
+    model = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32).eval()
+    items = sample_items(60, 99)
+    right = 0
+    for item in items:
+        ids = tokenizer(item.prompt, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            said = tokenizer.decode(model(ids).logits[0, -1].argmax())
+        right += said == f" {item.answer}"
+    assert right >= 0.95 * len(items)
+
+
+def test_probe_texts_are_from_the_training_split_and_examples_are_not():
+    for line in (FOLDER / "probes" / "questions.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert row["concept"] in CONCEPTS
+        content = story_of(row["text"])
+        if row["text"].startswith("Question:"):
+            content = row["text"].removeprefix("Question: ").removesuffix(" Answer:")
+        assert not is_held_out(content)
+    examples = json.loads((FOLDER / "examples.json").read_text())
+    assert {e["kind"] for e in examples} == {"question", "story"}
+    for example in examples:
+        if example["kind"] == "question" and example["prompt"].startswith("Story:"):
+            assert is_held_out(story_of(example["prompt"]))
