@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ from headviz.errors import CacheError
 from headviz.shapes import Tensor
 
 FORMAT = 1
-DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "cache" / "activations"
+_CACHE = Path(__file__).resolve().parent.parent / "cache"
+DEFAULT_FOLDER = Path(os.environ.get("HEADVIZ_CACHE") or _CACHE) / "activations"
+_ABANDONED = 3600.0  # seconds after which a half-written file belongs to a process that died
 
 
 def key_of(**parts: Any) -> str:
@@ -86,6 +89,10 @@ class Store:
         return self.folder / f"{key}.safetensors"
 
     def _drop_oldest(self) -> None:
+        for path in self.folder.glob(".writing-*"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _ABANDONED:
+                    path.unlink()
         entries = []
         for path in self.folder.glob("*.safetensors"):
             with suppress(OSError):  # another process may have dropped it meanwhile

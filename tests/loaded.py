@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_models import WORDS
 
 from headviz import concepts, models, probes
@@ -17,6 +18,9 @@ from headviz.models import LoadedModel, load_model
 from headviz.probes import ProbeSet
 from headviz.session import Session
 from headviz.store import Store
+
+# Models this small gain nothing from threads, and on a busy machine threads wait for each other.
+torch.set_num_threads(1)
 
 TEXTS = (
     "the cat is red and the dog is blue",

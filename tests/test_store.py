@@ -284,3 +284,14 @@ def test_two_processes_that_write_and_read_the_same_keys_see_whole_entries(tmp_p
     assert [worker.exitcode for worker in workers] == [0, 0]
     assert len(entries(tmp_path)) == 3
     assert not leftovers(tmp_path)
+
+
+def test_what_a_killed_process_left_is_removed_and_a_running_one_s_is_not(store):
+    store.put("key", TENSORS, NOTES)
+    dead, alive = store.folder / ".writing-dead", store.folder / ".writing-alive"
+    for path in (dead, alive):
+        path.write_bytes(b"half")
+    long_ago = time.time() - 7200
+    os.utime(dead, (long_ago, long_ago))
+    store.put("other", TENSORS, NOTES)
+    assert leftovers(store.folder) == [alive]
