@@ -59,17 +59,36 @@ def texts(page):
     )
 
 
-def generate(page):
-    """Press Generate and wait for the end."""
-    page.locator("#generate").click()
-    page.wait_for_selector(".hv-caret", state="attached")
-    finished(page)
+NEW_TEXTS = """() => {
+    const columns = [...document.querySelectorAll('.hv-column')];
+    return columns.length == 3 && !document.querySelector('.hv-caret') &&
+        columns.every(column => !column.dataset.old && column.querySelector('.hv-facts'));
+}"""
+
+
+def mark_texts(page):
+    """Let `finished` tell the texts that stand there from those of the next run."""
+    page.evaluate("document.querySelectorAll('.hv-column').forEach(c => (c.dataset.old = '1'))")
 
 
 def finished(page):
-    page.wait_for_function(
-        "document.querySelectorAll('.hv-facts').length == 3 && !document.querySelector('.hv-caret')"
-    )
+    """Wait until a run after `mark_texts` has ended."""
+    page.wait_for_function(NEW_TEXTS)
+
+
+def generate(page):
+    """Press Generate and wait for the end."""
+    mark_texts(page)
+    page.locator("#generate").click()
+    finished(page)
+
+
+def reset(page):
+    """Put all factors to 1."""
+    page.locator("#reset").click()
+    for slider in ("#alpha", "#alpha-0", "#alpha-2"):
+        number = f"document.querySelector('{slider} input[type=number]').value"
+        page.wait_for_function(f"{number} == '1'")
 
 
 def pick(page, what, name):
@@ -80,7 +99,9 @@ def pick(page, what, name):
 
 def drag(page, slider, share):
     """Drag a slider's knob to this share of its way and let go."""
-    box = page.locator(f"{slider} input[type=range]").bounding_box()
+    knob = page.locator(f"{slider} input[type=range]")
+    knob.scroll_into_view_if_needed()
+    box = knob.bounding_box()
     middle = box["y"] + box["height"] / 2
     page.mouse.move(box["x"] + 0.2 * box["width"], middle)
     page.mouse.down()
@@ -159,6 +180,7 @@ def test_turning_the_color_heads_down_takes_the_color_from_the_answer(page):
 
 
 def test_three_columns_differ_when_many_heads_are_edited(page):
+    mark_texts(page)
     drag(page, "#count", 0.6)
     page.wait_for_function("document.querySelectorAll('.hv-sliders input[type=range]').length > 10")
     finished(page)
@@ -170,11 +192,10 @@ def test_three_columns_differ_when_many_heads_are_edited(page):
 def test_releasing_a_slider_generates_anew(page):
     generate(page)
     before = page.locator("#text-edited .hv-edit").inner_text()
+    mark_texts(page)
     drag(page, "#alpha-0", 0.9)
-    page.wait_for_function(
-        "before => document.querySelector('#text-edited .hv-edit')?.innerText != before", arg=before
-    )
     finished(page)
+    assert page.locator("#text-edited .hv-edit").inner_text() != before
 
 
 def test_a_double_click_puts_a_factor_back_to_one(page):
@@ -183,8 +204,7 @@ def test_a_double_click_puts_a_factor_back_to_one(page):
 
 
 def test_reset_puts_all_factors_to_one_and_the_edit_changes_nothing(page):
-    page.locator("#reset").click()
-    page.wait_for_function("document.querySelector('#alpha input[type=number]').value == '1'")
+    reset(page)
     generate(page)
     original, edited, _ = texts(page)
     assert edited == original
@@ -235,12 +255,11 @@ def test_two_visitors_do_not_mix_their_edits(page, server, browser):
     other.set_default_timeout(WAIT)
     other.goto(server[0])
     other.wait_for_selector(".hv-cell")
-    other.locator("#reset").click()
-    other.wait_for_function("document.querySelector('#alpha input[type=number]').value == '1'")
+    reset(other)
     for visitor in (page, other):
+        mark_texts(visitor)
         visitor.locator("#generate").click()
     for visitor in (page, other):
-        visitor.wait_for_selector(".hv-column .hv-text")
         finished(visitor)
     assert texts(other)[0] == texts(other)[1] == texts(page)[0]
     assert texts(page)[1] != texts(page)[0]
@@ -284,3 +303,15 @@ def test_an_unknown_model_is_refused_and_the_old_one_stays(page):
     page.locator("#model input").press("Enter")
     page.locator(".toast-body.error").filter(has_text="Unknown model").first.wait_for()
     generate(page)
+
+
+def test_there_are_as_many_sliders_as_chosen_heads(page):
+    for share in (0.6, 0.15):
+        drag(page, "#count", share)
+        page.wait_for_function(
+            """() => {
+                const chosen = document.querySelector('#share strong').innerText;
+                const sliders = document.querySelectorAll('.hv-sliders input[type=range]').length;
+                const asked = document.querySelector('#count input[type=number]').value;
+                return chosen == asked && sliders == asked; }"""
+        )

@@ -179,5 +179,5 @@ def _wire(shared: Shared, inputs: _Inputs) -> None:
         **choosing
     )
     factors = [inputs.alpha, *inputs.sliders]
-    inputs.reset.click(lambda: [gr.update(value=1.0)] * len(factors), None, factors, **QUIET)
+    inputs.reset.click(lambda: [1.0] * len(factors), None, factors, **QUIET)
     inputs.example.input(lambda text: text, inputs.example, inputs.prompt, **QUIET)

@@ -55,8 +55,9 @@ def choose_heads(view: View | None, k: int, pinned: tuple[Head, ...]) -> tuple[H
 
 def slider_updates(heads: tuple[Head, ...], factor: Number) -> list[Any]:
     """One slider for each chosen head, the rest hidden."""
+    # An update each: gradio empties the one that it has applied.
     visible = [gr.update(visible=True, label=str(h), value=factor) for h in heads]
-    return visible + [gr.update(visible=False)] * (MAX_SLIDERS - len(heads))
+    return visible + [gr.update(visible=False) for _ in range(MAX_SLIDERS - len(heads))]
 
 
 def choose(view: View | None, k: Number, pinned: tuple[Head, ...], factor: Number) -> list[Any]:
