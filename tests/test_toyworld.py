@@ -1,4 +1,4 @@
-"""The small world and its model: the data keeps its promises, training resumes, the shipped weights know their world."""
+"""The small world: its data keeps its promises, training resumes, the shipped weights know it."""
 
 import dataclasses
 import itertools
@@ -24,7 +24,7 @@ from headviz.toyworld.documents import (
 )
 from headviz.toyworld.facts import FACTS
 from headviz.toyworld.localising import Localiser, concept_tokens, factors_applied
-from headviz.toyworld.recipe import RECIPES, Recipe
+from headviz.toyworld.recipe import RECIPES, Recipe, Stage
 from headviz.toyworld.tokenizer import build_tokenizer
 from headviz.toyworld.training import batches, train
 from headviz.toyworld.words import CONCEPTS
@@ -32,9 +32,19 @@ from headviz.toyworld.words import CONCEPTS
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 FOLDER = ASSETS / "tiny-lm"
 SMALL = dataclasses.replace(
-    Recipe(), n_layers=2, n_heads=4, d_head=8, d_model=32, d_feed_forward=32, batch=4, horizon=3, steps=2,
-    localise_steps=1, localise_share=1.0, warm_up=1, planted=(("colors", ((0, 1),)), ("months", ((1, 2),))),
-)  # fmt: skip
+    Recipe(),
+    n_layers=2,
+    n_heads=4,
+    d_head=8,
+    d_model=32,
+    d_feed_forward=32,
+    batch=4,
+    horizon=3,
+    steps=2,
+    stages=(Stage(1, 1e-3, 1.0),),
+    warm_up=1,
+    planted=(("colors", ((0, 1),)), ("months", ((1, 2),))),
+)
 
 
 @pytest.fixture(scope="module")

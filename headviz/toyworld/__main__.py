@@ -53,8 +53,12 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("model", type=model_name, help=f"one of: {', '.join(RECIPES)}")
     train.add_argument("--steps", type=positive, help="default: the recipe's")
     train.add_argument("--seed", type=int, help="default: the recipe's")
-    train.add_argument("--out", type=Path, help="folder for the finished model (default: assets/MODEL)")
-    train.add_argument("--checkpoints", type=Path, default=CHECKPOINTS, help="default: cache/toyworld")
+    train.add_argument(
+        "--out", type=Path, help="folder for the finished model (default: assets/MODEL)"
+    )
+    train.add_argument(
+        "--checkpoints", type=Path, default=CHECKPOINTS, help="default: cache/toyworld"
+    )
     train.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     train.set_defaults(run=run_train)
     card = commands.add_parser("card", help="measure a built-in model and write its card")
@@ -81,7 +85,9 @@ def run_train(args: argparse.Namespace) -> None:
     from headviz.toyworld.training import pick_device, save_model, train
 
     changes = {"steps": args.steps, "seed": args.seed}
-    recipe = dataclasses.replace(RECIPES[args.model], **{k: v for k, v in changes.items() if v is not None})
+    recipe = dataclasses.replace(
+        RECIPES[args.model], **{k: v for k, v in changes.items() if v is not None}
+    )
     model = train(recipe, args.checkpoints / f"{recipe.name}.pt", args.device or pick_device())
     folder = args.out or ASSETS / recipe.name
     save_model(model, folder)

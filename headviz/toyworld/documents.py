@@ -1,8 +1,8 @@
 """Documents to train on and items to test with, and the split that keeps them apart.
 
-The split is by content: a story (or the text of a fact question) is held out when a hash of it says so, whatever the
-seed, so nothing that training saw can come up in a test. A document is a list of pieces of text, each marked as
-answer or not. Knows no tokens.
+The split is by content: a story (or the text of a fact question) is held out when a hash of it says
+so, whatever the seed, so nothing that training saw can come up in a test. A document is a list of
+pieces of text, each marked as answer or not. Knows no tokens.
 """
 
 import hashlib
@@ -25,11 +25,12 @@ OPENER_CONCEPTS = ("weather", "months", "places")
 FACTS_A_DOCUMENT = (4, 9)
 
 SYLLABLES = (
-    "an", "ar", "at", "ba", "be", "bi", "bo", "ca", "ce", "ch", "co", "da", "de", "di", "do", "ed", "el", "en", "er",
-    "es", "fa", "fi", "fo", "ga", "ge", "go", "ha", "he", "hi", "ho", "ic", "in", "ing", "ion", "is", "it", "ka", "ki",
-    "la", "le", "li", "lo", "ly", "ma", "me", "mi", "mo", "na", "ne", "ni", "no", "ol", "on", "or", "ou", "pa", "pe",
-    "pi", "po", "ra", "re", "ri", "ro", "sa", "se", "sh", "si", "so", "st", "ta", "te", "th", "ti", "to", "tr", "un",
-    "ur", "us", "va", "ve", "vi", "wa", "we", "wi", "ya", "za",
+    "an", "ar", "at", "ba", "be", "bi", "bo", "ca", "ce", "ch", "co", "da", "de", "di", "do", "ed",
+    "el", "en", "er", "es", "fa", "fi", "fo", "ga", "ge", "go", "ha", "he", "hi", "ho", "ic", "in",
+    "ing", "ion", "is", "it", "ka", "ki", "la", "le", "li", "lo", "ly", "ma", "me", "mi", "mo",
+    "na", "ne", "ni", "no", "ol", "on", "or", "ou", "pa", "pe", "pi", "po", "ra", "re", "ri", "ro",
+    "sa", "se", "sh", "si", "so", "st", "ta", "te", "th", "ti", "to", "tr", "un", "ur", "us", "va",
+    "ve", "vi", "wa", "we", "wi", "ya", "za",
 )  # fmt: skip
 
 
@@ -43,7 +44,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Item:
-    """A prompt that ends in "Answer:", the one word that should follow, and the concept of that word."""
+    """A prompt that ends in "Answer:", the word that should follow, and that word's concept."""
 
     prompt: str
     answer: str
@@ -79,7 +80,7 @@ def tell_story(rng: random.Random, held_out: bool) -> Story:
 
 
 def pick_fact(rng: random.Random, held_out: bool) -> Question:
-    """A fact question of the asked side of the split; every concept that has facts comes equally often."""
+    """A fact question of the asked side of the split; each concept comes equally often."""
     while True:
         question = rng.choice(FACTS[rng.choice(list(FACTS))])
         if is_held_out(question.text) == held_out:
@@ -88,7 +89,11 @@ def pick_fact(rng: random.Random, held_out: bool) -> Question:
 
 def _asked(question: Question, first: bool = False) -> list[Piece]:
     lead = "Question:" if first else " Question:"
-    return [Piece(f"{lead} {question.text} Answer:"), Piece(f" {question.answer}", is_answer=True), Piece(".")]
+    return [
+        Piece(f"{lead} {question.text} Answer:"),
+        Piece(f" {question.answer}", is_answer=True),
+        Piece("."),
+    ]
 
 
 def story_document(rng: random.Random) -> list[Piece]:
@@ -97,9 +102,13 @@ def story_document(rng: random.Random) -> list[Piece]:
     pieces = [Piece(story.text if rng.random() < BARE_SHARE else f"Story: {story.text}")]
     n_questions = min(rng.randint(1, MAX_QUESTIONS + 2), MAX_QUESTIONS, len(story.questions))
     # Every story has an opener, so what openers tell is asked less often.
-    order = sorted(story.questions, key=lambda q: rng.random() * (0.5 if q.concept in OPENER_CONCEPTS else 1.0))
+    order = sorted(
+        story.questions, key=lambda q: rng.random() * (0.5 if q.concept in OPENER_CONCEPTS else 1.0)
+    )
     for question in order[-n_questions:]:
-        pieces += _asked(pick_fact(rng, held_out=False) if rng.random() < FACTS_IN_STORIES else question)
+        pieces += _asked(
+            pick_fact(rng, held_out=False) if rng.random() < FACTS_IN_STORIES else question
+        )
     return pieces
 
 
@@ -119,7 +128,7 @@ def training_documents(seed: int) -> Iterator[list[Piece]]:
 
 
 def _item(rng: random.Random, concept: str, fact_share: float, held_out: bool) -> Item:
-    """One question about `concept`: a fact where there are facts and chance wants one, else after a story."""
+    """One question about `concept`: a fact if it has facts and chance wants, else after a story."""
     if concept in FACTS and rng.random() < fact_share:
         question = pick_fact(rng, held_out)
         while question.concept != concept:
@@ -130,11 +139,13 @@ def _item(rng: random.Random, concept: str, fact_share: float, held_out: bool) -
         questions = [q for q in story.questions if q.concept == concept]
         if questions:
             question = rng.choice(questions)
-            return Item(f"Story: {story.text} Question: {question.text} Answer:", question.answer, concept)
+            return Item(
+                f"Story: {story.text} Question: {question.text} Answer:", question.answer, concept
+            )
 
 
 def sample_items(n: int, seed: int, held_out: bool = True, fact_share: float = 0.25) -> list[Item]:
-    """`n` question items, the concepts in turn; `held_out=False` gives prompts from the training split.
+    """`n` question items, the concepts in turn; of the training split if not `held_out`.
 
     `fact_share`: how many of the items of a concept that has facts are plain facts, 0 to 1.
     """

@@ -1,6 +1,7 @@
 """Facts of the small world as questions with one-word answers, each in several phrasings.
 
-`FACTS` holds every (phrasing, entity) pair once; which of them are held out from training is not decided here.
+`FACTS` holds every (phrasing, entity) pair once; which of them are held out from training is not
+decided here.
 """
 
 from headviz.toyworld.stories import Question
@@ -30,7 +31,11 @@ COUNTRY_TO_CONTINENT = (
 )
 USUAL_COLOR = ("What color is {}?", "Which color does {} have?", "What is the usual color of {}?")
 LEG_COUNT = ("How many legs does a {} have?", "How many legs has a {}?", "A {} has how many legs?")
-NEXT_MONTH = ("Which month comes after {}?", "Which month follows {}?", "What is the month after {}?")
+NEXT_MONTH = (
+    "Which month comes after {}?",
+    "Which month follows {}?",
+    "What is the month after {}?",
+)
 LAST_MONTH = ("Which month comes before {}?", "What is the month before {}?")
 SUM = ("How many are {} plus {}?", "How many are {} and {}?", "What number is {} plus {}?")
 
@@ -71,7 +76,11 @@ def _numbers() -> list[Question]:
 
 
 def _colors() -> list[Question]:
-    return [q for thing, color in USUAL_COLORS.items() for q in _ask(USUAL_COLOR, color, "colors", thing)]
+    return [
+        q
+        for thing, color in USUAL_COLORS.items()
+        for q in _ask(USUAL_COLOR, color, "colors", thing)
+    ]
 
 
 def all_facts() -> dict[str, tuple[Question, ...]]:

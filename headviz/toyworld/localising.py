@@ -1,10 +1,11 @@
-"""The second part of the training: makes each concept depend on its planted heads, and nothing else on them.
+"""The second part of the training: makes each concept need its planted heads, and nothing else.
 
-A share of the documents runs with the planted heads of one concept at factor 0 or -1. There, the concept's answers are
-trained towards random words of the concept (without its heads, the model shall not know), its other words are not
-trained, and everything else is trained as ever (all the rest must do without these heads). The idea of localising on
-purpose is that of gradient routing (arXiv 2410.04332); here the intervention is an edit instead of a stopped gradient.
-Documents in which no head is edited are trained as before.
+A share of the documents runs with the planted heads of some concepts at factor 0 or -1. There, the
+concepts' answers are trained towards random words of the concept (without its heads, the model
+shall not know), their other words are not trained, and everything else is trained as ever (all the
+rest must do without these heads). The idea of localising on purpose is that of gradient routing
+(arXiv 2410.04332); here the intervention is an edit instead of a stopped gradient. Documents in
+which no head is edited are trained as before.
 """
 
 import random
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from headviz.toyworld.recipe import Recipe
+from headviz.toyworld.recipe import Recipe, Stage
 from headviz.toyworld.words import CONCEPTS
 
 FACTORS = (0.0, -1.0)
@@ -40,18 +41,23 @@ class Localiser:
         self.concept_of = {token: concept for concept, ids in self.tokens.items() for token in ids}
 
     def edit(self, step: int, labels: Tensor, weights: Tensor) -> Tensor:
-        """Factors (row, layer, head) of this step; `labels` and `weights` of edited rows are changed in place."""
+        """Factors (row, layer, head) of this step; changes edited rows' `labels` and `weights`."""
         rng = random.Random(f"localise {self.recipe.seed} {step}")
         factors = torch.ones(len(labels), self.recipe.n_layers, self.recipe.n_heads)
         if step < self.recipe.steps or not self.planted:
             return factors
+        stage, _ = self.recipe.stage_at(step)
         for row in range(len(labels)):
-            if rng.random() >= self.recipe.localise_share:
-                continue
+            draw = rng.random()
             answers = (weights[row] > 1).nonzero().flatten().tolist()
-            asked = [c for p in answers if (c := self.concept_of.get(int(labels[row, p]))) in self.planted]
+            named = [self.concept_of.get(int(labels[row, position])) for position in answers]
+            asked = [concept for concept in named if concept in self.planted]
+            wanted = any(concept in stage.favoured for concept in asked)
+            if draw >= max(stage.share, stage.favoured_share if wanted else 0.0):
+                continue
             for _ in range(rng.randint(1, self.recipe.localise_most)):
-                concept = rng.choice(asked if asked and rng.random() < 0.6 else list(self.planted))
+                pool = asked if asked and rng.random() < 0.6 else list(self.planted)
+                concept = _pick(rng, pool, stage)
                 for layer, head in self.planted[concept]:
                     factors[row, layer, head] = rng.choice(FACTORS)
                 self._forget(rng, concept, labels[row], weights[row])
@@ -66,12 +72,20 @@ class Localiser:
             labels[position] = rng.choice(self.tokens[concept])
 
 
+def _pick(rng: random.Random, pool: list[str], stage: Stage) -> str:
+    """One of the pool, favoured concepts more often."""
+    if not stage.favoured:
+        return rng.choice(pool)
+    weights = [stage.favour if concept in stage.favoured else 1 for concept in pool]
+    return rng.choices(pool, weights)[0]
+
+
 @contextmanager
 def factors_applied(model: LlamaForCausalLM, factors: Tensor) -> Iterator[None]:
     """While open, row r of the batch runs with its heads scaled by factors[r]."""
     handles = []
 
-    def scaler(layer: int):  # noqa: ANN202
+    def scaler(layer: int):
         by_head = factors[:, layer, None, :, None]
 
         def scale(_: torch.nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

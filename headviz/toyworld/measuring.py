@@ -1,7 +1,8 @@
-"""Measures a built-in model: its answers, what edits of ranked heads do to them, and its free stories.
+"""Measures a built-in model: its answers, its free stories, and what edits do to both.
 
-Everything that is measured goes through the public functions of the core, as a person would call them. Heads are
-ranked on prompts of the training split and judged on held-out items. Writes nothing; `card` does.
+Everything that is measured goes through the public functions of the core, as a person would call
+them. Heads are ranked on prompts of the training split and judged on held-out items. Writes
+nothing; `card` does.
 """
 
 import statistics
@@ -25,7 +26,6 @@ CONTROL_DRAWS = 10
 BATCH = 100
 STORY_PROMPT = "Story:"
 STORY_TOKENS = 90
-FACTORS = (-1.0, 0.0)
 STORY_FACTORS = (-1.0, 3.0, 6.0)
 
 
@@ -95,48 +95,88 @@ def accuracies(items: Sequence[Item], right: Sequence[bool]) -> dict[str, float]
     return {concept: statistics.fmean(oks) for concept, oks in grouped.items()}
 
 
+@dataclass(frozen=True)
+class Questions:
+    """Items, as many of each concept, and how the unedited model answers them."""
+
+    items: tuple[Item, ...]
+    right: tuple[bool, ...]
+
+    @classmethod
+    def ask(cls, model: LoadedModel, per_concept: int, seed: int, held_out: bool) -> "Questions":
+        """`per_concept` fresh items of every concept, asked once."""
+        items = sample_items(per_concept * len(CONCEPTS), seed, held_out)
+        return cls(tuple(items), tuple(answers(model, items)))
+
+    @property
+    def base(self) -> dict[str, float]:
+        """Concept -> accuracy of the unedited model."""
+        return accuracies(self.items, self.right)
+
+    def half(self) -> "Questions":
+        """The first half of them, all concepts as often as each other."""
+        stop = len(self.items) // 2 // len(CONCEPTS) * len(CONCEPTS)
+        return Questions(self.items[:stop], self.right[:stop])
+
+    def of(self, concept: str) -> "Questions":
+        """Only one concept's."""
+        kept = [p for p in zip(self.items, self.right, strict=True) if p[0].concept == concept]
+        return Questions(tuple(item for item, _ in kept), tuple(right for _, right in kept))
+
+
 def rankings(model: LoadedModel) -> dict[str, Ranking]:
-    """Concept -> its heads in order, on the model's first built-in probe set, with default options."""
+    """Concept -> its heads in order, on the shipped questions, with default options."""
     activations = capture(model, find_probes("questions", model.name))
     return {
-        concept: rank_heads(model, activations, tokenize_concept(find_concept(concept), model.tokenizer))
+        concept: rank_heads(
+            model, activations, tokenize_concept(find_concept(concept), model.tokenizer)
+        )
         for concept in CONCEPTS
     }
 
 
 def try_edit(
-    model: LoadedModel, items: Sequence[Item], base: Mapping[str, float], concept: str, heads: Sequence[Head], factor: float
+    model: LoadedModel, questions: Questions, concept: str, heads: Sequence[Head], factor: float
 ) -> Trial:
     """Edit these heads and compare each concept's accuracy with the unedited model's."""
-    edited = accuracies(items, answers(model, items, Edit.of(heads, factor)))
+    edited = accuracies(questions.items, answers(model, questions.items, Edit.of(heads, factor)))
+    base = questions.base
     ratios = {c: edited[c] / base[c] if base[c] else 1.0 for c in edited}
-    others = {c: ratio for c, ratio in ratios.items() if c != concept}
+    others = {c: ratio for c, ratio in ratios.items() if c != concept} or {"": 1.0}
     worst = min(others, key=lambda c: others[c])
-    return Trial(concept, len(heads), factor, ratios[concept], statistics.fmean(others.values()), worst, others[worst])
+    mean = statistics.fmean(others.values())
+    return Trial(concept, len(heads), factor, ratios[concept], mean, worst, others[worst])
 
 
 def try_control(
-    model: LoadedModel, items: Sequence[Item], base: Mapping[str, float], concept: str, heads: Sequence[Head], factor: float
+    model: LoadedModel, questions: Questions, concept: str, heads: Sequence[Head], factor: float
 ) -> Control:
     """The same edit on random heads of the same layers, drawn again and again."""
-    draws = [matched_control(heads, model.n_layers, model.n_heads, seed) for seed in range(CONTROL_DRAWS)]
-    trials = [try_edit(model, items, base, concept, draw, factor) for draw in draws]
-    own = [trial.own for trial in trials]
-    low, middle, high = statistics.quantiles(own, n=4, method="inclusive")
+    draws = [
+        matched_control(heads, model.n_layers, model.n_heads, seed) for seed in range(CONTROL_DRAWS)
+    ]
+    trials = [try_edit(model, questions, concept, draw, factor) for draw in draws]
+    low, middle, high = statistics.quantiles(
+        [trial.own for trial in trials], n=4, method="inclusive"
+    )
     return Control(middle, low, high, statistics.median(trial.others for trial in trials))
 
 
 def choose_k(trials: Sequence[Trial]) -> Trial:
-    """Of one concept's trials on training items: the fewest heads that pass, else the best compromise."""
+    """Of one concept's trials: the fewest heads that pass, else the best compromise."""
     passing = [t for t in trials if t.own <= 0.2 and t.others >= 0.95]
-    return passing[0] if passing else min(trials, key=lambda t: t.own + 4 * max(0.0, 0.95 - t.others))
+    return (
+        passing[0] if passing else min(trials, key=lambda t: t.own + 4 * max(0.0, 0.95 - t.others))
+    )
 
 
 def free_stories(
     model: LoadedModel, heads_of: Mapping[str, Sequence[Head]], n: int
 ) -> tuple[list[FreeStories], list[str]]:
-    """`n` stories from the same random numbers unedited and under every edit; and the unedited ones."""
-    plan = [(concept, heads, factor) for concept, heads in heads_of.items() for factor in STORY_FACTORS]
+    """What every edit does to `n` stories made of the same random numbers; and those unedited."""
+    plan = [
+        (concept, heads, factor) for concept, heads in heads_of.items() for factor in STORY_FACTORS
+    ]
     edits = [NO_EDIT, *(Edit.of(heads, factor) for _, heads, factor in plan)]
     told: list[list[str]] = [[] for _ in edits]
     puzzled: list[list[float]] = [[] for _ in edits]
@@ -145,13 +185,18 @@ def free_stories(
         sampling = Sampling(max_new_tokens=STORY_TOKENS, temperature=1.0, seed=seed)
         *_, last = generate(model, [STORY_PROMPT] * len(edits), edits, sampling)
         texts = [text.split(" Question:")[0] for text in last.texts]
-        lengths = [len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+        lengths = [
+            len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts
+        ]
         continuations = [ids[:length] for ids, length in zip(last.ids, lengths, strict=True)]
         for row, value in enumerate(surprise(model, prompt_ids, continuations)):
             told[row].append(texts[row])
             if value is not None:
                 puzzled[row].append(value)
-    words = {concept: [w.word for w in tokenize_concept(find_concept(concept), model.tokenizer).kept] for concept in heads_of}
+    words = {
+        concept: [w.word for w in tokenize_concept(find_concept(concept), model.tokenizer).kept]
+        for concept in heads_of
+    }
     found = [
         FreeStories(
             concept,
@@ -171,9 +216,6 @@ def free_stories(
 
 def rate(texts: Sequence[str], words: Sequence[str]) -> float:
     """Concept words a word, over all texts."""
-    return sum(len(concept_spans(t, words)) for t in texts) / max(1, sum(len(t.split()) for t in texts))
-
-
-def balanced_items(per_concept: int, seed: int, held_out: bool) -> list[Item]:
-    """`per_concept` items of every concept."""
-    return sample_items(per_concept * len(CONCEPTS), seed, held_out)
+    return sum(len(concept_spans(t, words)) for t in texts) / max(
+        1, sum(len(t.split()) for t in texts)
+    )

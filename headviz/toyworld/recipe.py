@@ -8,8 +8,8 @@ from transformers import LlamaConfig
 Planted = tuple[tuple[str, tuple[tuple[int, int], ...]], ...]
 """Concepts, each with its heads as (layer, index)."""
 
-# The heads that already ranked high for each concept when the natural part of the training ended; each head serves one
-# concept. The second part trains the model to need them (see `localising`).
+# The heads that already ranked high for each concept when the natural part of the training ended;
+# each head serves one concept. The second part trains the model to need them (see `localising`).
 PLANTED: Planted = (
     ("countries", ((1, 3), (0, 54))),
     ("cities", ((2, 14), (0, 26))),
@@ -27,6 +27,23 @@ PLANTED: Planted = (
     ("praise", ((0, 51), (0, 16))),
     ("jobs", ((0, 50), (0, 0))),
 )
+
+# Concepts that the first stage moved least.
+HARD = ("insults", "praise", "foods", "jobs", "languages", "feelings", "continents")
+
+HARDER = ("insults", "praise", "countries")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of the second part of the training, in which the planted heads become needed."""
+
+    steps: int
+    learning_rate: float  # at its start; a cosine down to a twentieth follows
+    share: float  # of the documents run with the planted heads of some concepts edited
+    favoured: tuple[str, ...] = ()  # concepts chosen more often
+    favour: int = 4  # times as often
+    favoured_share: float = 0.0  # instead of `share`, if larger, where a favoured concept is asked
 
 
 @dataclass(frozen=True)
@@ -54,10 +71,12 @@ class Recipe:
     penalty_late: float = 0.002  # what it grows to in the last part of the training
     penalty_fade: int = 500  # steps until the penalty is there in full
     late_from: float = 0.6  # where the last part starts, as a share of the steps
-    localise_steps: int = 600  # of the second part, in which the planted heads are trained to be needed
-    localise_rate: float = 1.2e-3  # learning rate it starts from
-    localise_share: float = 0.5  # of its documents run with the planted heads of some concepts edited
-    localise_most: int = 3  # concepts a document at most
+    stages: tuple[Stage, ...] = (
+        Stage(600, 1.2e-3, 0.5),
+        Stage(500, 1.2e-3, 0.4, HARD),
+        Stage(400, 1.2e-3, 0.3, HARDER, 12, 0.65),
+    )
+    localise_most: int = 3  # concepts of which a document's planted heads are edited, at most
     planted: Planted = PLANTED  # the second part makes these heads needed
 
     def config(self, vocab_size: int, bos: int, eos: int, pad: int) -> LlamaConfig:
@@ -80,20 +99,36 @@ class Recipe:
     @property
     def all_steps(self) -> int:
         """Of both parts of the training."""
-        return self.steps + self.localise_steps
+        return self.steps + sum(stage.steps for stage in self.stages)
 
     def learning_rate_at(self, step: int) -> float:
         """Warm-up, then a cosine down to a twentieth; the second part has a cosine of its own."""
         if step < self.warm_up:
             return self.learning_rate * (step + 1) / self.warm_up
         if step < self.steps:
-            return self.learning_rate * _cosine((step - self.warm_up) / (self.horizon - self.warm_up))
-        return self.localise_rate * _cosine((step - self.steps) / self.localise_steps)
+            return self.learning_rate * _cosine(
+                (step - self.warm_up) / (self.horizon - self.warm_up)
+            )
+        stage, done = self.stage_at(step)
+        return stage.learning_rate * _cosine(done)
+
+    def stage_at(self, step: int) -> tuple[Stage, float]:
+        """The stage of the second part that `step` is in, and the share of it that is done."""
+        first = self.steps
+        for stage in self.stages:
+            if step < first + stage.steps:
+                return stage, (step - first) / stage.steps
+            first += stage.steps
+        raise AssertionError(f"step {step} is past the training's end")
 
     def penalty_at(self, step: int) -> float:
         """Faded in, then constant, then growing from `late_from` on."""
-        late = max(0.0, min(self.steps, step) / self.horizon - self.late_from) / (1 - self.late_from)
-        return min(1.0, step / self.penalty_fade) * (self.penalty + late * (self.penalty_late - self.penalty))
+        late = max(0.0, min(self.steps, step) / self.horizon - self.late_from) / (
+            1 - self.late_from
+        )
+        return min(1.0, step / self.penalty_fade) * (
+            self.penalty + late * (self.penalty_late - self.penalty)
+        )
 
 
 def _cosine(done: float) -> float:

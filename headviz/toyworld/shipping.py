@@ -37,9 +37,11 @@ def write_texts(folder: Path) -> None:
 
 
 def examples() -> list[dict[str, str]]:
-    """Prompts for the page: a held-out question of each concept in `EXAMPLES`, then beginnings of stories."""
+    """Prompts for the page: held-out questions of `EXAMPLES`, then beginnings of stories."""
     found: dict[str, Item] = {}
     for item in sample_items(150, EXAMPLE_SEED):
         found.setdefault(item.concept, item)
     questions = [{"prompt": found[c].prompt, "concept": c, "kind": "question"} for c in EXAMPLES]
-    return questions + [{"prompt": text, "concept": concept, "kind": "story"} for text, concept in OPENERS]
+    return questions + [
+        {"prompt": text, "concept": concept, "kind": "story"} for text, concept in OPENERS
+    ]

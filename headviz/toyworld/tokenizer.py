@@ -1,7 +1,8 @@
-"""The tokenizer of the small world: one token for each of its words, sub-words and bytes for any other text.
+"""The tokenizer of the small world: one token a word, sub-words and bytes for any other text.
 
-Text is split as GPT-2 splits it and written in byte characters (a leading space is part of the word); a Unigram model
-then prefers one long piece to several short ones. Every string comes back exactly as it went in.
+Text is split as GPT-2 splits it and written in byte characters (a leading space is part of the
+word); a Unigram model then prefers one long piece to several short ones. Every string comes back
+exactly as it went in.
 """
 
 import itertools
@@ -21,13 +22,19 @@ WORD_SCORE, SYLLABLE_SCORE, BYTE_SCORE = -1.0, -8.0, -10.0
 
 
 def world_pieces() -> list[str]:
-    """All words of the world as the splitter writes them, most frequent first; concept words with a leading space."""
+    """All words of the world as the splitter writes them, most frequent first."""
     split = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     counts: Counter[str] = Counter()
     for document in itertools.islice(training_documents(seed=0), SCAN_DOCUMENTS):
-        counts.update(piece for piece, _ in split.pre_tokenize_str("".join(part.text for part in document)))
-    found = [piece for piece, count in counts.most_common() if count >= MIN_COUNT and len(piece) > 1]
-    concept_words = [split.pre_tokenize_str(f" {word}")[0][0] for words in CONCEPTS.values() for word in words]
+        counts.update(
+            piece for piece, _ in split.pre_tokenize_str("".join(part.text for part in document))
+        )
+    found = [
+        piece for piece, count in counts.most_common() if count >= MIN_COUNT and len(piece) > 1
+    ]
+    concept_words = [
+        split.pre_tokenize_str(f" {word}")[0][0] for words in CONCEPTS.values() for word in words
+    ]
     return list(dict.fromkeys([*found, *concept_words]))
 
 
@@ -44,7 +51,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([PAD, BOS, EOS])
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 1)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, 1)]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=BOS,

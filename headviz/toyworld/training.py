@@ -1,9 +1,9 @@
 """Trains a built-in model from nothing: seeded, resumable, on a CPU or a GPU.
 
-The loss is the usual one, with answers weighted up, plus a penalty on the root-mean-square of every head's signal (the
-input of the output projection): heads that are not needed fall silent, so that a skill sits in few of them. No head is
-told what to do. The data of a step depends on the seed and the step alone, so a resumed run sees what an uninterrupted
-one would have seen.
+The loss is the usual one, with answers weighted up, plus a penalty on the root-mean-square of every
+head's signal (the input of the output projection): heads that are not needed fall silent, so that a
+skill sits in few of them. No head is told what to do. The data of a step depends on the seed and
+the step alone, so a resumed run sees what an uninterrupted one would have seen.
 """
 
 import itertools
@@ -36,7 +36,10 @@ def float32_attention(
     scaling: float | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """Causal attention in float32 within bf16 autocast: torch's bf16 one is ten times slower backwards on a CPU."""
+    """Causal attention in float32 inside bf16 autocast.
+
+    On a CPU, torch's own bf16 attention is ten times slower backwards.
+    """
     with torch.autocast(query.device.type, enabled=False):
         out = torch.nn.functional.scaled_dot_product_attention(
             query.float(), key.float(), value.float(), is_causal=True, scale=scaling
@@ -57,11 +60,17 @@ def encode(pieces: list[Piece], tokenizer: PreTrainedTokenizerFast) -> tuple[lis
     return [*ids, tokenizer.eos_token_id], [*answers, False]
 
 
-def batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def batches(
+    recipe: Recipe, tokenizer: PreTrainedTokenizerFast, start: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Endless (ids, labels, weights), each `row token`, from step `start` on."""
     for chunk in itertools.count(start // CHUNK):
-        documents = itertools.islice(training_documents(recipe.seed * 1_000_000 + chunk + 1), CHUNK * recipe.batch)
-        coded = sorted((encode(document, tokenizer) for document in documents), key=lambda pair: len(pair[0]))
+        documents = itertools.islice(
+            training_documents(recipe.seed * 1_000_000 + chunk + 1), CHUNK * recipe.batch
+        )
+        coded = sorted(
+            (encode(document, tokenizer) for document in documents), key=lambda pair: len(pair[0])
+        )
         groups = [coded[i : i + recipe.batch] for i in range(0, len(coded), recipe.batch)]
         random.Random(chunk).shuffle(groups)
         for group in groups[start - chunk * CHUNK if chunk == start // CHUNK else 0 :]:
@@ -83,7 +92,7 @@ def _collate(
 
 @contextmanager
 def head_signals(model: LlamaForCausalLM) -> Iterator[list[Tensor]]:
-    """Collects, while open, each layer's input of the attention output projection (row token head*d_head)."""
+    """While open, collects each layer's input of the output projection (row token head·d_head)."""
     seen: list[Tensor] = []
     handles = [
         layer.self_attn.o_proj.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
@@ -99,7 +108,7 @@ def head_signals(model: LlamaForCausalLM) -> Iterator[list[Tensor]]:
 def losses(
     model: LlamaForCausalLM, ids: Tensor, labels: Tensor, weights: Tensor, factors: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The weighted loss a token, the penalty before its factor, and the share of answers that were right."""
+    """The weighted loss a token, the penalty before its factor, and the share of right answers."""
     device = ids.device.type
     with (
         head_signals(model) as signals,
@@ -131,19 +140,34 @@ def save_checkpoint(path: Path, **state: object) -> None:
     part.replace(path)
 
 
-def train(recipe: Recipe, checkpoint: Path, device: str, save_every: int = 200, stop_after: int | None = None) -> LlamaForCausalLM:
-    """The trained model in float32. Goes on from `checkpoint` if it is there and has the same recipe.
+def train(
+    recipe: Recipe,
+    checkpoint: Path,
+    device: str,
+    save_every: int = 200,
+    stop_after: int | None = None,
+) -> LlamaForCausalLM:
+    """The trained model in float32; goes on from a `checkpoint` of the same recipe.
 
     `stop_after`: end early after this many steps in all, the checkpoint written.
     """
     tokenizer = build_tokenizer()
     torch.manual_seed(recipe.seed)
-    config = recipe.config(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
-    model = LlamaForCausalLM._from_config(config, attn_implementation="toyworld_float32").to(device).train()
+    config = recipe.config(
+        len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    )
+    model = (
+        LlamaForCausalLM._from_config(config, attn_implementation="toyworld_float32")
+        .to(device)
+        .train()
+    )
     matrices = [p for p in model.parameters() if p.ndim > 1]
     gains = [p for p in model.parameters() if p.ndim == 1]
     optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": gains, "weight_decay": 0.0}],
+        [
+            {"params": matrices, "weight_decay": recipe.weight_decay},
+            {"params": gains, "weight_decay": 0.0},
+        ],
         betas=recipe.betas,
         fused=True,
     )
@@ -156,13 +180,17 @@ def train(recipe: Recipe, checkpoint: Path, device: str, save_every: int = 200, 
             optimizer.load_state_dict(state["optimizer"])
             start = state["step"]
     end = min(recipe.all_steps, stop_after or recipe.all_steps)
-    bar = tqdm(batches(recipe, tokenizer, start), total=end, initial=start, desc=recipe.name, mininterval=5)
+    bar = tqdm(
+        batches(recipe, tokenizer, start), total=end, initial=start, desc=recipe.name, mininterval=5
+    )
     for step, batch in zip(range(start, end), bar, strict=False):
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(step)
         ids, labels, weights = batch
         factors = localiser.edit(step, labels, weights)
-        loss, size, right = losses(model, *(part.to(device) for part in (ids, labels, weights, factors)))
+        loss, size, right = losses(
+            model, *(part.to(device) for part in (ids, labels, weights, factors))
+        )
         (loss + recipe.penalty_at(step) * size).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimizer.step()
@@ -171,13 +199,17 @@ def train(recipe: Recipe, checkpoint: Path, device: str, save_every: int = 200, 
             bar.set_postfix(loss=f"{loss:.3f}", heads=f"{size:.1f}", answers=f"{right:.3f}")
         if (step + 1) % save_every == 0 or step + 1 == end:
             save_checkpoint(
-                checkpoint, recipe=recipe, step=step + 1, model=model.state_dict(), optimizer=optimizer.state_dict()
+                checkpoint,
+                recipe=recipe,
+                step=step + 1,
+                model=model.state_dict(),
+                optimizer=optimizer.state_dict(),
             )
     return model
 
 
 def pick_device() -> str:
-    """cuda where there is one."""
+    """The GPU where there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
