@@ -149,10 +149,12 @@ def _rank(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
         f"{result['concept']} in {result['model']}: {result['n_heads']} heads, "
         f"{result['n_samples']} texts, {len(result['words'])} words"
         + (f", {len(dropped)} dropped ({', '.join(list(dropped)[:5])} …)" if dropped else ""),
-        f"{'#':>3}  {'head':<8} {parsed.criterion:>10}  {'chance':>7}",
+        f"{'#':>3}  {'head':<8} {parsed.criterion:>10}  {'chance':>7}  "
+        f"{'95 % of draws':<16} {'rank':<9}",
     ]
     lines += [
-        f"{h['rank']:>3}  {h['head']:<8} {h['score']:>10.3f}  {h['chance']:>7.3f}"
+        f"{h['rank']:>3}  {h['head']:<8} {h['score']:>10.3f}  {h['chance']:>7.3f}  "
+        f"{h['low']:.3f} – {h['high']:.3f}    {h['best_rank']} – {h['worst_rank']}"
         for h in result["heads"]
     ]
     return result, "\n".join(lines)

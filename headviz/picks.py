@@ -38,7 +38,9 @@ class Pursuit:
     """Root mean square over samples of the atom's least-squares weight after the last step."""
     variance: Float[Tensor, " head"]
     """The head's total variance: Σ over samples of ‖H‖² (about the mean if centred)."""
-    stopped: tuple[str, ...] = ()
+    basis: Float[Tensor, "head step d_head"]
+    """Orthonormal directions of the picks, in head space: z times them are H's products."""
+    stopped: tuple[str, ...]
     """Why each head's pursuit ended: a name of STOPS."""
 
 
@@ -120,6 +122,7 @@ class Trail:
             explained=(gains.cumsum(1) / scale).clamp(0, 1).to(dtype),
             weights=squares.div(heads.n_samples).sqrt().to(dtype),
             variance=heads.variance,
+            basis=basis.to(dtype),
             stopped=self._reasons(asked),
         )
 
@@ -155,5 +158,6 @@ def join(parts: list[Pursuit]) -> Pursuit:
         torch.cat([p.explained for p in parts]),
         torch.cat([p.weights for p in parts]),
         torch.cat([p.variance for p in parts]),
+        torch.cat([p.basis for p in parts]),
         tuple(reason for p in parts for reason in p.stopped),
     )

@@ -12,6 +12,7 @@ import torch
 
 from headviz.errors import ProbeError
 from headviz.shapes import Float, Tensor
+from headviz.statistics import Moments
 
 _CONSTANT = 1e-6  # a deviation from the mean below this share of the largest signal is rounding
 _MANY_ATOMS = 1024
@@ -99,12 +100,12 @@ def prepare_heads(
 
 
 def prepare_moments(
-    moments: Float[Tensor, "head d_head d_head"],
-    n_samples: int,
+    moments: Moments,
     w_o: Sequence[Float[Tensor, "in_layer d_head d_model"]],
+    centre: bool = True,
 ) -> PreparedHeads:
-    """Heads known by zᵀz alone: enough for the energy rule, whatever the number of samples."""
-    return _prepared(None, n_samples, moments, w_o)
+    """Heads known by statistics alone: enough for the energy rule, however many the samples."""
+    return _prepared(None, moments.count, moments.about(centre).to(w_o[0].dtype), w_o)
 
 
 def _prepared(

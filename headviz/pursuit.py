@@ -69,14 +69,19 @@ def pursue_prepared(
     budget: int = BUDGET,
     engine: str = "auto",
     watch: Watch = lambda share: None,
+    in_head: Float[Tensor, "head atom d_head"] | None = None,
 ) -> Pursuit:
-    """`pursue` on heads that are prepared already; `watch` sees the share done and may raise."""
+    """`pursue` on heads that are prepared already.
+
+    `watch` is called with the share done and may raise to stop; `in_head` is
+    `heads.project(atoms)`, where the caller has it.
+    """
     _check(rule, RULES, "rule")
     _check(engine, ENGINES, "engine")
     if heads.z is None and rule == "l1":
         raise OptionError("The l1 rule needs the samples, not statistics alone: choose 'energy'.")
     if engine == "stored" or (engine == "auto" and len(atoms) < _MANY_ATOMS):
-        return pursue_stored(heads, atoms, steps, rule, budget)
+        return pursue_stored(heads, atoms, steps, rule, budget, in_head)
     return pursue_bounded(heads, atoms, steps, rule, budget, watch)
 
 

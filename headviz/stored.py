@@ -23,6 +23,7 @@ def pursue_stored(
     steps: int,
     rule: str,
     budget: int,
+    in_head: Float[Tensor, "head atom d_head"] | None = None,
 ) -> Pursuit:
     """SOMP on every head over one small dictionary.
 
@@ -32,8 +33,10 @@ def pursue_stored(
         steps: how many atoms to pick at most.
         rule: "l1" or "energy": the norm over samples by which the best atom is chosen.
         budget: bytes that the tables of one group of heads may take.
+        in_head: the atoms in head space, where they are known already.
     """
-    in_head, products = heads.project(atoms), atoms @ atoms.T
+    in_head = heads.project(atoms) if in_head is None else in_head
+    products = atoms @ atoms.T
     size = _group_size(heads, len(atoms), budget)
     parts = []
     for start in range(0, len(heads), size):
