@@ -7,13 +7,15 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
+from headviz.bench.pursuit import bench_pursuit
 from headviz.capture import POOLINGS
 from headviz.comparison import Comparison, last_of
 from headviz.concepts import PIECES, find_concept, known_concepts
 from headviz.criteria import CRITERIA, Options
-from headviz.devices import DTYPES
+from headviz.devices import DTYPES, choose_device
 from headviz.edits import Edit
 from headviz.errors import HeadvizError
 from headviz.generation import Sampling
@@ -79,6 +81,11 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_argument("--temperature", type=float, default=0.0, help="0: most likely token")
     generate.add_argument("--seed", type=int, default=0, help="of the sampling noise")
     _add_concept(generate)
+
+    bench = _command(commands, "bench", "measure speed against a plain oracle", _bench)
+    bench.add_argument("what", choices=["pursuit"], help="pursuit: the search for heads and tokens")
+    bench.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
+    bench.add_argument("--out", metavar="FOLDER", help="where the picture of the growth goes")
 
     shipping = _command(commands, "ship", "make a built-in model's shipped results anew", _ship)
     _add_model(shipping)
@@ -198,6 +205,12 @@ def _columns_as_text(comparison: Comparison) -> str:
         edit = f" {column.edit}" if column.edit else ""
         parts.append(f"[{column.name}{edit}] ({', '.join(facts)})\n{column.text.strip()}")
     return "\n\n".join(parts)
+
+
+def _bench(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
+    device, _, _ = choose_device(parsed.device, parsed.dtype)
+    out = Path(parsed.out) if parsed.out else None
+    return bench_pursuit(device, parsed.quick, out, lambda line: print(line, file=sys.stderr))
 
 
 def _ship(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:

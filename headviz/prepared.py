@@ -25,7 +25,7 @@ class PreparedHeads:
     z: Float[Tensor, "head sample d_head"] | None
     """Signals, about their mean over samples if centred; None where only statistics are known."""
     n_samples: int
-    w_o: tuple[Float[Tensor, "in_layer d_head d_model"], ...]
+    w_o: tuple[Float[Tensor, "_ d_head d_model"], ...]
     """The heads' rows of the output projections, a block for each layer (views, not copies)."""
     moments: Float[Tensor, "head d_head d_head"]
     """zᵀz, summed over samples."""
@@ -72,7 +72,7 @@ class PreparedHeads:
 
 def prepare_heads(
     z: Float[Tensor, "head sample d_head"],
-    w_o: Sequence[Float[Tensor, "in_layer d_head d_model"]],
+    w_o: Sequence[Float[Tensor, "_ d_head d_model"]],
     centre: bool = True,
     name_of: Callable[[int], str] = "number {}".format,
 ) -> PreparedHeads:
@@ -101,7 +101,7 @@ def prepare_heads(
 
 def prepare_moments(
     moments: Moments,
-    w_o: Sequence[Float[Tensor, "in_layer d_head d_model"]],
+    w_o: Sequence[Float[Tensor, "_ d_head d_model"]],
     centre: bool = True,
 ) -> PreparedHeads:
     """Heads known by statistics alone: enough for the energy rule, however many the samples."""
@@ -112,7 +112,7 @@ def _prepared(
     z: Float[Tensor, "head sample d_head"] | None,
     n_samples: int,
     moments: Float[Tensor, "head d_head d_head"],
-    w_o: Sequence[Float[Tensor, "in_layer d_head d_model"]],
+    w_o: Sequence[Float[Tensor, "_ d_head d_model"]],
 ) -> PreparedHeads:
     gram = torch.cat([block @ block.mT for block in w_o])
     variance = (moments * gram).sum((1, 2)).clamp_min(0)

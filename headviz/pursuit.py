@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from headviz.bounded import Watch, pursue_bounded
 from headviz.errors import OptionError
 from headviz.picks import STOPS, Pursuit
+from headviz.precision import PRECISIONS, converted, products_in
 from headviz.prepared import PreparedHeads, prepare_heads
 from headviz.shapes import Float, Tensor
 from headviz.stored import pursue_stored
@@ -41,6 +42,7 @@ def pursue(
     rule: str = "l1",
     budget: int = BUDGET,
     engine: str = "auto",
+    precision: str = "float32",
 ) -> Pursuit:
     """SOMP on every head: `steps` atoms at most, fewer where the head or the atoms are used up.
 
@@ -53,12 +55,14 @@ def pursue(
         rule: one of RULES.
         budget: bytes of working memory.
         engine: "auto", or one by name; both find the same.
+        precision: one of precision.PRECISIONS.
 
     Raises:
         ProbeError: where a signal is not a finite number; it names the head.
-        OptionError: for an unknown rule or engine.
+        OptionError: for an unknown rule, engine or precision.
     """
-    return pursue_prepared(prepare_heads(z, [w_o], centre), atoms, steps, rule, budget, engine)
+    heads = prepare_heads(z, [w_o], centre)
+    return pursue_prepared(heads, atoms, steps, rule, budget, engine, precision)
 
 
 def pursue_prepared(
@@ -68,6 +72,7 @@ def pursue_prepared(
     rule: str = "l1",
     budget: int = BUDGET,
     engine: str = "auto",
+    precision: str = "float32",
     watch: Watch = lambda share: None,
     in_head: Float[Tensor, "head atom d_head"] | None = None,
 ) -> Pursuit:
@@ -78,11 +83,15 @@ def pursue_prepared(
     """
     _check(rule, RULES, "rule")
     _check(engine, ENGINES, "engine")
+    _check(precision, PRECISIONS, "precision")
     if heads.z is None and rule == "l1":
         raise OptionError("The l1 rule needs the samples, not statistics alone: choose 'energy'.")
-    if engine == "stored" or (engine == "auto" and len(atoms) < _MANY_ATOMS):
-        return pursue_stored(heads, atoms, steps, rule, budget, in_head)
-    return pursue_bounded(heads, atoms, steps, rule, budget, watch)
+    heads, atoms = converted(heads, atoms, precision)
+    stored = engine == "stored" or (engine == "auto" and len(atoms) < _MANY_ATOMS)
+    with products_in(precision):
+        if stored:
+            return pursue_stored(heads, atoms, steps, rule, budget, in_head)
+        return pursue_bounded(heads, atoms, steps, rule, budget, watch)
 
 
 def _check(name: str, known: Sequence[str] | dict[str, str], what: str) -> None:
