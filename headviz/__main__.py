@@ -1,4 +1,4 @@
-"""The command line: `python -m headviz models|concepts|rank|spectrum|generate`.
+"""The command line: `python -m headviz models|concepts|rank|spectrum|generate|bench`.
 
 Every command is the same call that the page makes. Bad input ends with status 2 and one sentence.
 """
@@ -22,6 +22,7 @@ from headviz.generation import Sampling
 from headviz.heads import Head
 from headviz.models import built_in_models
 from headviz.probes import built_in_probes, find_probes
+from headviz.pursuit import BUDGET
 from headviz.session import Session
 from headviz.shipped import ship
 
@@ -29,7 +30,9 @@ from headviz.shipped import ship
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = build_parser().parse_args(arguments)
-    session = Session(device=options.device, dtype=options.dtype)
+    memory = getattr(options, "memory", None)
+    budget = int(memory * 2**30) if memory else BUDGET
+    session = Session(device=options.device, dtype=options.dtype, budget=budget)
     try:
         _quiet_transformers()
         result, text = options.run(session, options)
@@ -69,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(spectrum)
     spectrum.add_argument("--head", required=True, help="e.g. L3.H7")
     spectrum.add_argument("--steps", type=int, default=20, metavar="N", help="tokens to pick")
+    spectrum.add_argument("--memory", type=float, metavar="GIB", help="working memory to keep to")
     _add_reading(spectrum)
 
     generate = _command(commands, "generate", "answer with and without an edit", _generate)

@@ -20,6 +20,7 @@ from headviz.heads import Head
 from headviz.models import LoadedModel, built_in_models, load_model
 from headviz.prepared import PreparedHeads
 from headviz.probes import ProbeSet
+from headviz.pursuit import BUDGET
 from headviz.ranking import Ranking, rank_heads
 from headviz.spectra import all_spectra
 from headviz.spectrum import Spectrum, head_spectrum
@@ -55,14 +56,19 @@ class Session:
         device: str = "auto",
         dtype: str = "auto",
         keep_models: int = 1,
+        budget: int = BUDGET,
     ) -> None:
-        """`allowed` limits the models that may be loaded; None allows any."""
+        """A session without anything loaded.
+
+        `allowed` limits the models that may be loaded, None allows any; `budget` is the working
+        memory in bytes that spectra may take beside model and texts.
+        """
         self.store = store or Store()
         self.allowed = tuple(allowed) if allowed is not None else None
         self.lock = threading.RLock()
         self.notices: list[str] = []
         """Sentences about what went wrong without stopping the work, the newest last."""
-        self._device, self._dtype = device, dtype
+        self._device, self._dtype, self._budget = device, dtype, budget
         self._models: _Recent[LoadedModel] = _Recent(keep_models)
         self._activations: _Recent[HeadActivations] = _Recent(4)
         self._prepared: _Recent[PreparedHeads] = _Recent(2)
@@ -190,7 +196,10 @@ class Session:
             activations = self.activations(name, probes, options.pooling, progress)
             key = (model.name, model.revision, probes.digest, head, steps, options)
             return self._spectra.find_or_make(
-                key, lambda: head_spectrum(model, activations, head, steps, options)
+                key,
+                lambda: head_spectrum(
+                    model, activations, head, steps, options, budget=self._budget
+                ),
             )
 
     def all_spectra(
@@ -208,7 +217,14 @@ class Session:
             activations = self.activations(name, probes, options.pooling, progress)
             prepared = self._prepare(model, activations, options.centre)
             return all_spectra(
-                model, activations, steps, options, self.store, progress, prepared=prepared
+                model,
+                activations,
+                steps,
+                options,
+                self.store,
+                progress,
+                self._budget,
+                prepared,
             )
 
     def compare(

@@ -15,7 +15,7 @@ from headviz.models import LoadedModel
 from headviz.prepared import PreparedHeads
 from headviz.pursuit import BUDGET, pursue_prepared
 from headviz.shapes import Tensor
-from headviz.spectrum import Spectrum, describe
+from headviz.spectrum import Spectrum, describe, mean_logits
 from headviz.store import Store, key_of
 
 Found = dict[str, Tensor]
@@ -63,10 +63,11 @@ def all_spectra(
         watch(0.0)
         key = _key(model, activations, options, layer)
         found = _find_or_make(store, key, pursue_layer)
+        logits = mean_logits(activations.z[layer], model.head_weights(layer), atoms)
         for index in range(model.n_heads):
             head = Head(layer, index)
             row = (found["picks"][index], found["weights"][index], found["explained"][index])
-            spectra[head] = describe(model, activations, head, options, atoms, labels, row)
+            spectra[head] = describe(model, activations, head, options, labels, row, logits[index])
     progress(1.0, "spectra of all heads")
     return spectra
 

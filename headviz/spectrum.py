@@ -88,9 +88,9 @@ def head_spectrum(
         activations,
         head,
         options,
-        atoms,
         vocabulary_labels(model),
         (found.picks[0], found.weights[0], found.explained[0]),
+        mean_logits(z[None], w_o[None], atoms)[0],
         n_samples,
         n_lens,
     )
@@ -101,13 +101,13 @@ def describe(
     activations: HeadActivations,
     head: Head,
     options: Options,
-    atoms: Float[Tensor, "vocab d_model"],
     labels: list[str],
     found: tuple[Int[Tensor, " step"], Float[Tensor, " step"], Float[Tensor, " step"]],
+    logits: Float[Tensor, " vocab"],
     n_samples: int = 5,
     n_lens: int = 10,
 ) -> Spectrum:
-    """A head's spectrum from its picks, their weights and the variance explained so far."""
+    """A head's spectrum from its picks, their weights, what they explain, and its mean logits."""
     z = activations.z[head.layer, head.index]
     w_o = model.head_weights(head.layer)[head.index]
     rows = zip(*(column.tolist() for column in found), strict=True)
@@ -118,7 +118,7 @@ def describe(
         n_samples=activations.n_samples,
         atoms=tuple(Atom(labels[p], weight, share) for p, weight, share in rows if p >= 0),
         samples=_strongest(z, w_o, activations.texts, options.centre, n_samples),
-        lens=_lens(z, w_o, atoms, labels, n_lens),
+        lens=_lens(logits, labels, n_lens),
     )
 
 
@@ -138,14 +138,17 @@ def _strongest(
     return tuple(Sample(texts[i], share) for i, share in pairs)
 
 
-def _lens(
-    z: Float[Tensor, "sample d_head"],
-    w_o: Float[Tensor, "d_head d_model"],
+def mean_logits(
+    z: Float[Tensor, "head sample d_head"],
+    w_o: Float[Tensor, "head d_head d_model"],
     atoms: Float[Tensor, "vocab d_model"],
-    labels: list[str],
-    n: int,
-) -> tuple[LensToken, ...]:
-    """The tokens whose logits the head's mean write raises most (the logit lens)."""
-    top = (atoms @ (z.mean(0) @ w_o)).topk(min(n, len(labels)))
+) -> Float[Tensor, "head vocab"]:
+    """What the mean write of each head adds to every token's logit (the logit lens)."""
+    return torch.einsum("hk,hkd->hd", z.mean(1), w_o) @ atoms.T
+
+
+def _lens(logits: Float[Tensor, " vocab"], labels: list[str], n: int) -> tuple[LensToken, ...]:
+    """The tokens whose logits the head's mean write raises most."""
+    top = logits.topk(min(n, len(labels)))
     pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
     return tuple(LensToken(labels[i], logit) for i, logit in pairs)

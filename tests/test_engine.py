@@ -175,6 +175,14 @@ def test_tiles_and_groups_do_not_change_a_pick(
             assert tiled.picks[:, :3].equal(whole.picks[:, :3])
 
 
+@pytest.mark.parametrize("kind", ["plain", "long tail", "alike"])
+def test_the_smallest_tiles_find_the_best_among_many(kind):
+    z, w_o, atoms = problem(8, 2, 60, 12, 40, 500, kind)
+    tiled = pursue(z, w_o, atoms, 8, engine="bounded", budget=1)
+    assert tiled.picks.tolist() == pursue(z, w_o, atoms, 8, engine="stored").picks.tolist()
+    check(tiled, z, w_o, atoms)
+
+
 @each_engine
 def test_threads_do_not_change_a_pick(engine):
     z, w_o, atoms = problem(5, 4, 100, 16, 64, 400)
