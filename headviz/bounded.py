@@ -112,7 +112,9 @@ class _Search:
                 break
         picked = self.trail.picks.clamp_min(0)
         in_head = self.in_head[self.every[:, None], picked]
-        return self.trail.finish(self.heads, self.atoms, in_head, steps)
+        chosen = (self.atoms[own].double() for own in picked)
+        products = torch.stack([rows @ rows.T for rows in chosen])
+        return self.trail.finish(self.heads, products, in_head, steps)
 
     def _from_energy(self) -> Float[Tensor, "head atom"]:
         return (self.energy + self.rounding).clamp_min(0).mul(self.heads.n_samples).sqrt()

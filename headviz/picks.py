@@ -14,7 +14,6 @@ from headviz.shapes import Float, Int, Tensor
 
 SPENT = 1e-6  # a residual below this share of the variance is float32 rounding
 DEPENDENT = 1e-5  # an atom with a smaller share of its length outside the picked ones adds nothing
-_FEW = 4  # times the steps: so many distinct atoms are multiplied all with all
 
 STOPS = {
     "steps": "all the steps asked for were taken",
@@ -95,7 +94,7 @@ class Trail:
     def finish(
         self,
         heads: PreparedHeads,
-        atoms: Float[Tensor, "atom d_model"],
+        products: Float[Tensor, "head step step"],
         in_head: Float[Tensor, "head step d_head"],
         asked: int,
     ) -> Pursuit:
@@ -103,24 +102,24 @@ class Trail:
 
         Args:
             heads: the group's heads.
-            atoms: the dictionary.
+            products: the picked atoms' products with one another, in float64.
             in_head: the picked atoms in head space.
             asked: steps that were asked for.
         """
-        picks = self.picks
-        triangle = _triangle(atoms, picks)
+        picks, dtype = self.picks, heads.variance.dtype
+        taken = picks >= 0
+        both = taken[:, :, None] & taken[:, None, :]
+        whole = products * both + torch.diag_embed((~taken).to(products.dtype))
+        triangle = torch.linalg.cholesky_ex(whole).L
         solve = torch.linalg.solve_triangular
-        moments, rows = heads.moments.double(), in_head.double() * (picks >= 0)[:, :, None]
-        basis = solve(triangle, rows, upper=False)
+        basis = solve(triangle, in_head.double() * taken[:, :, None], upper=False)
         weights = solve(triangle.mT, basis, upper=True)
-        gains = ((basis @ moments) * basis).sum(2).clamp_min(0)
-        squares = ((weights @ moments) * weights).sum(2).clamp_min(0)
-        scale = heads.variance.double().clamp_min(self._tiny)[:, None]
-        dtype = heads.variance.dtype
+        gains, squares = (_energies(rows.to(dtype), heads.moments) for rows in (basis, weights))
+        scale = heads.variance.clamp_min(self._tiny)[:, None]
         return Pursuit(
             picks=picks,
-            explained=(gains.cumsum(1) / scale).clamp(0, 1).to(dtype),
-            weights=squares.div(heads.n_samples).sqrt().to(dtype),
+            explained=(gains.cumsum(1) / scale).clamp(0, 1),
+            weights=squares.div(heads.n_samples).sqrt(),
             variance=heads.variance,
             basis=basis.to(dtype),
             stopped=self._reasons(asked),
@@ -136,19 +135,11 @@ class Trail:
         )
 
 
-def _triangle(
-    atoms: Float[Tensor, "atom d_model"], picks: Int[Tensor, "head step"]
-) -> Float[Tensor, "head step step"]:
-    """Lower Cholesky factor of the picked atoms' products, in float64; 1 where none is picked."""
-    taken = picks >= 0
-    distinct, place = picks.clamp_min(0).unique(return_inverse=True)
-    if len(distinct) <= _FEW * picks.shape[1]:
-        chosen = atoms[distinct].double()
-        products = (chosen @ chosen.T)[place[:, :, None], place[:, None, :]]
-    else:
-        products = torch.stack([own @ own.T for own in (atoms[p].double() for p in picks)])
-    products = products * (taken[:, :, None] & taken[:, None, :])
-    return torch.linalg.cholesky_ex(products + torch.diag_embed((~taken).double())).L
+def _energies(
+    rows: Float[Tensor, "head step d_head"], moments: Float[Tensor, "head d_head d_head"]
+) -> Float[Tensor, "head step"]:
+    """Σ over samples of (z·row)², from zᵀz alone."""
+    return ((rows @ moments) * rows).sum(2).clamp_min(0)
 
 
 def join(parts: list[Pursuit]) -> Pursuit:

@@ -36,16 +36,19 @@ def pursue_stored(
         in_head: the atoms in head space, where they are known already.
     """
     in_head = heads.project(atoms) if in_head is None else in_head
-    products = atoms @ atoms.T
+    exact = atoms.double() @ atoms.double().T
+    products = exact.to(atoms.dtype)
     size = _group_size(heads, len(atoms), budget)
     parts = []
     for start in range(0, len(heads), size):
         stop = min(start + size, len(heads))
         group = heads.group(start, stop)
         trail = _search(group, in_head[start:stop], products, min(steps, len(atoms)), rule)
+        picks = trail.picks.clamp_min(0)
         every = torch.arange(len(group), device=atoms.device)[:, None]
-        picked = in_head[start:stop][every, trail.picks.clamp_min(0)]
-        parts.append(trail.finish(group, atoms, picked, steps))
+        in_picks = in_head[start:stop][every, picks]
+        of_picks = exact[picks[:, :, None], picks[:, None, :]]
+        parts.append(trail.finish(group, of_picks, in_picks, steps))
     return join(parts)
 
 

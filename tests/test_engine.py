@@ -315,19 +315,15 @@ def test_every_end_has_its_reason(engine):
     assert len(picks_of(pursue(z, w_o, twice, 9, engine=engine), 0)) == 3
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_head_that_is_not_finite_is_named(bad):
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e30])
+@pytest.mark.parametrize("centre", [True, False])
+def test_a_head_that_is_not_finite_is_named(bad, centre):
     z, w_o, atoms = problem()
     z[1, 3, 2] = bad
     with pytest.raises(ProbeError, match="Head number 1 has activations that are not finite"):
-        pursue(z, w_o, atoms, 3)
+        pursue(z, w_o, atoms, 3, centre)
     with pytest.raises(ProbeError, match=r"Head L0\.H1 has"):
-        prepare_heads(z, [w_o], name_of="L0.H{}".format)
-
-
-def test_large_finite_signals_are_no_error():
-    z, w_o, atoms = problem()
-    pursue(z * 1e15, w_o, atoms, 2)
+        prepare_heads(z, [w_o], centre, name_of="L0.H{}".format)
 
 
 @pytest.mark.parametrize("what", ["rule", "engine", "precision"])

@@ -113,8 +113,11 @@ def problem(task: Task, device: torch.device) -> Problem:
     heads = task.measured_heads or task.heads
     in_layer = min(task.in_layer, heads)
     z = normal(heads, task.samples, task.d_head)
+    # Laid out as a model's output projection is: d_model × (head · d_head), seen transposed.
     w_o = [
-        normal(in_layer, task.d_head, task.d_model).div_(task.d_model**0.5)
+        normal(task.d_model, in_layer * task.d_head)
+        .div_(task.d_model**0.5)
+        .T.reshape(in_layer, task.d_head, task.d_model)
         for _ in range(heads // in_layer)
     ]
     atoms = normal(task.atoms, task.d_model)
