@@ -2,8 +2,9 @@
 
 For each head a table has a row for each atom that is left: its correlations with every signal and
 its products with every atom, both outside what is picked. One rank-one update a step serves both
-halves. Rows of picked atoms are dropped, and heads are taken in groups whose tables stay in the
-processor's cache; streamed from memory, the same work takes several times as long.
+halves. Rows of picked atoms are dropped. Heads advance together in large groups, for the many small
+operations of a step; the update and the sums run over tiles of heads that stay in the processor's
+own cache, so that a step reads its tables once.
 """
 
 import torch
@@ -12,7 +13,8 @@ from headviz.picks import Pursuit, Trail, join
 from headviz.prepared import PreparedHeads
 from headviz.shapes import Float, Tensor
 
-_CACHE_BYTES = 3 * 2**20  # of a group's tables on a CPU: two cores with 2 MiB of their own each
+_GROUP_BYTES = 64 * 2**20  # of a group's tables on a CPU
+_TILE_BYTES = 2 * 2**20  # of the tables and sums in work: two cores have 2 MiB each of their own
 _CHECK_EVERY = 8  # steps between looks whether all heads are done: a look stops a GPU
 _JITTER = 1e-7  # of the mean variance of a signal: makes its matrix of moments invertible
 
@@ -53,9 +55,9 @@ def pursue_stored(
 
 
 def _group_size(heads: PreparedHeads, atoms: int, budget: int) -> int:
-    """How many heads' tables fit the cache (CPU) or the budget (GPU)."""
-    each = atoms * (2 * heads.n_samples + atoms) * heads.variance.element_size()
-    limit = min(budget, _CACHE_BYTES) if heads.variance.device.type == "cpu" else budget
+    """How many heads' tables fit the budget; on a CPU no more than pays."""
+    each = atoms * (heads.n_samples + atoms) * heads.variance.element_size()
+    limit = min(budget, _GROUP_BYTES) if heads.variance.device.type == "cpu" else budget
     return max(1, min(len(heads), limit // each))
 
 
@@ -84,16 +86,17 @@ def _search(
     rows = table.view(n_heads * n_atoms, -1)
     atom_of = torch.arange(n_atoms, device=table.device).repeat(n_heads)  # by row
     first = torch.arange(n_heads, device=table.device) * n_atoms  # row of each head
-    buffer = table.new_empty((n_heads, n_atoms, width))
-    size_of = torch.abs if rule == "l1" else torch.square
+    scores = table.new_empty((n_heads, n_atoms))
+    tile = _TILE_BYTES if table.device.type == "cpu" else table.numel() * table.element_size()
     squared = products.diagonal().contiguous()
     trail = Trail(heads.variance, steps)
     for step in range(steps):
         if step % _CHECK_EVERY == 0 and not bool(trail.alive.any()):
             break
         last = n_atoms - step - 1
-        scores = size_of(table[:, : last + 1, :width], out=buffer[:, : last + 1]).sum(2)
-        score, row = scores.max(1)
+        if not step:
+            _score(table, scores, width, rule, tile)
+        score, row = scores[:, : last + 1].max(1)
         row = row + first
         best, atom = atom_of.index_select(0, row), rows.index_select(0, row)
         # That was a copy; its row now takes the last one's place, which drops the atom.
@@ -105,5 +108,39 @@ def _search(
         if last:
             left = atom_of.view(n_heads, n_atoms)[:, :last] + width
             along = atom.gather(1, left)
-            table[:, :last].addcmul_(along[:, :, None], atom[:, None], value=-1)
+            _score(table[:, :last], scores[:, :last], width, rule, tile, along, atom)
     return trail
+
+
+def _score(
+    table: Float[Tensor, "head atom _"],
+    scores: Float[Tensor, "head atom"],
+    width: int,
+    rule: str,
+    tile_bytes: int,
+    along: Float[Tensor, "head atom"] | None = None,
+    picked: Float[Tensor, "head _"] | None = None,
+) -> None:
+    """Take the picked atoms out of the rows, where there are any, and score what is left.
+
+    Args:
+        table: rows of correlations with `width` signals, and of products with all atoms.
+        scores: receives each row's score.
+        width: number of signals.
+        rule: "l1" or "energy".
+        tile_bytes: of the heads in work at a time.
+        along: products of each row with the picked atom, of unit length outside earlier ones.
+        picked: the picked atom's own row, scaled likewise.
+    """
+    heads, atoms, _ = table.shape
+    size_of = torch.abs if rule == "l1" else torch.square
+    each = atoms * (table.shape[2] + width) * table.element_size()
+    tile = min(heads, max(1, tile_bytes // each))
+    buffer = table.new_empty((tile, atoms, width))
+    for start in range(0, heads, tile):
+        now = slice(start, min(start + tile, heads))
+        part = table[now]
+        if along is not None and picked is not None:
+            part.addcmul_(along[now, :, None], picked[now, None], value=-1)
+        sizes = size_of(part[:, :, :width], out=buffer[: len(part)])
+        torch.sum(sizes, 2, out=scores[now])

@@ -45,7 +45,14 @@ class Task:
 CONCEPT = Task("concept, 1,024 heads", 1024, 32, 500, 128, 4096, 50, 50, 4, 50, 2.5, 7500.0)
 TASKS = (
     CONCEPT,
-    replace(CONCEPT, name="a second concept", target_s=1.2, target_ratio=None, again=True),
+    replace(
+        CONCEPT,
+        name="a second concept",
+        target_s=1.2,
+        target_ratio=None,
+        oracle_heads=1,
+        again=True,
+    ),
     Task("spectrum, 32,000 words, 1 head", 1, 1, 1000, 128, 4096, 32000, 50, 1, 5, 5.0, 75.0),
     Task(
         "spectra, 32,000 words, 1,024 heads",
