@@ -14,7 +14,7 @@ from headviz.prepared import PreparedHeads
 from headviz.shapes import Float, Tensor
 
 _GROUP_BYTES = 64 * 2**20  # of a group's tables on a CPU
-_TILE_BYTES = 2 * 2**20  # of the tables and sums in work: two cores have 2 MiB each of their own
+_TILE_BYTES = 2**20  # of the tables and sums that a core works on: it has 2 MiB of its own
 _CHECK_EVERY = 8  # steps between looks whether all heads are done: a look stops a GPU
 _JITTER = 1e-7  # of the mean variance of a signal: makes its matrix of moments invertible
 
@@ -87,7 +87,8 @@ def _search(
     atom_of = torch.arange(n_atoms, device=table.device).repeat(n_heads)  # by row
     first = torch.arange(n_heads, device=table.device) * n_atoms  # row of each head
     scores = table.new_empty((n_heads, n_atoms))
-    tile = _TILE_BYTES if table.device.type == "cpu" else table.numel() * table.element_size()
+    whole = 2 * table.numel() * table.element_size()
+    tile = _TILE_BYTES * torch.get_num_threads() if table.device.type == "cpu" else whole
     squared = products.diagonal().contiguous()
     trail = Trail(heads.variance, steps)
     for step in range(steps):
