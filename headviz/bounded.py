@@ -24,6 +24,10 @@ _FIRST = 64  # candidates scored first; the best of them decides which others ar
 _ROUNDING = 1e-5  # of an energy at the start: what float32 sums may be wrong by, with room
 _TILE_BYTES = 2**20  # of correlations at once on a CPU, so that they stay in its cache
 
+_ONE_BY_ONE = {
+    "cpu"
+}  # device types that score heads one after the other; others pad to the longest
+
 Watch = Callable[[float], None]
 """Called with the share done; may raise Cancelled."""
 
@@ -134,10 +138,9 @@ class _Search:
         self, atom: Int[Tensor, "head few"], wanted: Bool[Tensor, "head few"], step: int
     ) -> None:
         """Replace the bounds of a few atoms of each head by their exact L1 scores."""
-        on_cpu = atom.device.type == "cpu"
-        for head in self.every.split(1) if on_cpu else [self.every]:
-            # Head by head on a CPU, each with its own number of atoms; padded on a GPU.
-            mine = atom[head][:, wanted[head[0]]] if on_cpu else atom
+        alone = atom.device.type in _ONE_BY_ONE
+        for head in self.every.split(1) if alone else [self.every]:
+            mine = atom[head][:, wanted[head[0]]] if alone else atom
             for few in mine.split(self.tile, 1):
                 correlations = self._residual(head, few, step) @ self.z[head].mT
                 self.upper[head[:, None], few] = correlations.abs_().sum(2)

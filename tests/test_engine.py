@@ -183,6 +183,20 @@ def test_the_smallest_tiles_find_the_best_among_many(kind):
     check(tiled, z, w_o, atoms)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_heads_padded_to_the_longest_find_the_same(kind, monkeypatch):
+    """What a GPU does, on a CPU: many heads at once, padded; whole tables rather than tiles."""
+    z, w_o, atoms = problem(9, 4, 30, 8, 40, 200, kind)
+    alone = [pursue(z, w_o, atoms, 6, engine=engine) for engine in ENGINES]
+    monkeypatch.setattr("headviz.bounded._ONE_BY_ONE", set())
+    monkeypatch.setattr("headviz.stored._TILE_BYTES", 2**40)
+    monkeypatch.setattr("headviz.prepared._PANEL", 2**40)
+    for engine, expected in zip(ENGINES, alone, strict=True):
+        found = pursue(z, w_o, atoms, 6, engine=engine)
+        check(found, z, w_o, atoms)
+        torch.testing.assert_close(found.explained, expected.explained, rtol=1e-3, atol=1e-4)
+
+
 @each_engine
 def test_threads_do_not_change_a_pick(engine):
     z, w_o, atoms = problem(5, 4, 100, 16, 64, 400)
