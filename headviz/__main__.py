@@ -1,4 +1,4 @@
-"""The command line: `python -m headviz models|concepts|rank|spectrum|generate`.
+"""The command line: `python -m headviz models|concepts|rank|spectrum|generate|bench`.
 
 Every command is the same call that the page makes. Bad input ends with status 2 and one sentence.
 """
@@ -7,19 +7,22 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
+from headviz.bench.pursuit import bench_pursuit
 from headviz.capture import POOLINGS
 from headviz.comparison import Comparison, last_of
 from headviz.concepts import PIECES, find_concept, known_concepts
 from headviz.criteria import CRITERIA, Options
-from headviz.devices import DTYPES
+from headviz.devices import DTYPES, choose_device
 from headviz.edits import Edit
 from headviz.errors import HeadvizError
 from headviz.generation import Sampling
 from headviz.heads import Head
 from headviz.models import built_in_models
 from headviz.probes import built_in_probes, find_probes
+from headviz.pursuit import BUDGET
 from headviz.session import Session
 from headviz.shipped import ship
 
@@ -27,7 +30,9 @@ from headviz.shipped import ship
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = build_parser().parse_args(arguments)
-    session = Session(device=options.device, dtype=options.dtype)
+    memory = getattr(options, "memory", None)
+    budget = int(memory * 2**30) if memory else BUDGET
+    session = Session(device=options.device, dtype=options.dtype, budget=budget)
     try:
         _quiet_transformers()
         result, text = options.run(session, options)
@@ -67,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(spectrum)
     spectrum.add_argument("--head", required=True, help="e.g. L3.H7")
     spectrum.add_argument("--steps", type=int, default=20, metavar="N", help="tokens to pick")
+    spectrum.add_argument("--memory", type=float, metavar="GIB", help="working memory to keep to")
     _add_reading(spectrum)
 
     generate = _command(commands, "generate", "answer with and without an edit", _generate)
@@ -79,6 +85,11 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_argument("--temperature", type=float, default=0.0, help="0: most likely token")
     generate.add_argument("--seed", type=int, default=0, help="of the sampling noise")
     _add_concept(generate)
+
+    bench = _command(commands, "bench", "measure speed against a plain oracle", _bench)
+    bench.add_argument("what", choices=["pursuit"], help="pursuit: the search for heads and tokens")
+    bench.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
+    bench.add_argument("--out", metavar="FOLDER", help="where the picture of the growth goes")
 
     shipping = _command(commands, "ship", "make a built-in model's shipped results anew", _ship)
     _add_model(shipping)
@@ -149,10 +160,12 @@ def _rank(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
         f"{result['concept']} in {result['model']}: {result['n_heads']} heads, "
         f"{result['n_samples']} texts, {len(result['words'])} words"
         + (f", {len(dropped)} dropped ({', '.join(list(dropped)[:5])} …)" if dropped else ""),
-        f"{'#':>3}  {'head':<8} {parsed.criterion:>10}  {'chance':>7}",
+        f"{'#':>3}  {'head':<8} {parsed.criterion:>10}  {'chance':>7}  "
+        f"{'95 % of draws':<16} {'rank':<9}",
     ]
     lines += [
-        f"{h['rank']:>3}  {h['head']:<8} {h['score']:>10.3f}  {h['chance']:>7.3f}"
+        f"{h['rank']:>3}  {h['head']:<8} {h['score']:>10.3f}  {h['chance']:>7.3f}  "
+        f"{h['low']:.3f} – {h['high']:.3f}    {h['best_rank']} – {h['worst_rank']}"
         for h in result["heads"]
     ]
     return result, "\n".join(lines)
@@ -196,6 +209,12 @@ def _columns_as_text(comparison: Comparison) -> str:
         edit = f" {column.edit}" if column.edit else ""
         parts.append(f"[{column.name}{edit}] ({', '.join(facts)})\n{column.text.strip()}")
     return "\n\n".join(parts)
+
+
+def _bench(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
+    device, _, _ = choose_device(parsed.device, parsed.dtype)
+    out = Path(parsed.out) if parsed.out else None
+    return bench_pursuit(device, parsed.quick, out, lambda line: print(line, file=sys.stderr))
 
 
 def _ship(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:

@@ -4,18 +4,22 @@ Each returns one number a head, larger for heads that carry more of the concept.
 proof: a head may carry a concept that nothing downstream reads. An edit beside its control is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
+from headviz.bootstrap import drawn_shares, share_explained
 from headviz.capture import HeadActivations
 from headviz.dictionary import Dictionary
 from headviz.errors import OptionError
+from headviz.heads import Head
 from headviz.models import LoadedModel
-from headviz.pursuit import pursue
+from headviz.prepared import PreparedHeads, prepare_heads
+from headviz.pursuit import pursue_prepared
 from headviz.shapes import Float, Tensor
+from headviz.span import span_basis
 
 
 @dataclass(frozen=True)
@@ -45,41 +49,100 @@ class Options:
         return asdict(self)
 
 
+Draw = Callable[[Float[Tensor, "draw sample"]], Float[Tensor, "draw layer head"]]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Every head's score for one dictionary, and how it moves with the samples."""
+
+    values: Float[Tensor, "layer head"]
+    draw: Draw
+    """The scores with each sample counted as often as a row of counts says."""
+
+
+def prepare_model(
+    model: LoadedModel, activations: HeadActivations, centre: bool = True
+) -> PreparedHeads:
+    """All heads of the model in the order of layers, ready for any dictionary."""
+    return prepare_heads(
+        activations.z.flatten(0, 1),
+        [model.head_weights(layer) for layer in range(model.n_layers)],
+        centre,
+        lambda number: str(Head(number // model.n_heads, number % model.n_heads)),
+    )
+
+
 def somp(
-    model: LoadedModel, activations: HeadActivations, dictionary: Dictionary, options: Options
-) -> Float[Tensor, "layer head"]:
+    model: LoadedModel,
+    activations: HeadActivations,
+    heads: PreparedHeads,
+    dictionaries: Sequence[Dictionary],
+    options: Options,
+) -> Iterator[Scores]:
     """Share of the head's variance that the concept's tokens explain (0 to 1)."""
-    scores = [
-        pursue(
-            activations.z[layer],
-            model.head_weights(layer),
-            dictionary.atoms,
-            options.steps,
-            options.centre,
-        ).explained[:, -1]
-        for layer in range(model.n_layers)
-    ]
-    return torch.stack(scores)
+    return _shares("l1", model, heads, dictionaries, options)
+
+
+def energy(
+    model: LoadedModel,
+    activations: HeadActivations,
+    heads: PreparedHeads,
+    dictionaries: Sequence[Dictionary],
+    options: Options,
+) -> Iterator[Scores]:
+    """The same share with atoms picked by squared correlations: cost free of the samples."""
+    return _shares("energy", model, heads, dictionaries, options)
 
 
 def logit_lens(
-    model: LoadedModel, activations: HeadActivations, dictionary: Dictionary, options: Options
-) -> Float[Tensor, "layer head"]:
+    model: LoadedModel,
+    activations: HeadActivations,
+    heads: PreparedHeads,
+    dictionaries: Sequence[Dictionary],
+    options: Options,
+) -> Iterator[Scores]:
     """Mean logit that the head's write gives to the concept's tokens (the paper's baseline)."""
-    atom = dictionary.atoms.mean(0)
-    means = activations.z.mean(2)
-    scores = [
-        torch.einsum("hk,hkd,d->h", means[layer], model.head_weights(layer), atom)
-        for layer in range(model.n_layers)
-    ]
-    return torch.stack(scores)
+    means = torch.stack([d.atoms.mean(0) for d in dictionaries])
+    for in_head in heads.project(means).unbind(1):
+        direction = in_head.view(*activations.z.shape[:2], -1)
+        logits = torch.einsum("lhsk,lhk->lhs", activations.z, direction)
+
+        def draw(counts: Tensor, logits: Tensor = logits) -> Tensor:
+            return torch.einsum("ds,lhs->dlh", counts / counts.sum(1, keepdim=True), logits)
+
+        yield Scores(logits.mean(2), draw)
+
+
+def _shares(
+    rule: str,
+    model: LoadedModel,
+    heads: PreparedHeads,
+    dictionaries: Sequence[Dictionary],
+    options: Options,
+) -> Iterator[Scores]:
+    shape = (model.n_layers, model.n_heads)
+    # One product for all dictionaries: each reads the output projections from memory once.
+    sizes = [len(d.atoms) for d in dictionaries]
+    in_heads = heads.project(torch.cat([d.atoms for d in dictionaries])).split(sizes, 1)
+    for dictionary, in_head in zip(dictionaries, in_heads, strict=True):
+        atoms = dictionary.atoms
+        if len(atoms) <= options.steps:
+            basis = span_basis(atoms, in_head)  # all of them get picked: their order is no matter
+        else:
+            basis = pursue_prepared(heads, atoms, options.steps, rule, in_head=in_head).basis
+
+        def draw(counts: Tensor, basis: Tensor = basis) -> Tensor:
+            return drawn_shares(heads, basis, counts, options.centre).view(len(counts), *shape)
+
+        yield Scores(share_explained(heads, basis).view(shape), draw)
 
 
 Criterion = Callable[
-    [LoadedModel, HeadActivations, Dictionary, Options], Float[Tensor, "layer head"]
+    [LoadedModel, HeadActivations, PreparedHeads, Sequence[Dictionary], Options], Iterator[Scores]
 ]
 
-CRITERIA: Mapping[str, Criterion] = {"somp": somp, "logit-lens": logit_lens}
+CRITERIA: Mapping[str, Criterion] = {"somp": somp, "logit-lens": logit_lens, "energy": energy}
 
 
 def find_criterion(name: str) -> Criterion:

@@ -7,18 +7,20 @@ explains any list of words as well as the concept's carries nothing of the conce
 import random
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
+from headviz.bootstrap import Spread, draw_counts, spread_of
 from headviz.capture import HeadActivations, Progress, no_progress
 from headviz.concepts import ConceptTokens
-from headviz.criteria import Options, find_criterion
+from headviz.criteria import Options, find_criterion, prepare_model
 from headviz.dictionary import concept_dictionary, token_dictionary, vocabulary_atoms
 from headviz.errors import OptionError
 from headviz.heads import Head
 from headviz.models import LoadedModel
+from headviz.prepared import PreparedHeads
 from headviz.shapes import Float, Tensor
 
 CHANCE_DRAWS = 10
@@ -35,6 +37,12 @@ class RankedHead:
     score: float
     chance: float
     """Mean score of random word lists."""
+    low: float | None = None
+    """The score lies between `low` and `high` in 95 % of bootstrap draws of the samples."""
+    high: float | None = None
+    best_rank: int | None = None
+    """So does the rank between `best_rank` and `worst_rank`."""
+    worst_rank: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,19 +59,21 @@ class Ranking:
     n_samples: int
     scores: Float[Tensor, "layer head"]
     chance: Float[Tensor, "layer head"]
+    spread: Spread | None = None
+    """How scores and ranks move with the samples; None where it was not worked out."""
 
     @property
     def heads(self) -> tuple[RankedHead, ...]:
         """All heads, the highest score first."""
         n_heads = self.scores.shape[1]
         order = self.scores.flatten().argsort(descending=True, stable=True).tolist()
+        columns = [self.scores, self.chance]
+        if self.spread is not None:
+            spread = self.spread
+            columns += [spread.low, spread.high, spread.best_rank, spread.worst_rank]
+        values = list(zip(*(column.flatten().tolist() for column in columns), strict=True))
         return tuple(
-            RankedHead(
-                rank,
-                head := Head(number // n_heads, number % n_heads),
-                self.scores[head.layer, head.index].item(),
-                self.chance[head.layer, head.index].item(),
-            )
+            RankedHead(rank, Head(number // n_heads, number % n_heads), *values[number])
             for rank, number in enumerate(order, 1)
         )
 
@@ -89,10 +99,7 @@ class Ranking:
             "probes": self.probes,
             "n_samples": self.n_samples,
             "n_heads": self.scores.numel(),
-            "heads": [
-                {"head": str(h.head), "score": h.score, "chance": h.chance, "rank": h.rank}
-                for h in self.heads[:top]
-            ],
+            "heads": [{**asdict(h), "head": str(h.head)} for h in self.heads[:top]],
         }
 
 
@@ -104,21 +111,30 @@ def rank_heads(
     options: Options | None = None,
     draws: int = CHANCE_DRAWS,
     progress: Progress = no_progress,
+    prepared: PreparedHeads | None = None,
 ) -> Ranking:
-    """Score every head for the concept and for `draws` random word lists of the same size."""
+    """Score every head for the concept and for `draws` random word lists of the same size.
+
+    `prepared` is `prepare_model(model, activations, options.centre)`, where the caller has it:
+    a second concept then costs little.
+    """
     options = options or Options(pooling=activations.pooling, pieces=tokens.policy)
     score = find_criterion(criterion)
     atoms = vocabulary_atoms(model, options.normalise, options.fold_norm)
-    dictionary = concept_dictionary(atoms, tokens, options.normalise)
-    progress(0.0, "scoring the concept")
-    scores = score(model, activations, dictionary, options)
-    chance = torch.zeros_like(scores)
-    draw_ids = _like_tokens(model, tokens, len(dictionary.labels))
+    dictionaries = [concept_dictionary(atoms, tokens, options.normalise)]
+    draw_ids = _like_tokens(model, tokens, len(dictionaries[0].labels))
     for draw in range(draws):
-        progress((draw + 1) / (draws + 1), f"chance level, draw {draw + 1} of {draws}")
         ids = draw_ids(random.Random(draw))
-        random_words = token_dictionary(atoms, ids, [str(i) for i in ids])
-        chance += score(model, activations, random_words, options) / draws
+        dictionaries.append(token_dictionary(atoms, ids, [str(i) for i in ids]))
+    progress(0.0, "scoring the concept")
+    heads = prepared or prepare_model(model, activations, options.centre)
+    found = score(model, activations, heads, dictionaries, options)
+    scores = next(found)
+    spread = spread_of(scores.draw(draw_counts(activations.n_samples, device=model.device)))
+    chance = torch.zeros_like(scores.values)
+    for draw, by_chance in enumerate(found, 1):
+        progress(draw / (draws + 1), f"chance level, draw {draw} of {draws}")
+        chance += by_chance.values / draws
     return Ranking(
         model=model.name,
         revision=model.revision,
@@ -127,8 +143,9 @@ def rank_heads(
         options=options,
         probes=activations.probes,
         n_samples=activations.n_samples,
-        scores=scores.cpu(),
+        scores=scores.values.cpu(),
         chance=chance.cpu(),
+        spread=spread,
     )
 
 

@@ -12,14 +12,17 @@ from typing import Any, TypeVar
 from headviz.capture import HeadActivations, Progress, capture, no_progress
 from headviz.comparison import Comparison, compare
 from headviz.concepts import Concept, tokenize_concept
-from headviz.criteria import Options
+from headviz.criteria import Options, prepare_model
 from headviz.edits import Edit
 from headviz.errors import CacheError, ModelError
 from headviz.generation import Sampling
 from headviz.heads import Head
 from headviz.models import LoadedModel, built_in_models, load_model
+from headviz.prepared import PreparedHeads
 from headviz.probes import ProbeSet
+from headviz.pursuit import BUDGET
 from headviz.ranking import Ranking, rank_heads
+from headviz.spectra import all_spectra
 from headviz.spectrum import Spectrum, head_spectrum
 from headviz.store import Store, key_of
 
@@ -53,16 +56,22 @@ class Session:
         device: str = "auto",
         dtype: str = "auto",
         keep_models: int = 1,
+        budget: int = BUDGET,
     ) -> None:
-        """`allowed` limits the models that may be loaded; None allows any."""
+        """A session without anything loaded.
+
+        `allowed` limits the models that may be loaded, None allows any; `budget` is the working
+        memory in bytes that spectra may take beside model and texts.
+        """
         self.store = store or Store()
         self.allowed = tuple(allowed) if allowed is not None else None
         self.lock = threading.RLock()
         self.notices: list[str] = []
         """Sentences about what went wrong without stopping the work, the newest last."""
-        self._device, self._dtype = device, dtype
+        self._device, self._dtype, self._budget = device, dtype, budget
         self._models: _Recent[LoadedModel] = _Recent(keep_models)
         self._activations: _Recent[HeadActivations] = _Recent(4)
+        self._prepared: _Recent[PreparedHeads] = _Recent(2)
         self._rankings: _Recent[Ranking] = _Recent(64)
         self._spectra: _Recent[Spectrum] = _Recent(512)
 
@@ -154,9 +163,22 @@ class Session:
             return self._rankings.find_or_make(
                 key,
                 lambda: rank_heads(
-                    model, activations, tokens, criterion, options, progress=progress
+                    model,
+                    activations,
+                    tokens,
+                    criterion,
+                    options,
+                    progress=progress,
+                    prepared=self._prepare(model, activations, options.centre),
                 ),
             )
+
+    def _prepare(
+        self, model: LoadedModel, activations: HeadActivations, centre: bool
+    ) -> PreparedHeads:
+        """What every concept on these activations shares: made for the first one."""
+        key = (model.name, model.revision, activations.probes, activations.pooling, centre)
+        return self._prepared.find_or_make(key, lambda: prepare_model(model, activations, centre))
 
     def spectrum(
         self,
@@ -174,7 +196,35 @@ class Session:
             activations = self.activations(name, probes, options.pooling, progress)
             key = (model.name, model.revision, probes.digest, head, steps, options)
             return self._spectra.find_or_make(
-                key, lambda: head_spectrum(model, activations, head, steps, options)
+                key,
+                lambda: head_spectrum(
+                    model, activations, head, steps, options, budget=self._budget
+                ),
+            )
+
+    def all_spectra(
+        self,
+        name: str,
+        probes: ProbeSet,
+        steps: int = 20,
+        options: Options | None = None,
+        progress: Progress = no_progress,
+    ) -> dict[Head, Spectrum]:
+        """The spectrum of every head; after a cancelled run the next one goes on from there."""
+        options = options or Options()
+        with self.lock:
+            model = self.model(name)
+            activations = self.activations(name, probes, options.pooling, progress)
+            prepared = self._prepare(model, activations, options.centre)
+            return all_spectra(
+                model,
+                activations,
+                steps,
+                options,
+                self.store,
+                progress,
+                self._budget,
+                prepared,
             )
 
     def compare(

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from headviz.bootstrap import Spread
 from headviz.capture import Progress, no_progress
 from headviz.concepts import Concept, ConceptTokens, WordTokens, known_concepts
 from headviz.criteria import Options
@@ -56,6 +57,7 @@ class Shipped:
             n_samples=self.data["n_samples"],
             scores=torch.tensor(entry["scores"]),
             chance=torch.tensor(entry["chance"]),
+            spread=_spread(entry.get("spread")),
         )
 
     def spectrum(self, head: Head) -> Spectrum:
@@ -101,13 +103,12 @@ def ship(session: Session, name: str, progress: Progress = no_progress) -> Path:
             "words": [[w.word, w.ids, w.pieces, w.why] for w in ranking.tokens.words],
             "scores": _rounded(ranking.scores),
             "chance": _rounded(ranking.chance),
+            "spread": _spread_as_lists(ranking.spread),
         }
     spectra = {}
     texts = list(probes.texts)
-    for number in range(model.total_heads):
-        progress(number / model.total_heads, "spectra of all heads")
-        head = Head(number // model.n_heads, number % model.n_heads)
-        opened = session.spectrum(name, head, probes, SPECTRUM_STEPS, options)
+    found = session.all_spectra(name, probes, SPECTRUM_STEPS, options, progress)
+    for head, opened in found.items():
         spectra[str(head)] = {
             "atoms": [[a.token, round(a.weight, 4), round(a.explained, 4)] for a in opened.atoms],
             "samples": [[texts.index(s.text), round(s.share, 4)] for s in opened.samples],
@@ -128,6 +129,21 @@ def ship(session: Session, name: str, progress: Progress = no_progress) -> Path:
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     path.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def _spread_as_lists(spread: Spread | None) -> dict[str, Any] | None:
+    if spread is None:
+        return None
+    return {
+        "low": _rounded(spread.low),
+        "high": _rounded(spread.high),
+        "best_rank": spread.best_rank.tolist(),
+        "worst_rank": spread.worst_rank.tolist(),
+    }
+
+
+def _spread(lists: dict[str, Any] | None) -> Spread | None:
+    return Spread(**{name: torch.tensor(rows) for name, rows in lists.items()}) if lists else None
 
 
 def _file(folder: Path) -> Path:

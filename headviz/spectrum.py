@@ -14,8 +14,9 @@ from headviz.criteria import Options
 from headviz.dictionary import vocabulary_atoms, vocabulary_labels
 from headviz.heads import Head, check_heads
 from headviz.models import LoadedModel
-from headviz.pursuit import pursue
-from headviz.shapes import Float, Tensor
+from headviz.prepared import prepare_heads
+from headviz.pursuit import BUDGET, pursue_prepared
+from headviz.shapes import Float, Int, Tensor
 
 
 @dataclass(frozen=True)
@@ -69,27 +70,55 @@ def head_spectrum(
     options: Options | None = None,
     n_samples: int = 5,
     n_lens: int = 10,
+    budget: int = BUDGET,
 ) -> Spectrum:
-    """The spectrum of one head over all texts. Raises OptionError for a head that is not there."""
+    """The spectrum of one head over all texts, in `budget` bytes of working memory.
+
+    Raises OptionError for a head that is not there.
+    """
     check_heads([head], model.n_layers, model.n_heads)
     options = Options(**{**(options or Options()).as_dict(), "steps": steps})
     z = activations.z[head.layer, head.index]
     w_o = model.head_weights(head.layer)[head.index]
     atoms = vocabulary_atoms(model, options.normalise, options.fold_norm)
-    labels = vocabulary_labels(model)
-    found = pursue(z[None], w_o[None], atoms, steps, options.centre)
-    picked = [int(p) for p in found.picks[0] if p >= 0]
-    weights, explained = found.weights[0].tolist(), found.explained[0].tolist()
+    heads = prepare_heads(z[None], [w_o[None]], options.centre, lambda _: str(head))
+    found = pursue_prepared(heads, atoms, steps, budget=budget)
+    return describe(
+        model,
+        activations,
+        head,
+        options,
+        vocabulary_labels(model),
+        (found.picks[0], found.weights[0], found.explained[0]),
+        mean_logits(z[None], w_o[None], atoms)[0],
+        n_samples,
+        n_lens,
+    )
+
+
+def describe(
+    model: LoadedModel,
+    activations: HeadActivations,
+    head: Head,
+    options: Options,
+    labels: list[str],
+    found: tuple[Int[Tensor, " step"], Float[Tensor, " step"], Float[Tensor, " step"]],
+    logits: Float[Tensor, " vocab"],
+    n_samples: int = 5,
+    n_lens: int = 10,
+) -> Spectrum:
+    """A head's spectrum from its picks, their weights, what they explain, and its mean logits."""
+    z = activations.z[head.layer, head.index]
+    w_o = model.head_weights(head.layer)[head.index]
+    rows = zip(*(column.tolist() for column in found), strict=True)
     return Spectrum(
         model=model.name,
         head=head,
         options=options,
         n_samples=activations.n_samples,
-        atoms=tuple(
-            Atom(labels[p], w, e) for p, w, e in zip(picked, weights, explained, strict=False)
-        ),
+        atoms=tuple(Atom(labels[p], weight, share) for p, weight, share in rows if p >= 0),
         samples=_strongest(z, w_o, activations.texts, options.centre, n_samples),
-        lens=_lens(z, w_o, atoms, labels, n_lens),
+        lens=_lens(logits, labels, n_lens),
     )
 
 
@@ -109,14 +138,17 @@ def _strongest(
     return tuple(Sample(texts[i], share) for i, share in pairs)
 
 
-def _lens(
-    z: Float[Tensor, "sample d_head"],
-    w_o: Float[Tensor, "d_head d_model"],
+def mean_logits(
+    z: Float[Tensor, "head sample d_head"],
+    w_o: Float[Tensor, "head d_head d_model"],
     atoms: Float[Tensor, "vocab d_model"],
-    labels: list[str],
-    n: int,
-) -> tuple[LensToken, ...]:
-    """The tokens whose logits the head's mean write raises most (the logit lens)."""
-    top = (atoms @ (z.mean(0) @ w_o)).topk(min(n, len(labels)))
+) -> Float[Tensor, "head vocab"]:
+    """What the mean write of each head adds to every token's logit (the logit lens)."""
+    return torch.einsum("hk,hkd->hd", z.mean(1), w_o) @ atoms.T
+
+
+def _lens(logits: Float[Tensor, " vocab"], labels: list[str], n: int) -> tuple[LensToken, ...]:
+    """The tokens whose logits the head's mean write raises most."""
+    top = logits.topk(min(n, len(labels)))
     pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
     return tuple(LensToken(labels[i], logit) for i, logit in pairs)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from functools import partial
 
 import pytest
@@ -65,10 +66,7 @@ def test_rank_gives_the_heads_in_order_and_all_that_they_depend_on(assets, answe
     assert (result["model"], result["concept"], result["criterion"]) == ("toy", "colors", "somp")
     assert (result["n_samples"], result["n_heads"]) == (len(texts), 12)
     assert result["options"] == ranking.options.as_dict()
-    assert result["heads"] == [
-        {"head": str(h.head), "score": h.score, "chance": h.chance, "rank": h.rank}
-        for h in ranking.heads[:3]
-    ]
+    assert result["heads"] == [{**asdict(h), "head": str(h.head)} for h in ranking.heads[:3]]
     assert [h["rank"] for h in result["heads"]] == [1, 2, 3]
 
 

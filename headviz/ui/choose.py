@@ -18,7 +18,11 @@ from headviz.ui.view import View
 
 TITLE = "Choose"
 FIRST_CONCEPT = "colors"
-_CRITERIA_TITLES = {"somp": "share of variance explained (pursuit)", "logit-lens": "logit lens"}
+_CRITERIA_TITLES = {
+    "somp": "share of variance explained (pursuit)",
+    "logit-lens": "logit lens",
+    "energy": "share of variance, atoms picked by energy",
+}
 
 
 @dataclass(frozen=True)

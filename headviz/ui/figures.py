@@ -3,7 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from headviz.ranking import Ranking
+from headviz.ranking import RankedHead, Ranking
 from headviz.spectrum import Spectrum
 
 INK = "#8a8f98"  # readable on white and on black: the page may be either
@@ -20,9 +20,17 @@ def ranking_table(ranking: Ranking, n: int = 30) -> pd.DataFrame:
             "head": [str(h.head) for h in heads],
             "score": [round(h.score, 3) for h in heads],
             "chance": [round(h.chance, 3) for h in heads],
+            "±": [_interval(h) for h in heads],
             "of all heads": [f"{h.rank / total:.1%}" for h in heads],
         }
     )
+
+
+def _interval(head: RankedHead) -> str:
+    """Where 95 % of bootstrap draws put the score, as the page writes numbers."""
+    if head.low is None or head.high is None:
+        return ""
+    return f"{head.low:.2f}–{head.high:.2f}"
 
 
 def spectrum_figure(spectrum: Spectrum) -> go.Figure:

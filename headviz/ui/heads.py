@@ -24,7 +24,8 @@ def build(shared: Shared) -> None:
         "A cell is a head. **The stronger its color, the more of what it writes is about the "
         "concept**; outlined heads are edited below. Click one, or move with the arrow keys and "
         "press Enter. *Chance* is the same score for random words: a head near its chance level "
-        "says nothing about the concept. A high score shows association; whether the head "
+        "says nothing about the concept. *±* is where the score lies in 95 % of bootstrap draws of "
+        "the texts. A high score shows association; whether the head "
         "matters is seen by editing it.",
         elem_classes="hv-note",
     )

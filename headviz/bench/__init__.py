@@ -1,0 +1,4 @@
+"""Benchmarks that anyone can run: `python -m headviz bench pursuit`.
+
+Needs torch and numpy alone; random data of the sizes of real models, so that no model is loaded.
+"""
