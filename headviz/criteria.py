@@ -13,7 +13,7 @@ import torch
 from headviz.bootstrap import drawn_shares, share_explained
 from headviz.capture import HeadActivations
 from headviz.dictionary import Dictionary
-from headviz.errors import OptionError
+from headviz.errors import OptionError, ProbeError
 from headviz.heads import Head
 from headviz.models import LoadedModel
 from headviz.prepared import PreparedHeads, prepare_heads
@@ -81,6 +81,7 @@ def somp(
     options: Options,
 ) -> Iterator[Scores]:
     """Share of the head's variance that the concept's tokens explain (0 to 1)."""
+    check_variation(activations, options)
     return _shares("l1", model, heads, dictionaries, options)
 
 
@@ -92,6 +93,7 @@ def energy(
     options: Options,
 ) -> Iterator[Scores]:
     """The same share with atoms picked by squared correlations: cost free of the samples."""
+    check_variation(activations, options)
     return _shares("energy", model, heads, dictionaries, options)
 
 
@@ -112,6 +114,15 @@ def logit_lens(
             return torch.einsum("ds,lhs->dlh", counts / counts.sum(1, keepdim=True), logits)
 
         yield Scores(logits.mean(2), draw)
+
+
+def check_variation(activations: HeadActivations, options: Options) -> None:
+    """Raise ProbeError where the variance about the mean is asked for and there is one text."""
+    if options.centre and activations.n_samples < 2:
+        raise ProbeError(
+            "There is only one text, so that nothing varies about the mean. Add texts, or turn "
+            "'variance about the mean' off (--no-centre)."
+        )
 
 
 def _shares(

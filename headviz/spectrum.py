@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from headviz.capture import HeadActivations
-from headviz.criteria import Options
+from headviz.criteria import Options, check_variation
 from headviz.dictionary import vocabulary_atoms, vocabulary_labels
 from headviz.heads import Head, check_heads
 from headviz.models import LoadedModel
@@ -78,6 +78,7 @@ def head_spectrum(
     """
     check_heads([head], model.n_layers, model.n_heads)
     options = Options(**{**(options or Options()).as_dict(), "steps": steps})
+    check_variation(activations, options)
     z = activations.z[head.layer, head.index]
     w_o = model.head_weights(head.layer)[head.index]
     atoms = vocabulary_atoms(model, options.normalise, options.fold_norm)

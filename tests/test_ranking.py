@@ -14,8 +14,9 @@ from headviz.capture import capture
 from headviz.concepts import make_concept, tokenize_concept
 from headviz.criteria import CRITERIA, Options, find_criterion
 from headviz.dictionary import concept_dictionary, vocabulary_atoms, vocabulary_labels
-from headviz.errors import OptionError
+from headviz.errors import OptionError, ProbeError
 from headviz.heads import Head
+from headviz.probes import make_probes
 from headviz.ranking import matched_control, rank_heads, word_tokens
 from headviz.spectrum import head_spectrum
 
@@ -249,3 +250,12 @@ def test_the_lens_shows_the_tokens_that_the_mean_write_raises_most(llama, activa
 def test_a_head_that_is_not_there_cannot_be_opened(llama, activations):
     with pytest.raises(OptionError, match=r"There is no head L3\.H0"):
         head_spectrum(llama, activations, Head(3, 0))
+
+
+@pytest.mark.parametrize("criterion", ["somp", "energy"])
+def test_one_text_is_refused_where_the_variance_over_texts_is_asked_for(criterion, llama):
+    one = capture(llama, make_probes("one", ["the cat is red"]))
+    tokens = tokenize_concept(COLORS, llama.tokenizer)
+    with pytest.raises(ProbeError, match="only one text"):
+        rank_heads(llama, one, tokens, criterion, draws=0)
+    assert rank_heads(llama, one, tokens, criterion, Options(centre=False), draws=0).heads
