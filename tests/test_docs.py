@@ -38,7 +38,7 @@ def test_the_help_is_the_program_s_own(readme, monkeypatch):
 
 def test_the_command_lines_of_readme_parse(readme):
     import app
-    from headviz.toyworld.__main__ import build_parser as toyworld_parser
+    from headviz.toyworld.__main__ import parser as toyworld_parser
 
     parsers = {
         "python -m headviz.toyworld": toyworld_parser(),

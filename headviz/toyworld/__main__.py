@@ -5,6 +5,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from headviz.toyworld.documents import sample_items
 from headviz.toyworld.recipe import RECIPES
@@ -34,10 +35,9 @@ def model_name(text: str) -> str:
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence and exits with status 2."""
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         """Without argparse's usage block."""
-        print(f"{self.prog}: {message}", file=sys.stderr)
-        raise SystemExit(2)
+        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def parser() -> argparse.ArgumentParser:

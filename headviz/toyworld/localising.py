@@ -9,7 +9,7 @@ which no head is edited are trained as before.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -85,7 +85,7 @@ def factors_applied(model: LlamaForCausalLM, factors: Tensor) -> Iterator[None]:
     """While open, row r of the batch runs with its heads scaled by factors[r]."""
     handles = []
 
-    def scaler(layer: int):
+    def scaler(layer: int) -> Callable[[torch.nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
         by_head = factors[:, layer, None, :, None]
 
         def scale(_: torch.nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

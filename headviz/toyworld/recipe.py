@@ -28,11 +28,6 @@ PLANTED: Planted = (
     ("jobs", ((0, 50), (0, 0))),
 )
 
-# Concepts that the first stage moved least.
-HARD = ("insults", "praise", "foods", "jobs", "languages", "feelings", "continents")
-
-HARDER = ("insults", "praise", "countries")
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -44,6 +39,21 @@ class Stage:
     favoured: tuple[str, ...] = ()  # concepts chosen more often
     favour: int = 4  # times as often
     favoured_share: float = 0.0  # instead of `share`, if larger, where a favoured concept is asked
+
+
+# After each stage, the next one went to the concepts that had moved least; the last one is mostly
+# ordinary training again, for the answers.
+STAGES = (
+    Stage(600, 1.2e-3, 0.5),
+    Stage(
+        500,
+        1.2e-3,
+        0.4,
+        ("insults", "praise", "foods", "jobs", "languages", "feelings", "continents"),
+    ),
+    Stage(400, 1.2e-3, 0.3, ("insults", "praise", "countries"), 12, 0.65),
+    Stage(500, 1.5e-3, 0.12, ("insults",), 12, 0.5),
+)
 
 
 @dataclass(frozen=True)
@@ -71,11 +81,7 @@ class Recipe:
     penalty_late: float = 0.002  # what it grows to in the last part of the training
     penalty_fade: int = 500  # steps until the penalty is there in full
     late_from: float = 0.6  # where the last part starts, as a share of the steps
-    stages: tuple[Stage, ...] = (
-        Stage(600, 1.2e-3, 0.5),
-        Stage(500, 1.2e-3, 0.4, HARD),
-        Stage(400, 1.2e-3, 0.3, HARDER, 12, 0.65),
-    )
+    stages: tuple[Stage, ...] = STAGES
     localise_most: int = 3  # concepts of which a document's planted heads are edited, at most
     planted: Planted = PLANTED  # the second part makes these heads needed
 

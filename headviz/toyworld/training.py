@@ -140,6 +140,25 @@ def save_checkpoint(path: Path, **state: object) -> None:
     part.replace(path)
 
 
+def fresh(
+    recipe: Recipe, tokenizer: PreTrainedTokenizerFast, device: str
+) -> tuple[LlamaForCausalLM, torch.optim.Optimizer]:
+    """A model with random weights and its optimizer."""
+    torch.manual_seed(recipe.seed)
+    config = recipe.config(
+        len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    )
+    model = LlamaForCausalLM._from_config(config, attn_implementation="toyworld_float32")
+    model = model.to(device).train()
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    gains = [p for p in model.parameters() if p.ndim == 1]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": gains, "weight_decay": 0.0},
+    ]
+    return model, torch.optim.AdamW(groups, betas=recipe.betas, fused=True)
+
+
 def train(
     recipe: Recipe,
     checkpoint: Path,
@@ -152,25 +171,7 @@ def train(
     `stop_after`: end early after this many steps in all, the checkpoint written.
     """
     tokenizer = build_tokenizer()
-    torch.manual_seed(recipe.seed)
-    config = recipe.config(
-        len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
-    )
-    model = (
-        LlamaForCausalLM._from_config(config, attn_implementation="toyworld_float32")
-        .to(device)
-        .train()
-    )
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    gains = [p for p in model.parameters() if p.ndim == 1]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": recipe.weight_decay},
-            {"params": gains, "weight_decay": 0.0},
-        ],
-        betas=recipe.betas,
-        fused=True,
-    )
+    model, optimizer = fresh(recipe, tokenizer, device)
     localiser = Localiser(recipe, tokenizer)
     start = 0
     if checkpoint.exists():
@@ -217,5 +218,5 @@ def save_model(model: LlamaForCausalLM, folder: Path) -> None:
     """Weights in bf16 safetensors, config and tokenizer, in the usual transformers files."""
     folder.mkdir(parents=True, exist_ok=True)
     model.set_attn_implementation("sdpa")
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.bfloat16().save_pretrained(folder)
     build_tokenizer().save_pretrained(folder)
