@@ -28,9 +28,9 @@ class Edit:
     scope: str = "everywhere"
 
     @classmethod
-    def of(cls, heads: Iterable[Head], factor: float) -> "Edit":
+    def of(cls, heads: Iterable[Head], factor: int | float) -> "Edit":
         """The same factor for all these heads."""
-        return cls(dict.fromkeys(heads, factor))
+        return cls(dict.fromkeys(heads, float(factor)))
 
     @classmethod
     def parse(cls, text: str) -> "Edit":

@@ -40,7 +40,7 @@ def write_card(folder: Path, name: str, quick: bool = False) -> None:
     """
     model = load_model(str(folder))
     recipe = RECIPES[name]
-    results = measure(model, recipe, per_concept=6 if quick else 40, n_stories=5 if quick else 100)
+    results = measure(model, recipe, per_concept=6 if quick else 24, n_stories=5 if quick else 60)
     (folder / "card.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(render(results, recipe), encoding="utf-8")
 
@@ -94,7 +94,7 @@ def judge(
     k = measuring.choose_k(tried).k
     inhibited = [measuring.try_edit(model, held_out, concept, heads, -1.0) for heads in sets]
     removed = measuring.try_edit(model, held_out, concept, sets[k - 1], 0.0)
-    control = measuring.try_control(model, held_out.half(), concept, sets[k - 1], -1.0)
+    control = measuring.try_control(model, held_out.of(concept), concept, sets[k - 1], -1.0)
     return {
         "accuracy": held_out.base[concept],
         "ranked": [asdict(line) | {"head": str(line.head)} for line in ranking.heads[:5]],

@@ -44,12 +44,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Control:
-    """The same for random heads of the same layers: median and quartiles over the draws."""
+    """The concept's accuracy with random heads of the same layers: median and quartiles."""
 
     own: float
     own_low: float
     own_high: float
-    others: float
 
 
 @dataclass(frozen=True)
@@ -113,11 +112,6 @@ class Questions:
         """Concept -> accuracy of the unedited model."""
         return accuracies(self.items, self.right)
 
-    def half(self) -> "Questions":
-        """The first half of them, all concepts as often as each other."""
-        stop = len(self.items) // 2 // len(CONCEPTS) * len(CONCEPTS)
-        return Questions(self.items[:stop], self.right[:stop])
-
     def of(self, concept: str) -> "Questions":
         """Only one concept's."""
         kept = [p for p in zip(self.items, self.right, strict=True) if p[0].concept == concept]
@@ -151,7 +145,10 @@ def try_edit(
 def try_control(
     model: LoadedModel, questions: Questions, concept: str, heads: Sequence[Head], factor: float
 ) -> Control:
-    """The same edit on random heads of the same layers, drawn again and again."""
+    """The same edit on random heads of the same layers, drawn again and again.
+
+    `questions` are the concept's own.
+    """
     draws = [
         matched_control(heads, model.n_layers, model.n_heads, seed) for seed in range(CONTROL_DRAWS)
     ]
@@ -159,7 +156,7 @@ def try_control(
     low, middle, high = statistics.quantiles(
         [trial.own for trial in trials], n=4, method="inclusive"
     )
-    return Control(middle, low, high, statistics.median(trial.others for trial in trials))
+    return Control(middle, low, high)
 
 
 def choose_k(trials: Sequence[Trial]) -> Trial:
