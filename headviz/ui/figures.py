@@ -21,7 +21,7 @@ def ranking_table(ranking: Ranking, n: int = 30) -> pd.DataFrame:
             "score": [round(h.score, 3) for h in heads],
             "chance": [round(h.chance, 3) for h in heads],
             "±": [_interval(h) for h in heads],
-            "of all heads": [f"{h.rank / total:.1%}" for h in heads],
+            "of all": [f"{h.rank / total:.1%}" for h in heads],
         }
     )
 
