@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from headviz.toyworld import __main__ as command
+from headviz.toyworld import training
 from headviz.toyworld.documents import (
     Item,
     is_held_out,
@@ -25,7 +26,6 @@ from headviz.toyworld.documents import (
 from headviz.toyworld.facts import FACTS
 from headviz.toyworld.localising import Localiser, concept_tokens, factors_applied
 from headviz.toyworld.recipe import RECIPES, Recipe, Stage
-from headviz.toyworld.tokenizer import build_tokenizer
 from headviz.toyworld.training import batches, train
 from headviz.toyworld.words import CONCEPTS
 
@@ -137,15 +137,22 @@ def build_cached(kept=[]):  # noqa: B006
 
 
 def test_the_shipped_tokenizer_is_the_one_that_the_code_builds(tokenizer):
-    built = build_tokenizer()
-    assert built.get_vocab() == tokenizer.get_vocab()
-    text = "Story: On a rainy morning in May, Ünsal met the zebra."
-    assert built.encode(text) == tokenizer.encode(text)
+    # In a process of its own: checked types make the scan of 20,000 documents fifty times slower.
+    build = (
+        "from headviz.toyworld.tokenizer import build_tokenizer; "
+        "print(build_tokenizer().backend_tokenizer.to_str())"
+    )
+    built = json.loads(python("-c", build).stdout)
+    assert built == json.loads(tokenizer.backend_tokenizer.to_str())
+
+
+def python(*args: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, *args]
+    return subprocess.run(line, capture_output=True, text=True, cwd=ASSETS.parent, check=False)
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "headviz.toyworld", *args]
-    return subprocess.run(line, capture_output=True, text=True, cwd=ASSETS.parent, check=False)
+    return python("-m", "headviz.toyworld", *args)
 
 
 def test_sample_prints_fresh_items_as_json():
@@ -177,7 +184,10 @@ def test_a_bad_command_is_refused_with_status_2_and_one_sentence(line, why, caps
     assert said.count("\n") == 1
 
 
-def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
+def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
+    tmp_path, tokenizer, monkeypatch
+):
+    monkeypatch.setattr(training, "build_tokenizer", lambda: tokenizer)
     whole = train(SMALL, tmp_path / "whole.pt", "cpu")
     train(SMALL, tmp_path / "parts.pt", "cpu", stop_after=1)
     resumed = train(SMALL, tmp_path / "parts.pt", "cpu")
