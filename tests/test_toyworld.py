@@ -254,7 +254,8 @@ def test_the_shipped_model_answers_fresh_questions(tokenizer):
         with torch.no_grad():
             said = tokenizer.decode(model(ids).logits[0, -1].argmax())
         right += said == f" {item.answer}"
-    assert right >= 0.95 * len(items)
+    # The card has .958 of 360; two standard errors of 60 items below it are .90.
+    assert right >= 0.9 * len(items)
 
 
 def test_probe_texts_are_from_the_training_split_and_examples_are_not():
