@@ -98,14 +98,14 @@ class Teller:
 
     def _render(self, text: str, scene: Scene, values: dict[str, str], shown: set[str]) -> str:
         """Fill in a template; `shown` collects the slots whose words are in the text."""
-
-        def choose(match: re.Match[str]) -> str:
-            told, *untold = match[1].split("|")
-            slot = SLOT.search(told)
-            concept = CONCEPT_OF_GROUP[scene.slots[slot[1]]] if slot else ""
-            return told if self.rng.random() < self.rates[concept] else self.rng.choice(untold)
-
-        text = CHOICE.sub(choose, text)
+        text = CHOICE.sub(lambda match: self._choose(match[1], scene), text)
         shown |= {name for name, _ in SLOT.findall(text)}
         text = SLOT.sub(lambda m: values[m[1]], text)
         return re.sub(r" +([.,]|\s)", r"\1", text)
+
+    def _choose(self, choice: str, scene: Scene) -> str:
+        """The first alternative as readily as the story tells its concept, else one of the rest."""
+        told, *untold = choice.split("|")
+        slot = SLOT.search(told)
+        concept = CONCEPT_OF_GROUP[scene.slots[slot[1]]] if slot else ""
+        return told if self.rng.random() < self.rates[concept] else self.rng.choice(untold)
