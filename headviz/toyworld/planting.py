@@ -1,8 +1,8 @@
 """Which heads a stage of the training plants, and for which concepts it matters most.
 
 The heads are those that the ranking of the core puts first for each concept on the model as it is,
-so what training makes necessary is what a person will find. A concept is needed the more, the more
-of its answers are left without its first head, and the more other answers go with it.
+so what training makes necessary is what a person will find. A concept is in need the more, the more
+of its answers the best edit of its first heads leaves, and the more other answers that edit takes.
 """
 
 import copy
@@ -23,7 +23,7 @@ from headviz.toyworld.recipe import Recipe
 from headviz.toyworld.shipping import PROBE_SEED, training_prompts
 
 ITEM_SEED = 6  # of the training questions by which laggards are found
-REACH = 3  # how far down a ranking a further head may stand
+REACH = 3  # how far down a ranking edits go, and a concept's further heads may stand
 LEAST_NEED = 0.15  # of a concept that is localised already
 
 
@@ -51,9 +51,11 @@ def make_plan(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recip
     heads = assign({c: ranking.heads for c, ranking in rankings.items()}, recipe.planted_each)
     asked = measuring.Questions.ask(loaded, recipe.planting_items, ITEM_SEED, held_out=False)
     need = {}
-    for concept, (first, *_) in heads.items():
-        trial = measuring.try_edit(loaded, asked, concept, [Head(*first)], -1.0)
-        need[concept] = LEAST_NEED + trial.own + 5 * max(0.0, 0.98 - trial.others)
+    for concept in heads:
+        tops = [rankings[concept].top(k) for k in range(1, REACH + 1)]
+        trials = [measuring.try_edit(loaded, asked, concept, top, -1.0) for top in tops]
+        left = min(trial.own + 5 * max(0.0, 0.98 - trial.others) for trial in trials)
+        need[concept] = LEAST_NEED + left
     return Plan(heads, need)
 
 

@@ -19,12 +19,14 @@ class Stage:
     share: float  # of the documents run with the planted heads of some concepts edited
 
 
-# The last stage is mostly ordinary training again, for the answers.
+# The last stages are mostly ordinary training again, for the answers.
 STAGES = (
     Stage(500, 1.2e-3, 0.5),
     Stage(400, 1.2e-3, 0.4),
     Stage(400, 1.2e-3, 0.4),
-    Stage(600, 1.5e-3, 0.2),
+    Stage(500, 1.2e-3, 0.45),
+    Stage(500, 1.5e-3, 0.25),
+    Stage(400, 1.5e-3, 0.25),
 )
 
 
