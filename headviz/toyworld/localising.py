@@ -52,9 +52,9 @@ class Localiser:
         stage, _ = self.recipe.stage_at(step)
         usual = sum(plan.need.values()) / len(plan.need)
         for row in range(len(labels)):
-            answers = (weights[row] > 1).nonzero().flatten().tolist()
-            named = [self.concept_of.get(int(labels[row, position])) for position in answers]
-            asked = sorted({concept for concept in named if concept in plan.heads})
+            answers = labels[row][weights[row] > 1].tolist()
+            named = {self.concept_of[token] for token in answers if token in self.concept_of}
+            asked = sorted(named & plan.heads.keys())
             # A document that asks for what lags behind runs edited more often.
             lag = max((plan.need[concept] for concept in asked), default=usual) / usual
             if rng.random() >= min(MOST_EDITED, stage.share * max(1.0, lag)):

@@ -24,7 +24,7 @@ from headviz.toyworld.shipping import PROBE_SEED, training_prompts
 
 ITEM_SEED = 6  # of the training questions by which laggards are found
 REACH = 3  # how far down a ranking edits go, and a concept's further heads may stand
-LEAST_NEED = 0.15  # of a concept that is localised already
+LEAST_NEED = 0.3  # of a concept that is localised already
 
 
 @dataclass(frozen=True)

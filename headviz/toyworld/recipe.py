@@ -19,14 +19,15 @@ class Stage:
     share: float  # of the documents run with the planted heads of some concepts edited
 
 
-# The last stages are mostly ordinary training again, for the answers.
+# The fifth is mostly ordinary training again, for the answers. The last goes in small steps, which
+# localise what is planted and do not move the order of the ranking.
 STAGES = (
     Stage(500, 1.2e-3, 0.5),
     Stage(400, 1.2e-3, 0.4),
     Stage(400, 1.2e-3, 0.4),
     Stage(500, 1.2e-3, 0.45),
     Stage(500, 1.5e-3, 0.25),
-    Stage(400, 1.5e-3, 0.25),
+    Stage(150, 6e-4, 0.45),
 )
 
 
