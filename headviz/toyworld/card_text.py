@@ -55,7 +55,7 @@ Prompts look like `Story: Anna found the red kite. Question: What color was the 
 def _answers(results: Results, recipe: Recipe) -> str:
     return f"""## Answers
 
-{results["items_per_concept"]} held-out questions a concept (unseen stories, unseen phrasings of
+{results["asked_per_concept"]} held-out questions a concept (unseen stories, unseen phrasings of
 facts), greedy, exact match: **{results["accuracy"]:.3f}** on average; by concept in the next
 table."""
 
@@ -67,7 +67,8 @@ def _edits(results: Results, recipe: Recipe) -> str:
     return f"""## What inhibiting the first heads of a ranking does
 
 Heads are ranked by explained variance (default options) on the shipped `questions` probes, which
-are prompts of the training split. How many of the first heads are edited, at most
+are prompts of the training split, and judged on {results["items_per_concept"]} held-out questions a
+concept. How many of the first heads are edited, at most
 {results["largest_k"]} of {results["heads"]} (1 %), is chosen on other training prompts. Figures are
 held-out accuracies divided by the unedited model's: of the concept itself at factor -1 and at 0,
 the mean of the other concepts and the one that suffers most (factor -1), and the concept under
