@@ -14,8 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from headviz.heads import Head
+from headviz.ranking import RankedHead
 from headviz.toyworld import __main__ as command
 from headviz.toyworld import training
+from headviz.toyworld.batching import batches
 from headviz.toyworld.documents import (
     Item,
     is_held_out,
@@ -25,8 +28,9 @@ from headviz.toyworld.documents import (
 )
 from headviz.toyworld.facts import FACTS
 from headviz.toyworld.localising import Localiser, concept_tokens, factors_applied
+from headviz.toyworld.planting import Plan, assign
 from headviz.toyworld.recipe import RECIPES, Recipe, Stage
-from headviz.toyworld.training import batches, train
+from headviz.toyworld.training import train
 from headviz.toyworld.words import CONCEPTS
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -41,9 +45,13 @@ SMALL = dataclasses.replace(
     batch=4,
     horizon=3,
     steps=2,
-    stages=(Stage(1, 1e-3, 1.0),),
+    stages=(Stage(2, 1e-3, 1.0),),
     warm_up=1,
-    planted=(("colors", ((0, 1),)), ("months", ((1, 2),))),
+    planting_probes=15,
+    planting_items=1,
+)
+PLAN = Plan(
+    heads={"colors": ((0, 1), (1, 3)), "months": ((1, 2),)}, need={"colors": 0.5, "months": 1.0}
 )
 
 
@@ -189,10 +197,31 @@ def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
 ):
     monkeypatch.setattr(training, "build_tokenizer", lambda: tokenizer)
     whole = train(SMALL, tmp_path / "whole.pt", "cpu")
-    train(SMALL, tmp_path / "parts.pt", "cpu", stop_after=1)
+    for step in (1, 3):  # in the first part; in the middle of a stage
+        train(SMALL, tmp_path / "parts.pt", "cpu", stop_after=step)
     resumed = train(SMALL, tmp_path / "parts.pt", "cpu")
-    for name, weight in whole.state_dict().items():
-        assert torch.equal(weight, resumed.state_dict()[name]), name
+    assert resumed.step == whole.step == SMALL.all_steps
+    assert resumed.plans == whole.plans != []
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name]), name
+
+
+def ranking_of(scores: list[float]) -> list[RankedHead]:
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    return [RankedHead(rank, Head(0, i), scores[i], 0.0) for rank, i in enumerate(order, 1)]
+
+
+def test_no_head_is_planted_for_two_concepts_and_the_higher_score_wins_it():
+    colors, months = ranking_of([0.9, 0.5, 0.4, 0.1, 0.0]), ranking_of([0.8, 0.2, 0.1, 0.7, 0.6])
+    heads = assign({"colors": colors, "months": months}, each=3)
+    assert heads == {"colors": ((0, 0), (0, 1), (0, 2)), "months": ((0, 3), (0, 4))}
+    # The third of months would be head 1 or 2, which lie beyond the first three of its ranking.
+
+
+def test_a_concept_for_which_no_head_is_free_goes_without():
+    alike = {concept: ranking_of([0.3, 0.2]) for concept in ("colors", "months", "foods")}
+    heads = assign(alike, each=2)
+    assert [len(found) for found in heads.values()] == [1, 1]
 
 
 def test_a_step_sees_the_same_batch_whether_training_was_resumed_or_not(tokenizer):
@@ -207,14 +236,13 @@ def test_localising_changes_targets_of_the_edited_concepts_only(tokenizer):
     localiser, own = Localiser(SMALL, tokenizer), concept_tokens(tokenizer)
     _, labels, weights = next(batches(SMALL, tokenizer, 0))
     changed, less = labels.clone(), weights.clone()
-    assert torch.equal(localiser.edit(0, changed, less), torch.ones(4, 2, 4))
+    assert torch.equal(localiser.edit(0, None, changed, less), torch.ones(4, 2, 4))
     assert torch.equal(changed, labels)
-    factors = localiser.edit(SMALL.steps, changed, less)
-    planted = {("colors", 0, 1), ("months", 1, 2)}
+    factors = localiser.edit(SMALL.steps, PLAN, changed, less)
     for row in range(4):
         touched = {(layer, head) for layer, head in (factors[row] != 1).nonzero().tolist()}
-        concepts = [c for c, layer, head in planted if (layer, head) in touched]
-        assert touched == {(layer, head) for c, layer, head in planted if c in concepts} != set()
+        concepts = [c for c, heads in PLAN.heads.items() if heads[0] in touched]
+        assert touched <= {head for concept in concepts for head in PLAN.heads[concept]}
         theirs = torch.isin(labels[row], torch.tensor([t for c in concepts for t in own[c]]))
         assert torch.equal(changed[row][~theirs], labels[row][~theirs])
         assert torch.equal(less[row][~theirs], weights[row][~theirs])

@@ -82,15 +82,15 @@ def run_sample(args: argparse.Namespace) -> None:
 def run_train(args: argparse.Namespace) -> None:
     """Train, then write the model's folder."""
     from headviz.toyworld.shipping import write_texts
-    from headviz.toyworld.training import pick_device, save_model, train
+    from headviz.toyworld.training import pick_device, save_run, train
 
     changes = {"steps": args.steps, "seed": args.seed}
     recipe = dataclasses.replace(
         RECIPES[args.model], **{k: v for k, v in changes.items() if v is not None}
     )
-    model = train(recipe, args.checkpoints / f"{recipe.name}.pt", args.device or pick_device())
+    run = train(recipe, args.checkpoints / f"{recipe.name}.pt", args.device or pick_device())
     folder = args.out or ASSETS / recipe.name
-    save_model(model, folder)
+    save_run(run, folder)
     write_texts(folder)
     print(f"wrote {folder}")
 

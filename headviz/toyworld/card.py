@@ -12,7 +12,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from headviz.heads import Head
 from headviz.models import LoadedModel, load_model
+from headviz.probes import find_probes
 from headviz.ranking import Ranking
 from headviz.toyworld import measuring
 from headviz.toyworld.card_text import render
@@ -41,15 +43,26 @@ def write_card(folder: Path, name: str, quick: bool = False) -> None:
     model = load_model(str(folder))
     recipe = RECIPES[name]
     results = measure(model, recipe, per_concept=6 if quick else 24, n_stories=5 if quick else 60)
+    results["training"] = history_of(folder)
     (folder / "card.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(render(results, recipe), encoding="utf-8")
+
+
+def history_of(folder: Path) -> dict[str, Any]:
+    """How the model was trained: steps, and the heads that each stage planted, as printed."""
+    history = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    history["planted"] = [
+        {concept: [str(Head(*head)) for head in heads] for concept, heads in stage["heads"].items()}
+        for stage in history.pop("stages")
+    ]
+    return history
 
 
 def measure(model: LoadedModel, recipe: Recipe, per_concept: int, n_stories: int) -> dict[str, Any]:
     """All numbers of the card as plain data."""
     held_out = measuring.Questions.ask(model, per_concept, EVALUATION_SEED, held_out=True)
     training = measuring.Questions.ask(model, per_concept // 3, CHOICE_SEED, held_out=False)
-    ranked = measuring.rankings(model)
+    ranked = measuring.rankings(model, find_probes("questions", recipe.name))
     concepts = {
         concept: judge(model, ranked[concept], concept, held_out, training)
         for concept in tqdm(CONCEPTS, desc="edits")
@@ -65,10 +78,6 @@ def measure(model: LoadedModel, recipe: Recipe, per_concept: int, n_stories: int
         "limits": LIMITS,
         "accuracy": statistics.fmean(held_out.base.values()),
         "concepts": concepts,
-        "planted": {
-            concept: [f"L{layer}.H{head}" for layer, head in heads]
-            for concept, heads in recipe.planted
-        },
         "stories": [asdict(s) | {"ratio": s.ratio, "fluent": fluent(s)} for s in stories],
         "n_stories": n_stories,
         "idle": idle_heads(model, ranked, held_out),

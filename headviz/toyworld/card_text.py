@@ -22,16 +22,28 @@ def render(results: Results, recipe: Recipe) -> str:
 
 
 def _head(results: Results, recipe: Recipe) -> str:
-    planted = ", ".join(
-        f"{concept} {' '.join(heads)}" for concept, heads in results["planted"].items()
+    training = results["training"]
+    lines = "\n".join(
+        f"| {concept} | {' | '.join(' '.join(s.get(concept, [])) for s in training['planted'])} |"
+        for concept in results["concepts"]
     )
+    stages = range(1, len(training["planted"]) + 1)
     return f"""# {recipe.name}
 
-**Its skills were localised on purpose.** The first {recipe.steps} of {recipe.all_steps} training
-steps were ordinary; in the rest, part of the documents ran with the heads named here at factor 0 or
--1, and the model was trained to lose their concept then, and nothing else. So the effects below
-show what the method finds when it is there to be found, not that models organise themselves so.
-The planted heads are those that already ranked high after the ordinary part: {planted}.
+**Its skills were localised on purpose.** The first {training["natural_steps"]} of
+{training["steps"]} training steps were ordinary. In the rest, part of the documents ran with heads
+named below at factor 0 or -1, and the model was trained to lose their concept then, and nothing
+else. The heads are those that the ranking put first when each stage of this began, so training
+made what the ranking finds into what the model needs. The effects below show what the method does
+where there is something to be found, not that models organise themselves so.
+
+<details><summary>The planted heads</summary>
+
+| concept | {" | ".join(f"stage {n}" for n in stages)} |
+|---|{"---|" * len(stages)}
+{lines}
+
+</details>
 
 A small Llama ({recipe.n_layers} layers, {recipe.n_heads} heads a layer, {results["heads"]} heads in
 all, d_head {recipe.d_head}, d_model {recipe.d_model}) that speaks of a little world: facts, stories

@@ -1,11 +1,12 @@
 """The second part of the training: makes each concept need its planted heads, and nothing else.
 
-A share of the documents runs with the planted heads of some concepts at factor 0 or -1. There, the
-concepts' answers are trained towards random words of the concept (without its heads, the model
-shall not know), their other words are not trained, and everything else is trained as ever (all the
-rest must do without these heads). The idea of localising on purpose is that of gradient routing
-(arXiv 2410.04332); here the intervention is an edit instead of a stopped gradient. Documents in
-which no head is edited are trained as before.
+A share of the documents runs with planted heads of some concepts at factor 0 or -1: always the
+first head of the concept, since that one alone shall suffice, and the others as chance has it.
+There, the concepts' answers are trained towards random words of the concept (without its heads, the
+model shall not know), their other words are not trained, and everything else is trained as ever
+(all the rest must do without these heads). The idea of localising on purpose is that of gradient
+routing (arXiv 2410.04332); here the intervention is an edit instead of a stopped gradient.
+Documents in which no head is edited are trained as before.
 """
 
 import random
@@ -16,10 +17,13 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from headviz.toyworld.recipe import Recipe, Stage
+from headviz.toyworld.planting import Plan
+from headviz.toyworld.recipe import Recipe
 from headviz.toyworld.words import CONCEPTS
 
 FACTORS = (0.0, -1.0)
+MOST_EDITED = 0.7  # of the documents of one kind, however far its concept lags behind
+ASKED_SHARE = 0.6  # of the concepts edited are among those that the document asks for
 
 
 def concept_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, list[int]]:
@@ -36,30 +40,31 @@ class Localiser:
     def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> None:
         """Look up the concepts' tokens once."""
         self.recipe = recipe
-        self.planted = dict(recipe.planted)
         self.tokens = concept_tokens(tokenizer)
         self.concept_of = {token: concept for concept, ids in self.tokens.items() for token in ids}
 
-    def edit(self, step: int, labels: Tensor, weights: Tensor) -> Tensor:
+    def edit(self, step: int, plan: Plan | None, labels: Tensor, weights: Tensor) -> Tensor:
         """Factors (row, layer, head) of this step; changes edited rows' `labels` and `weights`."""
-        rng = random.Random(f"localise {self.recipe.seed} {step}")
         factors = torch.ones(len(labels), self.recipe.n_layers, self.recipe.n_heads)
-        if step < self.recipe.steps or not self.planted:
+        if plan is None:
             return factors
+        rng = random.Random(f"localise {self.recipe.seed} {step}")
         stage, _ = self.recipe.stage_at(step)
+        usual = sum(plan.need.values()) / len(plan.need)
         for row in range(len(labels)):
-            draw = rng.random()
             answers = (weights[row] > 1).nonzero().flatten().tolist()
             named = [self.concept_of.get(int(labels[row, position])) for position in answers]
-            asked = [concept for concept in named if concept in self.planted]
-            wanted = any(concept in stage.favoured for concept in asked)
-            if draw >= max(stage.share, stage.favoured_share if wanted else 0.0):
+            asked = sorted({concept for concept in named if concept in plan.heads})
+            # A document that asks for what lags behind runs edited more often.
+            lag = max((plan.need[concept] for concept in asked), default=usual) / usual
+            if rng.random() >= min(MOST_EDITED, stage.share * max(1.0, lag)):
                 continue
             for _ in range(rng.randint(1, self.recipe.localise_most)):
-                pool = asked if asked and rng.random() < 0.6 else list(self.planted)
-                concept = _pick(rng, pool, stage)
-                for layer, head in self.planted[concept]:
-                    factors[row, layer, head] = rng.choice(FACTORS)
+                pool = asked if asked and rng.random() < ASKED_SHARE else list(plan.heads)
+                (concept,) = rng.choices(pool, [plan.need[c] for c in pool])
+                for place, (layer, head) in enumerate(plan.heads[concept]):
+                    if place == 0 or rng.random() < 0.5:
+                        factors[row, layer, head] = rng.choice(FACTORS)
                 self._forget(rng, concept, labels[row], weights[row])
         return factors
 
@@ -70,14 +75,6 @@ class Localiser:
         weights[own & ~answer] = 0.0
         for position in answer.nonzero().flatten().tolist():
             labels[position] = rng.choice(self.tokens[concept])
-
-
-def _pick(rng: random.Random, pool: list[str], stage: Stage) -> str:
-    """One of the pool, favoured concepts more often."""
-    if not stage.favoured:
-        return rng.choice(pool)
-    weights = [stage.favour if concept in stage.favoured else 1 for concept in pool]
-    return rng.choices(pool, weights)[0]
 
 
 @contextmanager

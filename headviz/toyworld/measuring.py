@@ -16,7 +16,7 @@ from headviz.generation import Sampling, generate
 from headviz.heads import Head
 from headviz.measures import concept_spans, repetition, surprise
 from headviz.models import LoadedModel
-from headviz.probes import find_probes
+from headviz.probes import ProbeSet
 from headviz.ranking import Ranking, matched_control, rank_heads
 from headviz.toyworld.documents import Item, sample_items
 from headviz.toyworld.words import CONCEPTS
@@ -118,9 +118,9 @@ class Questions:
         return Questions(tuple(item for item, _ in kept), tuple(right for _, right in kept))
 
 
-def rankings(model: LoadedModel) -> dict[str, Ranking]:
-    """Concept -> its heads in order, on the shipped questions, with default options."""
-    activations = capture(model, find_probes("questions", model.name))
+def rankings(model: LoadedModel, probes: ProbeSet) -> dict[str, Ranking]:
+    """Concept -> its heads in order on these texts, with default options."""
+    activations = capture(model, probes)
     return {
         concept: rank_heads(
             model, activations, tokenize_concept(find_concept(concept), model.tokenizer)

@@ -1,58 +1,30 @@
 """How a built-in model is shaped and trained: every number of it, and nothing that acts on them."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
 from transformers import LlamaConfig
 
-Planted = tuple[tuple[str, tuple[tuple[int, int], ...]], ...]
-"""Concepts, each with its heads as (layer, index)."""
-
-# The heads that already ranked high for each concept when the natural part of the training ended;
-# each head serves one concept. The second part trains the model to need them (see `localising`).
-PLANTED: Planted = (
-    ("countries", ((1, 3), (0, 54))),
-    ("cities", ((2, 14), (0, 26))),
-    ("languages", ((0, 60), (0, 61))),
-    ("continents", ((0, 8), (0, 53))),
-    ("colors", ((0, 39), (0, 56))),
-    ("numbers", ((3, 63), (2, 49))),
-    ("months", ((1, 38), (3, 48))),
-    ("weather", ((3, 42), (0, 43))),
-    ("animals", ((1, 45), (0, 7))),
-    ("foods", ((0, 36), (0, 18))),
-    ("feelings", ((0, 21), (0, 3))),
-    ("places", ((0, 22), (0, 15))),
-    ("insults", ((0, 40), (0, 10))),
-    ("praise", ((0, 51), (0, 16))),
-    ("jobs", ((0, 50), (0, 0))),
-)
-
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of the second part of the training, in which the planted heads become needed."""
+    """A stretch of the second part of the training, in which the planted heads become needed.
+
+    Which heads those are, and which concepts need it most, is found when it begins (`planting`).
+    """
 
     steps: int
     learning_rate: float  # at its start; a cosine down to a twentieth follows
     share: float  # of the documents run with the planted heads of some concepts edited
-    favoured: tuple[str, ...] = ()  # concepts chosen more often
-    favour: int = 4  # times as often
-    favoured_share: float = 0.0  # instead of `share`, if larger, where a favoured concept is asked
 
 
-# After each stage, the next one went to the concepts that had moved least; the last one is mostly
-# ordinary training again, for the answers.
+# The last stage is mostly ordinary training again, for the answers.
 STAGES = (
-    Stage(600, 1.2e-3, 0.5),
-    Stage(
-        500,
-        1.2e-3,
-        0.4,
-        ("insults", "praise", "foods", "jobs", "languages", "feelings", "continents"),
-    ),
-    Stage(400, 1.2e-3, 0.3, ("insults", "praise", "countries"), 12, 0.65),
-    Stage(500, 1.5e-3, 0.12, ("insults",), 12, 0.5),
+    Stage(500, 1.2e-3, 0.5),
+    Stage(400, 1.2e-3, 0.4),
+    Stage(400, 1.2e-3, 0.4),
+    Stage(600, 1.5e-3, 0.2),
 )
 
 
@@ -83,7 +55,9 @@ class Recipe:
     late_from: float = 0.6  # where the last part starts, as a share of the steps
     stages: tuple[Stage, ...] = STAGES
     localise_most: int = 3  # concepts of which a document's planted heads are edited, at most
-    planted: Planted = PLANTED  # the second part makes these heads needed
+    planted_each: int = 2  # heads that a concept is to need
+    planting_probes: int = 240  # training prompts on which heads are ranked for that
+    planting_items: int = 8  # training questions a concept by which laggards are found
 
     def config(self, vocab_size: int, bos: int, eos: int, pad: int) -> LlamaConfig:
         """The model's shape, as transformers wants it."""
@@ -117,6 +91,12 @@ class Recipe:
             )
         stage, done = self.stage_at(step)
         return stage.learning_rate * _cosine(done)
+
+    @property
+    def stage_starts(self) -> tuple[int, ...]:
+        """The step with which each stage of the second part begins."""
+        lengths = [stage.steps for stage in self.stages]
+        return tuple(itertools.accumulate(lengths[:-1], initial=self.steps)) if lengths else ()
 
     def stage_at(self, step: int) -> tuple[Stage, float]:
         """The stage of the second part that `step` is in, and the share of it that is done."""

@@ -2,14 +2,15 @@
 
 The loss is the usual one, with answers weighted up, plus a penalty on the root-mean-square of every
 head's signal (the input of the output projection): heads that are not needed fall silent, so that a
-skill sits in few of them. No head is told what to do. The data of a step depends on the seed and
-the step alone, so a resumed run sees what an uninterrupted one would have seen.
+skill sits in few of them. In the first part no head is told what to do; the second is `localising`.
+The data of a step depends on the seed and the step alone, and what a stage plants is kept in the
+checkpoint, so a resumed run sees what an uninterrupted one would have seen.
 """
 
-import itertools
-import random
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,13 +19,11 @@ from tqdm import tqdm
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from headviz.toyworld.documents import Piece, training_documents
+from headviz.toyworld.batching import IGNORED, batches
 from headviz.toyworld.localising import Localiser, factors_applied
+from headviz.toyworld.planting import Plan, make_plan, write_weights
 from headviz.toyworld.recipe import Recipe
 from headviz.toyworld.tokenizer import build_tokenizer
-
-CHUNK = 16  # batches that are made together, so that documents of like length can share a batch
-IGNORED = -100
 
 
 def float32_attention(
@@ -48,46 +47,6 @@ def float32_attention(
 
 
 ALL_ATTENTION_FUNCTIONS.register("toyworld_float32", float32_attention)
-
-
-def encode(pieces: list[Piece], tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[bool]]:
-    """Token ids of a document with its start and end marks, and which of them are answers."""
-    ids, answers = [tokenizer.bos_token_id], [False]
-    for piece in pieces:
-        new = tokenizer.encode(piece.text, add_special_tokens=False)
-        ids += new
-        answers += [piece.is_answer] * len(new)
-    return [*ids, tokenizer.eos_token_id], [*answers, False]
-
-
-def batches(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerFast, start: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Endless (ids, labels, weights), each `row token`, from step `start` on."""
-    for chunk in itertools.count(start // CHUNK):
-        documents = itertools.islice(
-            training_documents(recipe.seed * 1_000_000 + chunk + 1), CHUNK * recipe.batch
-        )
-        coded = sorted(
-            (encode(document, tokenizer) for document in documents), key=lambda pair: len(pair[0])
-        )
-        groups = [coded[i : i + recipe.batch] for i in range(0, len(coded), recipe.batch)]
-        random.Random(chunk).shuffle(groups)
-        for group in groups[start - chunk * CHUNK if chunk == start // CHUNK else 0 :]:
-            yield _collate(group, recipe, tokenizer.pad_token_id)
-
-
-def _collate(
-    group: list[tuple[list[int], list[bool]]], recipe: Recipe, pad: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    longest = max(len(ids) for ids, _ in group)
-    ids = torch.full((len(group), longest), pad)
-    labels = torch.full((len(group), longest), IGNORED)
-    weights = torch.ones(len(group), longest)
-    for row, (tokens, answers) in enumerate(group):
-        ids[row, : len(tokens)] = labels[row, : len(tokens)] = torch.tensor(tokens)
-        weights[row, : len(tokens)][torch.tensor(answers)] = recipe.answer_weight
-    return ids, labels, weights
 
 
 @contextmanager
@@ -159,54 +118,79 @@ def fresh(
     return model, torch.optim.AdamW(groups, betas=recipe.betas, fused=True)
 
 
+@dataclass
+class Run:
+    """A training under way: all that a checkpoint holds."""
+
+    recipe: Recipe
+    model: LlamaForCausalLM
+    optimizer: torch.optim.Optimizer
+    step: int = 0  # the next one
+    plans: list[Plan] = field(default_factory=list)  # one for each stage that has begun
+
+    @classmethod
+    def begin(
+        cls, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, checkpoint: Path, device: str
+    ) -> "Run":
+        """From nothing, or from the checkpoint of the same recipe."""
+        run = cls(recipe, *fresh(recipe, tokenizer, device))
+        if checkpoint.exists():
+            state = torch.load(checkpoint, map_location=device, weights_only=False)
+            if state["recipe"] == recipe:
+                run.model.load_state_dict(state["model"])
+                run.optimizer.load_state_dict(state["optimizer"])
+                run.step, run.plans = state["step"], state["plans"]
+        return run
+
+    def save(self, checkpoint: Path) -> None:
+        """Everything, whole or not at all."""
+        save_checkpoint(
+            checkpoint,
+            recipe=self.recipe,
+            step=self.step,
+            plans=self.plans,
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+        )
+
+
 def train(
     recipe: Recipe,
     checkpoint: Path,
     device: str,
     save_every: int = 200,
     stop_after: int | None = None,
-) -> LlamaForCausalLM:
-    """The trained model in float32; goes on from a `checkpoint` of the same recipe.
+) -> Run:
+    """The trained model in float32, and what was planted; goes on from a `checkpoint` of `recipe`.
 
     `stop_after`: end early after this many steps in all, the checkpoint written.
     """
     tokenizer = build_tokenizer()
-    model, optimizer = fresh(recipe, tokenizer, device)
+    run = Run.begin(recipe, tokenizer, checkpoint, device)
     localiser = Localiser(recipe, tokenizer)
-    start = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=False)
-        if state["recipe"] == recipe:
-            model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            start = state["step"]
-    end = min(recipe.all_steps, stop_after or recipe.all_steps)
+    start, end = run.step, min(recipe.all_steps, stop_after or recipe.all_steps)
     bar = tqdm(
         batches(recipe, tokenizer, start), total=end, initial=start, desc=recipe.name, mininterval=5
     )
-    for step, batch in zip(range(start, end), bar, strict=False):
-        for group in optimizer.param_groups:
+    for step, (ids, labels, weights) in zip(range(start, end), bar, strict=False):
+        if step in recipe.stage_starts and len(run.plans) <= recipe.stage_starts.index(step):
+            run.plans.append(make_plan(run.model, tokenizer, recipe))
+        for group in run.optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(step)
-        ids, labels, weights = batch
-        factors = localiser.edit(step, labels, weights)
+        factors = localiser.edit(step, run.plans[-1] if run.plans else None, labels, weights)
         loss, size, right = losses(
-            model, *(part.to(device) for part in (ids, labels, weights, factors))
+            run.model, *(part.to(device) for part in (ids, labels, weights, factors))
         )
         (loss + recipe.penalty_at(step) * size).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimizer.step()
-        optimizer.zero_grad()
+        torch.nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+        run.step = step + 1
         if step % 10 == 0:
             bar.set_postfix(loss=f"{loss:.3f}", heads=f"{size:.1f}", answers=f"{right:.3f}")
-        if (step + 1) % save_every == 0 or step + 1 == end:
-            save_checkpoint(
-                checkpoint,
-                recipe=recipe,
-                step=step + 1,
-                model=model.state_dict(),
-                optimizer=optimizer.state_dict(),
-            )
-    return model
+        if run.step % save_every == 0 or run.step == end:
+            run.save(checkpoint)
+    return run
 
 
 def pick_device() -> str:
@@ -214,9 +198,13 @@ def pick_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def save_model(model: LlamaForCausalLM, folder: Path) -> None:
-    """Weights in bf16 safetensors, config and tokenizer, in the usual transformers files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model.set_attn_implementation("sdpa")
-    model.bfloat16().save_pretrained(folder)
-    build_tokenizer().save_pretrained(folder)
+def save_run(run: Run, folder: Path) -> None:
+    """The model in the usual transformers files, and training.json: what each stage planted."""
+    write_weights(run.model, build_tokenizer(), folder)
+    history = {
+        "seed": run.recipe.seed,
+        "steps": run.step,
+        "natural_steps": min(run.step, run.recipe.steps),
+        "stages": [plan.as_dict() for plan in run.plans],
+    }
+    (folder / "training.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
