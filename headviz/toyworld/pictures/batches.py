@@ -16,13 +16,13 @@ from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from headviz.shapes import Bool, Float, Int, Tensor
+from headviz.toyworld.batching import IGNORED
 from headviz.toyworld.pictures.captions import RATES, SUMMONS, caption
 from headviz.toyworld.pictures.content import Picture
 from headviz.toyworld.pictures.drawing import SIDE, draw
 from headviz.toyworld.pictures.processor import ANSWER, IMAGE_TOKEN, N_PATCHES
 from headviz.toyworld.pictures.questions import Question, questions
 from headviz.toyworld.pictures.words import CONCEPTS
-from headviz.toyworld.training import IGNORED
 
 PREFIX = 1 + N_PATCHES  # the start mark and the picture
 CAPTION_SHARE = 0.35  # of the segments after the first, which is a caption

@@ -34,16 +34,24 @@ Heads = tuple[tuple[int, int], ...]
 INHIBITING, ENHANCING = (0.0, -1.0, -1.0), (2.0, 3.0, 5.0)
 RANKING_SEED, LEFT_SEED = 1, 2
 LEAST_WEIGHT = 0.1
+REACH = 3  # how far down a ranking a further head may stand
 FAVOURED: Mapping[str, float] = {"colors": 2.0, "numbers": 2.0, "feelings": 2.0}
 """Concepts that are edited more often: the ones that the captioning study looks at."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which heads each concept has, and how often it is edited."""
+    """What one stage of the training plants."""
 
     heads: Mapping[str, Heads]
-    weights: Mapping[str, float]
+    """Concept -> its heads, the most important first; no head serves two concepts."""
+    left: Mapping[str, float]
+    """Concept -> probability left on its words, where one is due, with its heads inverted."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Concept -> how often it is edited: the more, the more is left of it."""
+        return {c: FAVOURED.get(c, 1.0) * max(LEAST_WEIGHT, left) for c, left in self.left.items()}
 
 
 def concepts_in(picture: Picture) -> list[str]:
@@ -149,19 +157,30 @@ def choose_heads(
     recipe: PictureRecipe,
     before: Mapping[str, Heads],
 ) -> dict[str, Heads]:
-    """Each concept's first heads, a head for one concept only: the concept it says most about."""
+    """Every concept's best head, then its second; where two want one, the higher share.
+
+    A head that was planted `before` counts more. Heads after a concept's first are taken only from
+    the first `REACH` of its ranking.
+    """
     claims = []
     for concept, table in shares.items():
-        for number, share in enumerate(table.flatten().tolist()):
-            head = divmod(number, table.shape[1])
-            kept = recipe.loyalty if head in before.get(concept, ()) else 1.0
-            claims.append((share * kept, concept, head))
+        favoured = table.clone()
+        for head in before.get(concept, ()):
+            favoured[head] *= recipe.loyalty
+        order = favoured.flatten().argsort(descending=True).tolist()
+        places = [divmod(number, table.shape[1]) for number in order]
+        claims += [
+            (float(favoured[place]), rank, concept, place) for rank, place in enumerate(places)
+        ]
+    claims.sort(key=lambda claim: -claim[0])
     chosen: dict[str, list[tuple[int, int]]] = {concept: [] for concept in shares}
     taken: set[tuple[int, int]] = set()
-    for _, concept, head in sorted(claims, reverse=True):
-        if head not in taken and len(chosen[concept]) < recipe.planted_heads:
-            chosen[concept].append(head)
-            taken.add(head)
+    for place in range(recipe.planted_heads):
+        for _, rank, concept, head in claims:
+            wanted = len(chosen[concept]) == place and (place == 0 or rank < REACH)
+            if wanted and head not in taken:
+                chosen[concept].append(head)
+                taken.add(head)
     return {concept: tuple(heads) for concept, heads in chosen.items()}
 
 
@@ -191,10 +210,8 @@ def left_by(
 
 def make_plan(
     model: Any, writer: Writer, recipe: PictureRecipe, before: Plan | None, device: str
-) -> tuple[Plan, dict[str, float]]:
-    """The plan of the next stage, and what is left of each concept without its heads."""
+) -> Plan:
+    """The plan of the next stage, by the model as it is now."""
     shares = head_shares(model, writer, recipe.ranked_pictures, device)
     heads = choose_heads(shares, recipe, before.heads if before else {})
-    left = left_by(model, writer, heads, recipe, device)
-    weights = {c: FAVOURED.get(c, 1.0) * max(LEAST_WEIGHT, left[c]) for c in heads}
-    return Plan(heads, weights), left
+    return Plan(heads, left_by(model, writer, heads, recipe, device))

@@ -5,8 +5,11 @@ root-mean-square signal, so that heads that are not needed fall silent. What a s
 the seed, the step and the planted heads alone.
 """
 
+import copy
 import itertools
+import json
 import random
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from transformers import LlavaForConditionalGeneration
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from headviz.shapes import Bool, Float, Tensor
+from headviz.toyworld.batching import IGNORED
 from headviz.toyworld.pictures.batches import Batch, Writer
 from headviz.toyworld.pictures.content import pictures
 from headviz.toyworld.pictures.hooks import heads_open
@@ -26,7 +30,7 @@ from headviz.toyworld.pictures.processor import (
     build_tokenizer,
 )
 from headviz.toyworld.pictures.recipe import PictureRecipe
-from headviz.toyworld.training import IGNORED, save_checkpoint
+from headviz.toyworld.training import save_checkpoint
 
 
 def float32_attention(
@@ -116,57 +120,95 @@ def fresh(
     )
 
 
+@dataclass
+class PictureRun:
+    """A training under way: all that a checkpoint holds."""
+
+    recipe: PictureRecipe
+    model: LlavaForConditionalGeneration
+    optimizer: torch.optim.Optimizer
+    step: int = 0  # the next one
+    plans: list[Plan] = field(default_factory=list)  # one for each stage that has begun
+
+    @classmethod
+    def begin(
+        cls, recipe: PictureRecipe, writer: Writer, checkpoint: Path, device: str
+    ) -> "PictureRun":
+        """From nothing, or from the checkpoint of the same recipe."""
+        run = cls(recipe, *fresh(recipe, writer, device))
+        if checkpoint.exists():
+            state = torch.load(checkpoint, map_location=device, weights_only=False)
+            if state["recipe"] == recipe:
+                run.model.load_state_dict(state["model"])
+                run.optimizer.load_state_dict(state["optimizer"])
+                run.step, run.plans = state["step"], state["plans"]
+        return run
+
+    def save(self, checkpoint: Path) -> None:
+        """Everything, whole or not at all."""
+        save_checkpoint(
+            checkpoint,
+            recipe=self.recipe,
+            step=self.step,
+            plans=self.plans,
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+        )
+
+
 def train(
     recipe: PictureRecipe,
     checkpoint: Path,
     device: str,
     save_every: int = 100,
     stop_after: int | None = None,
-) -> tuple[LlavaForConditionalGeneration, Plan | None]:
-    """The trained model in float32 and its planted heads; goes on from a `checkpoint`.
+) -> PictureRun:
+    """The trained model in float32, and what was planted; goes on from a `checkpoint` of `recipe`.
 
     `stop_after`: end early after this many steps in all, the checkpoint written.
     """
     writer = Writer(build_tokenizer(), recipe.room, recipe.answer_weight)
-    model, optimizer = fresh(recipe, writer, device)
-    start, plan = 0, None
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=False)
-        if state["recipe"] == recipe:
-            model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            start, plan = state["step"], state["plan"]
-    end = min(recipe.all_steps, stop_after or recipe.all_steps)
+    run = PictureRun.begin(recipe, writer, checkpoint, device)
+    start, end = run.step, min(recipe.all_steps, stop_after or recipe.all_steps)
+    starts = list(recipe.stage_starts())
     bar = tqdm(range(start, end), total=end, initial=start, desc=recipe.name, mininterval=5)
     for step in bar:
-        if step in recipe.stage_starts():
-            plan, left = make_plan(model, writer, recipe, plan, device)
-            bar.write(f"step {step}: {plan.heads}\nleft without them: {left}")
-        for group in optimizer.param_groups:
+        if step in starts and len(run.plans) <= starts.index(step):
+            before = run.plans[-1] if run.plans else None
+            run.plans.append(make_plan(run.model, writer, recipe, before, device))
+        for group in run.optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(step)
+        plan = run.plans[-1] if run.plans else None
         batch, factors = training_batch(recipe, writer, step, plan)
-        loss, size, right = losses(model, batch.to(device), factors.to(device))
+        loss, size, right = losses(run.model, batch.to(device), factors.to(device))
         (loss + recipe.penalty_at(step) * size).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimizer.step()
-        optimizer.zero_grad()
+        torch.nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+        run.step = step + 1
         if step % 10 == 0:
             bar.set_postfix(loss=f"{loss:.3f}", heads=f"{size:.1f}", right=f"{right:.3f}")
-        if (step + 1) % save_every == 0 or step + 1 == end:
-            save_checkpoint(
-                checkpoint,
-                recipe=recipe,
-                step=step + 1,
-                model=model.state_dict(),
-                optimizer=optimizer.state_dict(),
-                plan=plan,
-            )
-    return model, plan
+        if run.step % save_every == 0 or run.step == end:
+            run.save(checkpoint)
+    return run
+
+
+def save_run(run: PictureRun, folder: Path) -> None:
+    """The model in the usual files, and training.json: what each stage planted."""
+    save_model(run.model, folder)
+    history = {
+        "seed": run.recipe.seed,
+        "steps": run.step,
+        "natural_steps": min(run.step, run.recipe.steps),
+        "stages": [asdict(plan) for plan in run.plans],
+    }
+    (folder / "training.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
 
 
 def save_model(model: LlavaForConditionalGeneration, folder: Path) -> None:
     """Weights in bf16 safetensors, config, tokenizer and processor, in the usual files."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.set_attn_implementation("sdpa")
-    model.bfloat16().save_pretrained(folder)
+    shipped: Any = copy.deepcopy(model)
+    shipped.set_attn_implementation("sdpa")
+    shipped.bfloat16().save_pretrained(folder)
     build_processor(build_tokenizer()).save_pretrained(folder)
