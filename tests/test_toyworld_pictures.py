@@ -13,6 +13,7 @@ from headviz.toyworld.pictures.captions import EVERYTHING, RATES, caption
 from headviz.toyworld.pictures.content import SORTS, Group, Picture, pictures, sample_picture
 from headviz.toyworld.pictures.drawing import draw
 from headviz.toyworld.pictures.questions import class_question, questions
+from headviz.toyworld.pictures.reading import claims, read_caption
 from headviz.toyworld.pictures.words import CONCEPTS, DIGITS, MOODS, SHAPES, TEXTURES
 
 NEVER = dict.fromkeys(RATES, 0.0)
@@ -158,3 +159,42 @@ def test_every_concept_has_its_preset_file_and_no_word_is_in_two():
     assert len(everything) == len(set(everything))
     sentiments = (ASSETS / "concepts" / "sentiments.txt").read_text().splitlines()
     assert set(MOODS) <= set(sentiments)
+
+
+def test_a_caption_read_back_claims_what_the_picture_shows():
+    rng = random.Random(0)
+    for picture in some(400):
+        for rates in (RATES, EVERYTHING):
+            text = caption(picture, rng, rates)
+            assert read_caption(text).is_sound, text
+            assert all(ok for _, ok in claims(text, picture)), (text, picture)
+
+
+@pytest.mark.parametrize("concept", CONCEPTS)
+def test_one_wrong_word_is_one_wrong_claim(concept):
+    rng = random.Random(0)
+    tried = 0
+    for picture in [p for p in some(300) if len(p.groups) == 1 and p.sort != "textures"] + [
+        p for p in some(300) if concept in ("textures", "positions") and p.background == ""
+    ]:
+        words = caption(picture, rng, EVERYTHING).removesuffix(".").split()
+        places = [i for i, word in enumerate(words) if word in CONCEPTS[concept]]
+        if not places:
+            continue
+        plural = len(words[places[0]]) > 1 and words[places[0]].endswith("s")
+        others = [
+            w
+            for w in CONCEPTS[concept]
+            if w not in words and (concept != "shapes" or w.endswith("s") == plural)
+        ]
+        words[places[0]] = rng.choice(others)
+        wrong = [name for name, ok in claims(" ".join(words), picture) if not ok]
+        assert wrong and set(wrong) == {concept}, (words, picture)
+        tried += 1
+    assert tried >= 5
+
+
+def test_a_caption_outside_the_grammar_is_not_sound():
+    for text in ("", "red red red circle", "a circle a square a star", "a circle above", "hello"):
+        reading = read_caption(text)
+        assert not reading.is_sound or text == "a circle above"
