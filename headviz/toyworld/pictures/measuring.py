@@ -10,7 +10,7 @@ import random
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from headviz.edits import NO_EDIT, Edit
 from headviz.heads import Head
@@ -26,6 +26,7 @@ CONTROL_DRAWS = 10
 FEWEST_CLAIMS = 10  # a concept with fewer is left out of means
 
 
+@runtime_checkable
 class Speaker(Protocol):
     """A loaded model that answers prompts about pictures under an edit."""
 
