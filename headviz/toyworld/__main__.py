@@ -4,10 +4,12 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from headviz.toyworld.documents import sample_items
+from headviz.toyworld.pictures.recipe import PICTURE_RECIPES
 from headviz.toyworld.recipe import RECIPES
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -27,8 +29,8 @@ def positive(text: str) -> int:
 
 def model_name(text: str) -> str:
     """The name of a built-in model."""
-    if text not in RECIPES:
-        raise argparse.ArgumentTypeError(f"unknown model {text!r}; known: {', '.join(RECIPES)}")
+    if text not in MAKERS:
+        raise argparse.ArgumentTypeError(f"unknown model {text!r}; known: {', '.join(MAKERS)}")
     return text
 
 
@@ -50,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("--json", action="store_true", help="a JSON list instead of lines to read")
     sample.set_defaults(run=run_sample)
     train = commands.add_parser("train", help="train a built-in model again from nothing")
-    train.add_argument("model", type=model_name, help=f"one of: {', '.join(RECIPES)}")
+    train.add_argument("model", type=model_name, help=f"one of: {', '.join(MAKERS)}")
     train.add_argument("--steps", type=positive, help="default: the recipe's")
     train.add_argument("--seed", type=int, help="default: the recipe's")
     train.add_argument(
@@ -62,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     train.set_defaults(run=run_train)
     card = commands.add_parser("card", help="measure a built-in model and write its card")
-    card.add_argument("model", type=model_name, help=f"one of: {', '.join(RECIPES)}")
+    card.add_argument("model", type=model_name, help=f"one of: {', '.join(MAKERS)}")
     card.add_argument("--folder", type=Path, help="the model's folder (default: assets/MODEL)")
     card.add_argument("--quick", action="store_true", help="a tenth of the samples, to try it out")
     card.set_defaults(run=run_card)
@@ -81,18 +83,45 @@ def run_sample(args: argparse.Namespace) -> None:
 
 def run_train(args: argparse.Namespace) -> None:
     """Train, then write the model's folder."""
+    folder = args.out or ASSETS / args.model
+    MAKERS[args.model](args, folder)
+    print(f"wrote {folder}")
+
+
+def changed(recipe: Any, args: argparse.Namespace) -> Any:
+    """The recipe with what the command line says otherwise."""
+    changes = {"steps": args.steps, "seed": args.seed}
+    return dataclasses.replace(recipe, **{k: v for k, v in changes.items() if v is not None})
+
+
+def make_stories_model(args: argparse.Namespace, folder: Path) -> None:
+    """A language model of the world of stories."""
     from headviz.toyworld.shipping import write_texts
     from headviz.toyworld.training import pick_device, save_run, train
 
-    changes = {"steps": args.steps, "seed": args.seed}
-    recipe = dataclasses.replace(
-        RECIPES[args.model], **{k: v for k, v in changes.items() if v is not None}
-    )
+    recipe = changed(RECIPES[args.model], args)
     run = train(recipe, args.checkpoints / f"{recipe.name}.pt", args.device or pick_device())
-    folder = args.out or ASSETS / recipe.name
     save_run(run, folder)
     write_texts(folder)
-    print(f"wrote {folder}")
+
+
+def make_pictures_model(args: argparse.Namespace, folder: Path) -> None:
+    """A vision-language model of the drawn world."""
+    from headviz.toyworld.pictures.shipping import write_pictures
+    from headviz.toyworld.pictures.training import save_run, train
+    from headviz.toyworld.training import pick_device
+
+    recipe = changed(PICTURE_RECIPES[args.model], args)
+    run = train(recipe, args.checkpoints / f"{recipe.name}.pt", args.device or pick_device())
+    save_run(run, folder)
+    write_pictures(folder)
+
+
+MAKERS: dict[str, Callable[[argparse.Namespace, Path], None]] = {
+    "tiny-lm": make_stories_model,
+    "tiny-vlm": make_pictures_model,
+}
+"""Built-in model -> what trains it and writes its folder."""
 
 
 def run_card(args: argparse.Namespace) -> None:
