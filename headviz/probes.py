@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from headviz.errors import ProbeError, UnknownName, check_unicode
+from headviz.images import Picture
 from headviz.models import ASSETS
 
 MAX_BYTES = 10 * 2**20
@@ -23,18 +24,26 @@ _COLUMNS = ("text", "prompt", "question", "sentence", "caption")
 
 @dataclass(frozen=True)
 class ProbeSet:
-    """Texts to read heads on."""
+    """Texts to read heads on, or pictures with a prompt each."""
 
     name: str
     texts: tuple[str, ...]
+    """With pictures: what is asked about each; empty for the model's usual prompt."""
+    pictures: tuple[Picture, ...] = ()
+    """None, or one for each text."""
+    labels: tuple[str, ...] = ()
+    """What the pictures show, as far as it was given; the heads never read it."""
 
     @cached_property
     def digest(self) -> str:
-        """Twelve hex digits that change with any text or their order."""
-        return hashlib.sha256(json.dumps(self.texts).encode()).hexdigest()[:12]
+        """Twelve hex digits that change with any text or picture or their order."""
+        content: list[object] = list(self.texts)
+        if self.pictures:
+            content = [content, [picture.digest for picture in self.pictures]]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
     def __len__(self) -> int:
-        """Number of texts."""
+        """Number of samples."""
         return len(self.texts)
 
 

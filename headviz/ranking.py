@@ -19,7 +19,7 @@ from headviz.criteria import Options, find_criterion, prepare_model
 from headviz.dictionary import concept_dictionary, token_dictionary, vocabulary_atoms
 from headviz.errors import OptionError
 from headviz.heads import Head
-from headviz.models import LoadedModel
+from headviz.loaded import LoadedModel
 from headviz.prepared import PreparedHeads
 from headviz.shapes import Float, Tensor
 

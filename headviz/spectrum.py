@@ -13,7 +13,7 @@ from headviz.capture import HeadActivations
 from headviz.criteria import Options, check_variation
 from headviz.dictionary import vocabulary_atoms, vocabulary_labels
 from headviz.heads import Head, check_heads
-from headviz.models import LoadedModel
+from headviz.loaded import LoadedModel
 from headviz.prepared import prepare_heads
 from headviz.pursuit import BUDGET, pursue_prepared
 from headviz.shapes import Float, Int, Tensor
