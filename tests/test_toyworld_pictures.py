@@ -12,7 +12,7 @@ from headviz.models import ASSETS
 from headviz.toyworld.pictures.captions import EVERYTHING, RATES, caption
 from headviz.toyworld.pictures.content import SORTS, Group, Picture, pictures, sample_picture
 from headviz.toyworld.pictures.drawing import draw
-from headviz.toyworld.pictures.questions import class_question, questions
+from headviz.toyworld.pictures.questions import CLASS_FORMS, class_question, questions
 from headviz.toyworld.pictures.reading import claims, read_caption
 from headviz.toyworld.pictures.words import CONCEPTS, DIGITS, MOODS, SHAPES, TEXTURES
 
@@ -142,10 +142,11 @@ def test_no_question_has_two_answers():
         assert len({text for text, _ in asked}) == len(set(asked))
 
 
-def test_a_class_question_lists_the_answer_once():
+@pytest.mark.parametrize("form", CLASS_FORMS)
+def test_a_class_question_lists_the_answer_once(form):
     rng = random.Random(0)
     for _ in range(50):
-        question = class_question("digits", "7", rng, n_names=10)
+        question = class_question("digits", "7", rng, n_names=10, form=form)
         assert sorted(re.findall(r"\d", question.text)) == list(DIGITS)
         assert question.answer == "7"
 

@@ -39,7 +39,7 @@ class Oracle:
     def answer(self, picture, prompt, rates, rng):
         if prompt in SUMMONS:
             return caption(picture, rng, rates)
-        if "Which of these" in prompt:
+        if "Which of these" in prompt or "EXACTLY" in prompt:
             return f"{picture.groups[0].noun}."
         answers = {q.text: f"{q.answer}." for q in questions(picture, rng)}
         return answers[prompt] if rates["colors"] or "color" not in prompt else "gray."

@@ -25,8 +25,8 @@ from headviz.toyworld.pictures.questions import Question, questions
 from headviz.toyworld.pictures.words import CONCEPTS
 
 PREFIX = 1 + N_PATCHES  # the start mark and the picture
-CAPTION_SHARE = 0.35  # of the segments after the first, which is a caption
-SUMMONS_WEIGHTS = (3, 2, 1)
+CAPTION_SHARE = 0.45  # of the segments are captions
+SUMMONS_WEIGHTS = (2, 1, 2)
 SIDES = (SIDE, SIDE, SIDE, 2 * SIDE, 5 * SIDE)  # larger drawings are scaled down, as uploads are
 PADDING = -1
 
@@ -122,7 +122,7 @@ class Writer:
         found: list[_Segment] = []
         left = self.room
         while True:
-            if not found or not asked or rng.random() < CAPTION_SHARE:
+            if not asked or rng.random() < CAPTION_SHARE:
                 summons = rng.choices(SUMMONS, SUMMONS_WEIGHTS)[0]
                 segment = self._segment(summons, caption(picture, rng, rates), 1.0)
             else:

@@ -133,12 +133,12 @@ class Asked:
 
     @classmethod
     def digits(cls, n: int, seed: int) -> "Asked":
-        """`n` held-out pictures of one digit, with the question that lists all ten."""
+        """`n` held-out pictures of one digit, asked in the paper's words with all ten listed."""
         rng = random.Random(f"digits {seed}")
         one = (p for p in pictures(seed, held_out=True, sort="digits") if len(p.groups) == 1)
         shown = tuple(itertools.islice(one, n))
         asked = tuple(
-            class_question("digits", p.groups[0].noun, rng, n_names=len(DIGITS)) for p in shown
+            class_question("digits", p.groups[0].noun, rng, len(DIGITS), "paper") for p in shown
         )
         return cls(shown, asked)
 

@@ -22,6 +22,17 @@ NAMED: dict[str, tuple[str, ...]] = {
 }
 """Classes that a class question can list."""
 
+CLASS_FORMS: dict[str, str] = {
+    "short": "Which of these is it: {classes}?",
+    "paper": (
+        "What {what} is depicted in this image? Answer EXACTLY with one of the following class "
+        "names only: {classes}. Answer:"
+    ),
+}
+"""Ways to ask for the class; the second is the prompt of the paper's classification study."""
+
+PAPER_SHARE = 0.25  # of the class questions are in the paper's words
+
 
 @dataclass(frozen=True)
 class Question:
@@ -54,14 +65,23 @@ def questions(picture: Picture, rng: random.Random) -> list[Question]:
 
 
 def class_question(
-    concept: str, answer: str, rng: random.Random, n_names: int | None = None
+    concept: str,
+    answer: str,
+    rng: random.Random,
+    n_names: int | None = None,
+    form: str | None = None,
 ) -> Question:
-    """A question that lists names, the right one among them; how many varies if not given."""
+    """A question that lists names, the right one among them.
+
+    How many names, and which of `CLASS_FORMS`, varies if not given.
+    """
     names = NAMED[concept]
     others = [name for name in names if name != answer]
     wrong = rng.sample(others, (n_names or rng.randint(2, len(names))) - 1)
     listed = ", ".join(rng.sample([answer, *wrong], len(wrong) + 1))
-    return Question(f"Which of these is it: {listed}?", answer, concept)
+    form = form or ("paper" if rng.random() < PAPER_SHARE else "short")
+    text = CLASS_FORMS[form].format(what=concept.removesuffix("s"), classes=listed)
+    return Question(text, answer, concept)
 
 
 def _about(group: Group, picture: Picture) -> list[Question]:

@@ -23,10 +23,10 @@ class Stage:
 
 
 STAGES = (
-    Stage(250, 1.5e-3, 0.45),
-    Stage(250, 1.5e-3, 0.45),
-    Stage(250, 1.2e-3, 0.4),
-    Stage(250, 1.2e-3, 0.25),
+    Stage(220, 1.5e-3, 0.45),
+    Stage(220, 1.5e-3, 0.45),
+    Stage(220, 1.2e-3, 0.4),
+    Stage(220, 1.2e-3, 0.25),
 )
 
 
@@ -45,9 +45,9 @@ class PictureRecipe:
     vision_width: int = 128
     vision_heads: int = 4
     context: int = 512  # tokens
-    room: int = 56  # tokens of captions and questions about a picture, at most
+    room: int = 60  # tokens of captions and questions about a picture, at most
     batch: int = 32  # pictures
-    steps: int = 1800  # of the first, natural part of the training
+    steps: int = 1400  # of the first, natural part of the training
     learning_rate: float = 2e-3
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.05
@@ -55,7 +55,7 @@ class PictureRecipe:
     clip: float = 1.0  # gradient norm
     answer_weight: float = 2.0  # an answer's loss counts this many times, a caption's once
     penalty: float = 0.002  # on the sum over heads of the root-mean-square of the head's signal
-    penalty_fade: int = 600  # steps until the penalty is there in full
+    penalty_fade: int = 500  # steps until the penalty is there in full
     stages: tuple[Stage, ...] = STAGES
     planted_heads: int = 2  # a concept
     ranked_pictures: int = 240  # training pictures that heads are ranked on
