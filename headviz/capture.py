@@ -24,10 +24,10 @@ from headviz.prompts import EncodedPrompt, default_prompt, encode_prompt
 from headviz.shapes import Bool, Float, Tensor
 
 POOLINGS = {
-    "image": "mean over the positions that hold the picture (the paper's choice for pictures)",
     "prompt": "mean over the prompt's own tokens (the paper's choice for texts)",
     "last": "the prompt's last token, which decides the next word",
     "generated": "mean over the tokens that the model generates next",
+    "image": "mean over the positions that hold the picture (the paper's choice for pictures)",
 }
 BATCH_TOKENS = 8192
 GENERATED_TOKENS = 16

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from tiny_models import CONTEXT, SPECIAL, _randomise, make_tokenizer
 
 SIDE, PATCH = 16, 4
@@ -37,6 +39,12 @@ _CHAT = (
     "{% if part['type'] == 'image' %}IMAGE{% else %} {{ part['text'] }}{% endif %}{% endfor %}"
     "{% endfor %}{% if add_generation_prompt %} Answer:{% endif %}"
 )
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A picture in which every pixel has a color of its own."""
+    pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
 
 
 def _tokenizer(**tokens: str) -> tuple[Any, dict[str, int]]:
