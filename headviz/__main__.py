@@ -1,4 +1,4 @@
-"""The command line: `python -m headviz models|concepts|rank|spectrum|generate|bench`.
+"""The command line: `python -m headviz models|concepts|rank|spectrum|generate|name-concept|bench`.
 
 Every command is the same call that the page makes. Bad input ends with status 2 and one sentence.
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from headviz import commands
+from headviz import commands, naming_command
 from headviz.bench.pursuit import bench_pursuit
 from headviz.capture import POOLINGS
 from headviz.concepts import PIECES
@@ -87,6 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_argument("--temperature", type=float, default=0.0, help="0: most likely token")
     generate.add_argument("--seed", type=int, default=0, help="of the sampling noise")
     _add_concept(generate)
+
+    naming = _command(parsers, "name-concept", naming_command.HELP, naming_command.run)
+    naming_command.add_arguments(naming)
 
     bench = _command(parsers, "bench", "measure speed against a plain oracle", _bench)
     bench.add_argument("what", choices=["pursuit"], help="pursuit: the search for heads and tokens")

@@ -103,7 +103,7 @@ def name_concept(
     there = texts @ embed_images(clip, others).mean(0) if others else here * 0
     order = (here - there).argsort(descending=True, stable=True).tolist()
     columns = [column.tolist() for column in (here - there, here, there)]
-    kind = "the pictures it shall be unlike" if unlike else "reference pictures"
+    kind = "pictures it shall be unlike" if unlike else "reference pictures"
     return NamedConcept(
         model=clip.name,
         revision=clip.revision,

@@ -22,10 +22,10 @@ class ClipRecipe:
     text_width: int = 128
     text_heads: int = 4
     context: int = 32  # tokens
-    pool: int = 16_000  # pictures that are drawn to train on
+    pool: int = 12_000  # pictures that are drawn to train on
     batch: int = 96  # pictures
     phrases: int = 96  # color and noun, "a red circle", that a batch is compared with
-    steps: int = 1300
+    steps: int = 1000
     learning_rate: float = 1.5e-3
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.05
