@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from headviz.toyworld.clip_recipe import CLIP_RECIPES
 from headviz.toyworld.documents import sample_items
 from headviz.toyworld.pictures.recipe import PICTURE_RECIPES
 from headviz.toyworld.recipe import RECIPES
@@ -117,18 +118,59 @@ def make_pictures_model(args: argparse.Namespace, folder: Path) -> None:
     write_pictures(folder)
 
 
+def make_clip_model(args: argparse.Namespace, folder: Path) -> None:
+    """An open_clip model of the drawn world, trained on the CPU."""
+    from headviz.toyworld.clip_card import write_reference
+    from headviz.toyworld.clip_training import save_clip, train_clip
+
+    recipe = changed(CLIP_RECIPES[args.model], args)
+    save_clip(train_clip(recipe, args.checkpoints / f"{recipe.name}.pt"), folder)
+    write_reference(folder)
+
+
 MAKERS: dict[str, Callable[[argparse.Namespace, Path], None]] = {
     "tiny-lm": make_stories_model,
     "tiny-vlm": make_pictures_model,
+    "tiny-clip": make_clip_model,
 }
 """Built-in model -> what trains it and writes its folder."""
 
 
 def run_card(args: argparse.Namespace) -> None:
     """Measure, then write README.md and card.json beside the weights."""
+    CARD_WRITERS[args.model](args, args.folder or ASSETS / args.model)
+
+
+def write_stories_card(args: argparse.Namespace, folder: Path) -> None:
+    """The card of a model of the world of stories."""
     from headviz.toyworld.card import write_card
 
-    write_card(args.folder or ASSETS / args.model, args.model, quick=args.quick)
+    write_card(folder, args.model, quick=args.quick)
+
+
+def write_pictures_card(args: argparse.Namespace, folder: Path) -> None:
+    """The card of a model of the drawn world."""
+    from headviz.models import load_model
+    from headviz.toyworld.pictures.card import write_card
+    from headviz.toyworld.pictures.speaking import CoreSpeaker
+
+    speaker = CoreSpeaker.of(load_model(str(folder)))
+    write_card(folder, args.model, speaker, quick=args.quick)
+
+
+def write_clip_card(args: argparse.Namespace, folder: Path) -> None:
+    """The card of an open_clip model of the drawn world."""
+    from headviz.toyworld.clip_card import write_clip_card
+
+    write_clip_card(folder, args.model, quick=args.quick)
+
+
+CARD_WRITERS: dict[str, Callable[[argparse.Namespace, Path], None]] = {
+    "tiny-lm": write_stories_card,
+    "tiny-vlm": write_pictures_card,
+    "tiny-clip": write_clip_card,
+}
+"""Built-in model -> what measures it and writes its card."""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -42,10 +42,16 @@ def float32_attention(
     scaling: float | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """Attention in float32 inside bf16 autocast, by the mask where there is one."""
+    """Attention in float32 inside bf16 autocast; without a mask, causal in the text model alone."""
+    causal = attention_mask is None and bool(getattr(module, "is_causal", False))
     with torch.autocast(query.device.type, enabled=False):
         out = torch.nn.functional.scaled_dot_product_attention(
-            query.float(), key.float(), value.float(), attn_mask=attention_mask, scale=scaling
+            query.float(),
+            key.float(),
+            value.float(),
+            attn_mask=attention_mask,
+            is_causal=causal,
+            scale=scaling,
         )
     return out.transpose(1, 2).contiguous(), None
 
