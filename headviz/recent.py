@@ -1,5 +1,6 @@
 """A dictionary that keeps the results used last."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,13 +15,14 @@ class Recent(OrderedDict[Any, T]):
         """An empty one."""
         super().__init__()
         self._size = size
+        self._lock = threading.RLock()
 
     def find_or_make(self, key: Any, make: Callable[[], T]) -> T:
         """What is kept under `key`, or what `make` gives, which is then kept."""
-        if key not in self:
-            made = make()
-            self[key] = made
-            while len(self) > self._size:
-                self.popitem(last=False)
-        self.move_to_end(key)
-        return self[key]
+        with self._lock:  # two visitors may ask at once
+            if key not in self:
+                self[key] = make()
+                while len(self) > self._size:
+                    self.popitem(last=False)
+            self.move_to_end(key)
+            return self[key]

@@ -53,7 +53,7 @@ class Vision:
         """Stands at each position that holds a part of a picture."""
         self.n_encoded = 0
         """How often the vision tower has run."""
-        self.encoded: Recent[Any] = Recent(256)
+        self.encoded: Recent[Any] = Recent(64)
         """What prompts.py made of the last prompts with pictures."""
         self._tower = model.model
         self._kept: OrderedDict[str, Seen] = OrderedDict()
