@@ -33,6 +33,7 @@ ORDER = [
     "prompts",
     "forward",
     "capture",
+    "patches",
     "store",
     "concepts",
     "clip",
