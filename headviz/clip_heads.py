@@ -46,14 +46,12 @@ _UNKNOWN = "<unk>"
 class WordTower(nn.Module):
     """The image tower and, in place of an unembedding, a row for each word."""
 
-    def __init__(
-        self, visual: nn.Module, words: Float[Tensor, "word embedding"], scale: float
-    ) -> None:
+    def __init__(self, visual: Any, words: Float[Tensor, "word embedding"], scale: float) -> None:
         """`words` are unit text embeddings; `scale` is the model's own logit scale."""
         super().__init__()
-        self.visual: Any = visual
+        self.visual = visual
         self.scale = scale
-        rows = words.to(visual.proj.device) @ visual.proj.detach().float().T  # type: ignore[operator]
+        rows = words.to(visual.proj.device) @ visual.proj.detach().float().T
         self.words = nn.Linear(rows.shape[1], rows.shape[0], bias=False, device="meta")
         self.words.weight = nn.Parameter(rows, requires_grad=False)
 

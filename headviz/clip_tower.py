@@ -8,7 +8,6 @@ The tower itself stays as it is: nothing is patched, and there is nothing to put
 import copy
 from typing import Any
 
-import torch
 from torch import nn
 
 from headviz.errors import ModelError
@@ -38,11 +37,7 @@ class OpenAttention(nn.Module):
         assert not need_weights and attn_mask is None, "an image tower asks for neither"
         joint = nn.functional.linear(x, self.in_proj_weight, self.in_proj_bias)
         query, key, value = joint.unflatten(2, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
-        # In float32 where autocast is on: torch's bfloat16 attention is slow backwards on a CPU.
-        with torch.autocast(x.device.type, enabled=False):
-            signals = nn.functional.scaled_dot_product_attention(
-                *(part.to(self.in_proj_weight.dtype) for part in (query, key, value))
-            )
+        signals = nn.functional.scaled_dot_product_attention(query, key, value)
         return self.out_proj(signals.transpose(1, 2).flatten(2)), None
 
 

@@ -1,7 +1,9 @@
 """Loading open_clip models, similarity of pictures and texts, and words for pictures."""
 
+import json
 import random
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -11,10 +13,12 @@ from tiny_clips import make_clip
 pytest.importorskip("open_clip")
 
 from headviz import clip as clips
+from headviz.__main__ import main
 from headviz.clip import load_clip
 from headviz.concepts import known_concepts
 from headviz.errors import ConceptError, HeadvizError, ModelError, OptionError, ProbeError
 from headviz.naming import name_concept, vocabulary_words
+from headviz.session import Session
 from headviz.similarity import embed_images, embed_texts, fill, similarity
 from headviz.store import Store
 
@@ -224,3 +228,41 @@ def test_whole_words_of_a_vocabulary_come_in_its_order(llama):
     assert all(word.isalpha() and len(word) > 1 for word in words)
     assert len(words) == len(set(words))
     assert vocabulary_words(llama, 3) == words[:3]
+
+
+# The command.
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """`command(…)` runs name-concept with a cache of its own: (status, stdout, stderr)."""
+    monkeypatch.setattr("headviz.__main__.Session", partial(Session, Store(tmp_path / "cache")))
+
+    def run(*arguments):
+        status = main(["name-concept", "--device", "cpu", *map(str, arguments)])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_the_command_says_what_the_function_finds(command, folder, clip, tmp_path):
+    files = [tmp_path / f"{seed}.png" for seed in range(3)]
+    for seed, file in enumerate(files):
+        picture(seed).save(file)
+    options = ("--unlike", files[2], "--clip", folder, "--top", 4)
+    status, out, err = command(*files[:2], *options, "--json")
+    assert (status, err) == (0, "")
+    named = name_concept(clip, [picture(0), picture(1)], [picture(2)])
+    found = json.loads(out)["words"]
+    assert [w["word"] for w in found] == [w.word for w in named.words[:4]]
+    assert found[0].keys() == {"word", "score", "similarity", "elsewhere", "presets"}
+    status, out, err = command(*files[:2], *options)
+    assert (status, len(out.splitlines())) == (0, 6)
+    assert out.splitlines()[2].split()[1] == found[0]["word"]
+
+
+def test_a_file_that_is_no_picture_ends_the_command_with_one_sentence(command, folder, tmp_path):
+    (tmp_path / "notes.png").write_text("no picture")
+    status, out, err = command(tmp_path / "notes.png", "--clip", folder)
+    assert (status, out) == (2, "")
+    assert "notes.png is no picture" in err and len(err.splitlines()) == 1

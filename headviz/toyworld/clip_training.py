@@ -56,12 +56,12 @@ class Towers(nn.Module):
         blocks = self.visual.transformer.resblocks
 
         def measure(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-            z = args[0].float().unflatten(2, (blocks[0].attn.n_heads, -1))
+            z = args[0].unflatten(2, (blocks[0].attn.n_heads, -1))
             sizes.append((z.pow(2).mean((0, 1, 3)) + 1e-8).sqrt().sum())
 
         handles = [block.attn.out_proj.register_forward_pre_hook(measure) for block in blocks]
         try:
-            seen = nn.functional.normalize(self.visual(pixels).float(), dim=1)
+            seen = nn.functional.normalize(self.visual(pixels), dim=1)
         finally:
             for handle in handles:
                 handle.remove()
@@ -77,7 +77,7 @@ class Towers(nn.Module):
         x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:length, :length]))
         ends = (tokens == clip.text_eos_id).int().argmax(1)
         features = x[torch.arange(len(x)), ends] @ clip.text_projection
-        return nn.functional.normalize(features.float(), dim=1)
+        return nn.functional.normalize(features, dim=1)
 
 
 def drawn(recipe: ClipRecipe) -> tuple[list[Picture], Tensor]:
@@ -166,8 +166,7 @@ def train_clip(
         rng = random.Random(f"step {recipe.seed} {step}")
         rows = rng.sample(range(recipe.pool), recipe.batch)
         batch = pixels[rows].float() / 127.5 - 1
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss, right = loss_of(towers, recipe, [pool[row] for row in rows], batch, rng)
+        loss, right = loss_of(towers, recipe, [pool[row] for row in rows], batch, rng)
         loss.backward()
         nn.utils.clip_grad_norm_(towers.clip.parameters(), recipe.clip)
         optimizer.step()
