@@ -9,12 +9,22 @@ from headviz.concepts import Concept, ConceptTokens
 from headviz.criteria import Options
 from headviz.edits import NO_EDIT
 from headviz.heads import Head
+from headviz.images import open_picture
+from headviz.probes import find_probes
 from headviz.ranking import Ranking
 from headviz.toyworld.pictures import card, measuring
 from headviz.toyworld.pictures.captions import EVERYTHING, RATES, SUMMONS, caption
 from headviz.toyworld.pictures.card_text import render
+from headviz.toyworld.pictures.drawing import draw
 from headviz.toyworld.pictures.questions import questions
+from headviz.toyworld.pictures.reading import claims
 from headviz.toyworld.pictures.recipe import PICTURE_RECIPES
+from headviz.toyworld.pictures.shipping import (
+    PROBE_SIDE,
+    example_pictures,
+    training_pictures,
+    write_pictures,
+)
 from headviz.toyworld.pictures.words import CONCEPTS
 
 HISTORY = {"seed": 0, "steps": 2, "natural_steps": 2, "stages": []}
@@ -114,3 +124,17 @@ def test_the_card_names_every_concept_and_how_it_came_about(planted):
     first = text.split("\n\n")[1]
     assert ("localised on purpose" in first) == planted
     assert ("L0.H3" in first) == planted
+
+
+def test_what_ships_is_a_probe_set_of_training_pictures_and_held_out_examples(tmp_path):
+    write_pictures(tmp_path)
+    probes = find_probes(str(tmp_path / "probes" / "pictures"), "any", sees=True)
+    shown = training_pictures()
+    assert len(probes) == len(shown) == len({p.digest for p in probes.pictures})
+    assert not any(picture.is_held_out for picture in shown)
+    for picture, shipped, label in zip(shown, probes.pictures, probes.labels, strict=True):
+        assert shipped.digest == open_picture(draw(picture, PROBE_SIDE)).digest
+        assert all(ok for _, ok in claims(label, picture))
+    assert len(list((tmp_path / "examples").glob("*.png"))) == len(example_pictures())
+    assert all(picture.is_held_out for picture in example_pictures())
+    assert sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file()) < 3 * 2**20
