@@ -42,7 +42,9 @@ class Picture:
         short = min(image.size)
         if short < _SMALLEST:
             times = -(-_SMALLEST // short)
-            image = image.resize((image.width * times, image.height * times), Image.NEAREST)
+            image = image.resize(
+                (image.width * times, image.height * times), Image.Resampling.NEAREST
+            )
         return image
 
 

@@ -109,6 +109,6 @@ class Vision:
 def joined(seen: Sequence[Seen]) -> BaseModelOutputWithPooling:
     """The features of several pictures in the order of their marks, as models take them."""
     features = [tensor for one in seen for tensor in one.features]
-    return BaseModelOutputWithPooling(
-        pooler_output=torch.cat(features) if seen[0].stacked else features
-    )
+    # Most families use a list of tensors where the class declares one.
+    pooled: Any = torch.cat(features) if seen[0].stacked else features
+    return BaseModelOutputWithPooling(pooler_output=pooled)
