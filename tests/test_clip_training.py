@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import math
 import random
 
@@ -10,9 +11,11 @@ import torch
 
 pytest.importorskip("open_clip")
 
+from headviz import naming
 from headviz.clip import load_clip
 from headviz.similarity import embed_images, embed_texts
-from headviz.toyworld import clip_texts
+from headviz.toyworld import clip_measuring, clip_texts
+from headviz.toyworld.clip_card import REFERENCE_SEED, write_clip_card, write_reference
 from headviz.toyworld.clip_recipe import ClipRecipe
 from headviz.toyworld.clip_training import Towers, multi_positive, save_clip, train_clip
 from headviz.toyworld.pictures.captions import EVERYTHING, caption
@@ -95,3 +98,37 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
     assert not torch.equal(start, whole.clip.visual.proj)
     other = train_clip(dataclasses.replace(TINY, seed=1), tmp_path / "whole.pt")
     assert not torch.equal(other.clip.visual.proj, whole.clip.visual.proj)
+
+
+def test_the_card_says_what_was_measured_of_which_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(clip_measuring, "KS", (1,))
+    monkeypatch.setattr(clip_measuring, "CONTROLS", 1)
+    monkeypatch.setattr(clip_measuring, "RANKED", 8)
+    save_clip(Towers(TINY).eval(), tmp_path)
+    write_clip_card(tmp_path, "tiny-clip", quick=True)
+    card = json.loads((tmp_path / "card.json").read_text(encoding="utf-8"))
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    clip = load_clip(str(tmp_path), "cpu")
+    assert card["revision"] == clip.revision and clip.revision in text
+    assert card["accuracy"].keys() == card["edits"].keys() == clip_texts.WORDS.keys()
+    task = clip_measuring.tasks(20)["colors"]
+    tower = clip_measuring.words_tower(clip)
+    again = clip_measuring.zero_shot_accuracy(clip, tower, {"colors": task})
+    assert again["colors"] == card["accuracy"]["colors"]
+    assert f"| colors | a {{}} thing | 11 | {again['colors']:.3f} | 0.9 |" in text
+
+
+def test_tasks_are_of_held_out_pictures_with_one_right_word():
+    for concept, task in clip_measuring.tasks(5).items():
+        assert len(task.images) == len(task.truth) == 5
+        assert set(task.truth) <= set(clip_texts.WORDS[concept])
+
+
+def test_the_reference_pictures_are_training_pictures(tmp_path, monkeypatch):
+    (tmp_path / "tiny-clip").mkdir()
+    write_reference(tmp_path / "tiny-clip")
+    monkeypatch.setattr(naming, "ASSETS", tmp_path)
+    found = naming.reference_pictures()
+    chosen = list(itertools.islice(pictures(REFERENCE_SEED), len(found)))
+    assert len(found) == 64
+    assert [i.tobytes() for i in found] == [draw(picture).tobytes() for picture in chosen]

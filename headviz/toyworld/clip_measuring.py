@@ -105,11 +105,9 @@ def caption_accuracy(clip: ClipModel, n: int, seed: int = TEST_SEED) -> float:
     return sum(texts[i] == text for i, text in zip(scores.argmax(1), texts, strict=True)) / n
 
 
-def edits(
-    clip: ClipModel, tower: LoadedModel, asked: Mapping[str, Task], n_ranked: int = RANKED
-) -> dict[str, Any]:
+def edits(clip: ClipModel, tower: LoadedModel, asked: Mapping[str, Task]) -> dict[str, Any]:
     """Concept -> its heads, and the answers when the first 1, 2 and 4 run with FACTOR."""
-    training = itertools.islice(pictures(RANK_SEED), n_ranked)
+    training = itertools.islice(pictures(RANK_SEED), RANKED)
     activations = capture_images(clip, tower, [draw(picture) for picture in training])
     found: dict[str, Any] = {}
     for concept, words in WORDS.items():
