@@ -108,7 +108,7 @@ def test_a_picture_of_one_pixel_is_a_picture():
 
 def test_two_hundred_pictures_take_the_room_of_their_files(tmp_path):
     path = tmp_path / "one.jpg"
-    Image.new("RGB", (1000, 800), "red").save(path)
+    Image.new("RGB", (200, 160), "red").save(path)
     found = open_pictures([path] * 200)
     assert len(found) == 200
     assert sum(len(picture.data) for picture in found) == 200 * path.stat().st_size

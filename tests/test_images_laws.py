@@ -296,7 +296,9 @@ def read_alone(model, prompt, pooling):
     if pooling == "generated":
         sampling = Sampling(max_new_tokens=capturing.GENERATED_TOKENS)
         said = final(generate(model, [PROMPT], [NO_EDIT], sampling, pictures=[prompt.pictures]))
-        prompt = prompt.continued(said.ids[0], model.family.sight.answer_type)
+        ended = len(said.ids[0]) < sampling.max_new_tokens
+        ids = (*said.ids[0], *[model.tokenizer.eos_token_id] * ended)  # the end is read as well
+        prompt = prompt.continued(ids, model.family.sight.answer_type)
     chosen = {
         "image": [p for p, there in enumerate(prompt.image) if there],
         "prompt": [p for p, mine in enumerate(prompt.own) if mine],
