@@ -30,8 +30,15 @@ FEWEST_CLAIMS = 10  # a concept with fewer is left out of means
 class Speaker(Protocol):
     """A loaded model that answers prompts about pictures under an edit."""
 
-    n_layers: int
-    n_heads: int
+    @property
+    def n_layers(self) -> int:
+        """Of the text model."""
+        ...
+
+    @property
+    def n_heads(self) -> int:
+        """Of a layer."""
+        ...
 
     def say(
         self,
