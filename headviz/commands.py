@@ -62,9 +62,9 @@ def rank(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     dropped = result["dropped"]
     lines = [
         f"{result['concept']} in {result['model']}: {result['n_heads']} heads, "
-        f"{result['n_samples']} {_kind(probes)}, {result['n_positions']} positions "
-        f"({ranking.options.pooling}), {len(result['words'])} words"
-        + (f", {len(dropped)} dropped ({', '.join(list(dropped)[:5])} …)" if dropped else ""),
+        f"{result['n_samples']} {_kind(probes)}, {len(result['words'])} words"
+        + (f", {len(dropped)} dropped ({', '.join(list(dropped)[:5])} …)" if dropped else "")
+        + f", read at {result['n_positions']} positions ({ranking.options.pooling})",
         f"{'#':>3}  {'head':<8} {parsed.criterion:>10}  {'chance':>7}  "
         f"{'95 % of draws':<16} {'rank':<9}",
     ]

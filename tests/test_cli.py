@@ -201,7 +201,7 @@ BAD = {
     "50 MB file": ((*COLORS, "--probes", "{tmp}/large.txt"), "has 50 MB; at most 10 MB"),
     "binary file": ((*COLORS, "--probes", "{tmp}/binary.txt"), "binary.txt is not UTF-8 text"),
     "bad line": ((*COLORS, "--probes", "{tmp}/bad.jsonl"), "Line 2 is not JSON"),
-    "a folder": ((*COLORS, "--probes", "{tmp}"), "Unknown probe set"),
+    "a folder": ((*COLORS, "--probes", "{tmp}"), "There is no picture in"),
     "unknown texts": ((*COLORS, "--probes", "nope.txt"), "Known: questions"),
     "unknown criterion": ((*COLORS, "--criterion", "magic"), "Known: somp, logit-lens"),
     "unknown pooling": ((*COLORS, "--pooling", "sum"), "Known: prompt, last, generated"),
