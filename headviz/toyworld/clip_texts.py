@@ -8,6 +8,7 @@ import itertools
 import random
 import re
 from collections.abc import Mapping
+from functools import cache
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
@@ -27,7 +28,7 @@ from headviz.toyworld.pictures.words import (
 )
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
-SCANNED = 4000  # captions whose words the tokenizer knows
+SCANNED = 800  # captions whose words the tokenizer knows
 
 WORDS: dict[str, tuple[str, ...]] = {
     "colors": tuple(COLORS),
@@ -96,14 +97,16 @@ def phrase(group: Group) -> str:
     return fill("a {}", f"{group.color} {group.noun}")
 
 
-def known_words() -> list[str]:
+@cache
+def known_words() -> tuple[str, ...]:
     """Every word of captions and prompts, sorted."""
     rng = random.Random("words of tiny-clip")
     texts = [caption(p, rng) for p in itertools.islice(pictures(0), SCANNED)]
     texts += [caption(p, rng, EVERYTHING) for p in itertools.islice(pictures(1), SCANNED)]
     texts += ["an", *WORD_TEMPLATES, *PROMPTS.values(), *PHRASES, *DIGIT_NAMES, *SHAPES.values()]
     texts += [word for words in WORDS.values() for word in words]
-    return sorted({word for text in texts for word in re.findall(r"\w+|[^\w\s{}]+", text.lower())})
+    found = {word for text in texts for word in re.findall(r"\w+|[^\w\s{}]+", text.lower())}
+    return tuple(sorted(found))
 
 
 def build_clip_tokenizer(context: int) -> PreTrainedTokenizerFast:
