@@ -7,7 +7,7 @@ runs a model, so that hooks of two visitors never overlap.
 import threading
 from collections.abc import Iterator, Sequence
 
-from headviz.capture import HeadActivations, Progress, capture, default_pooling, no_progress
+from headviz.capture import HeadActivations, Progress, no_progress
 from headviz.comparison import Comparison, compare
 from headviz.concepts import Concept, tokenize_concept
 from headviz.criteria import Options, prepare_model
@@ -17,7 +17,7 @@ from headviz.generation import Sampling
 from headviz.heads import Head
 from headviz.images import Picture
 from headviz.loaded import LoadedModel
-from headviz.models import built_in_models, load_model
+from headviz.models import built_in_models
 from headviz.prepared import PreparedHeads
 from headviz.probes import ProbeSet
 from headviz.prompts import default_prompt
@@ -27,6 +27,7 @@ from headviz.recent import Recent
 from headviz.spectra import all_spectra
 from headviz.spectrum import Spectrum, head_spectrum
 from headviz.store import Store, key_of
+from headviz.towers import open_model, read_heads, usual_pooling
 
 
 class Session:
@@ -76,12 +77,12 @@ class Session:
             )
         with self.lock:
             return self._models.find_or_make(
-                name, lambda: load_model(name, self._device, self._dtype)
+                name, lambda: open_model(name, self._device, self._dtype, self.store)
             )
 
     def default_options(self, name: str) -> Options:
         """The options where none are given: what heads are read on depends on the model."""
-        return Options(pooling=default_pooling(self.model(name)))
+        return Options(pooling=usual_pooling(self.model(name)))
 
     def activations(
         self, name: str, probes: ProbeSet, pooling: str = "prompt", progress: Progress = no_progress
@@ -124,7 +125,7 @@ class Session:
                 int(kept[1]["n_positions"]),
                 probes.pictures,
             )
-        activations = capture(model, probes, pooling, progress)
+        activations = read_heads(model, probes, pooling, progress)
         notes = {**parts, "n_positions": activations.n_positions}
         try:
             self.store.put(key, {"z": activations.z}, notes)

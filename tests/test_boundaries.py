@@ -60,6 +60,7 @@ ORDER = [
     "comparison",
     "clip_heads",
     "zero_shot",
+    "towers",
     "results",
     "experiments",
     "session",

@@ -11,6 +11,7 @@ from tiny_clips import make_clip
 from headviz.models import built_in_models
 from headviz.session import Session
 from headviz.store import Store
+from headviz.ui.seeing import example_pictures
 
 pytest_plugins = ["loaded", "seeing"]
 
@@ -37,13 +38,22 @@ def files(tmp_path_factory) -> list[Path]:
 
 @pytest.fixture
 def page(server, browser, vision_folder):
-    """A visitor who has chosen the model."""
+    """A visitor who has chosen the model, the box of pictures empty."""
     with visiting(browser, server[0]) as visitor:
-        visitor.wait_for_selector(".hv-cell.opened")
-        assert not visitor.locator("#pictures").is_visible()
-        choose_model(visitor, str(vision_folder("llava")))
-        visitor.locator("#pictures").wait_for()
+        see(visitor, vision_folder("llava"))
         yield visitor
+
+
+def see(page, folder):
+    """Choose a model that sees, and take the first example out of the box."""
+    page.wait_for_selector(".hv-cell.opened")
+    assert not page.locator("#pictures").is_visible()
+    choose_model(page, str(folder))
+    page.locator("#pictures").wait_for()
+    if example_pictures(str(folder)):
+        page.locator("#pictures .caption-label").wait_for()
+        page.locator("#pictures .delete-button").click(force=True)
+        page.locator("#pictures .caption-label").wait_for(state="detached")
 
 
 def choose_model(page, name):
@@ -51,18 +61,28 @@ def choose_model(page, name):
     page.locator("#model input").press("Enter")
 
 
-def upload(page, where, files):
-    page.locator(f"#{where} input[type=file]").set_input_files(files)
+def choose_files(page, files):
+    """What the button above the boxes takes: pictures to read heads on."""
+    page.locator("input[type=file]").first.set_input_files(files)
 
 
 def put(page, box, files, n):
     """Put files into a box and wait until it shows n pictures."""
-    upload(page, box, files)
+    page.locator(f"#{box} input[type=file]").set_input_files(files)
     page.wait_for_function(f"document.querySelectorAll('#{box} .caption-label').length == {n}")
 
 
+def all_described(page, n):
+    """Wait until a run has come to the end of n pictures."""
+    page.wait_for_function(
+        """n => document.querySelector('.hv-captions h4')?.textContent == 'All pictures' &&
+            document.querySelectorAll('.hv-captions li').length == n""",
+        arg=n,
+    )
+
+
 def rank(page, files):
-    upload(page, "upload", files)
+    choose_files(page, files)
     page.wait_for_selector("#status:has-text('pictures uploaded')")
     page.locator("#words textarea").fill("red, blue, green")
     page.locator("#rank").click()
@@ -85,14 +105,14 @@ def test_captions_stream_and_a_slider_never_encodes_a_picture_again(page, server
     put(page, "pictures", files[:2], 2)
     page.locator("#tokens input").fill("6")
     generate(page)
-    page.wait_for_function("document.querySelectorAll('.hv-captions li').length == 2")
+    all_described(page, 2)
     assert page.locator(".hv-totals p").count() == 3
     model = next(m for m in server[1]._models.values() if m.sees)
     seen = model.vision.n_encoded
     mark_texts(page)
     drag(page, "#alpha-0", 0.95)
     finished(page)
-    page.wait_for_function("document.querySelectorAll('.hv-captions li').length == 2")
+    all_described(page, 2)
     assert model.vision.n_encoded == seen
     page.locator("#pictures .delete-button").first.click(force=True)
     page.wait_for_function("document.querySelectorAll('#pictures .caption-label').length == 1")
@@ -126,7 +146,7 @@ def test_bad_pictures_are_one_sentence_and_the_good_ones_stay(page, files, tmp_p
     page.locator(".toast-close").first.click()
     with zipfile.ZipFile(tmp_path / "climbs.zip", "w") as archive:
         archive.write(files[1], "../../climbs.png")
-    upload(page, "upload", tmp_path / "climbs.zip")
+    choose_files(page, tmp_path / "climbs.zip")
     told("climbs out of it")
     page.locator("#tokens input").fill("3")
     generate(page)
@@ -159,11 +179,9 @@ def test_pictures_name_a_concept(page, files, tmp_path):
 
 def test_the_page_fits_a_phone(server, browser, vision_folder, files):
     with visiting(browser, server[0], width=380) as visitor:
-        visitor.wait_for_selector(".hv-cell.opened")
-        choose_model(visitor, str(vision_folder("llava")))
-        visitor.locator("#pictures").wait_for()
+        see(visitor, vision_folder("llava"))
         put(visitor, "pictures", files[:2], 2)
         visitor.locator("#tokens input").fill("3")
         generate(visitor)
-        visitor.wait_for_selector(".hv-captions li")
+        all_described(visitor, 2)
         assert visitor.evaluate("document.documentElement.scrollWidth") <= 380

@@ -32,9 +32,7 @@ def test_a_map_has_a_number_for_every_patch(seeing, pictures):
         assert 0 <= left < right <= 1 and 0 <= top < bottom <= 1
 
 
-def test_a_map_in_patches_of_the_pictures_own_shape_lies_as_the_picture_does(
-    load_seeing, pictures
-):
+def test_a_map_in_patches_of_the_pictures_own_shape_lies_as_the_picture_does(load_seeing, pictures):
     lying, _, standing = (head_map(load_seeing("qwen2_vl"), p, HEAD).strength for p in pictures)
     assert lying.shape[1] > lying.shape[0]
     assert standing.shape[0] > standing.shape[1]

@@ -5,9 +5,11 @@ from typing import Any
 
 import gradio as gr
 
+from headviz.clip import built_in_clips
 from headviz.concepts import PIECES, known_concepts
 from headviz.criteria import CRITERIA
 from headviz.probes import ProbeSet
+from headviz.session import Session
 from headviz.shipped import load_shipped
 from headviz.ui import html, naming, probing
 from headviz.ui.choosing import Choosing, concept_words, describe, usual_options
@@ -85,7 +87,7 @@ def build(shared: Shared) -> None:
 def _model(shared: Shared, name: str) -> tuple[gr.Dropdown, gr.Markdown]:
     session = shared.session
     model = gr.Dropdown(
-        list(session.model_names()),
+        offered_models(session),
         value=name,
         label="Model",
         info="built in, a folder on this machine, or a name on the Hugging Face hub",
@@ -94,6 +96,12 @@ def _model(shared: Shared, name: str) -> tuple[gr.Dropdown, gr.Markdown]:
     )
     built_in = f"{shared.first.total_heads} heads · built in" if shared.first else ""
     return model, gr.Markdown(built_in, elem_id="summary", elem_classes="hv-note")
+
+
+def offered_models(session: Session) -> list[str]:
+    """The models that write text, and the CLIP models that come with them."""
+    clips = built_in_clips() if session.allowed is None else ()
+    return [*session.model_names(), *clips]
 
 
 def _concept(name: str) -> tuple[gr.Dropdown, gr.Textbox]:
@@ -118,14 +126,14 @@ def _concept(name: str) -> tuple[gr.Dropdown, gr.Textbox]:
 def _options(
     model: ModelShown,
 ) -> tuple[gr.Dropdown, tuple[gr.components.Component, ...], gr.Dropdown, gr.Dropdown]:
-    default = usual_options(model.sees)
+    default = usual_options(model)
     with gr.Accordion("Options", open=False):
         with gr.Row():
             criterion = gr.Dropdown(
                 [(_CRITERIA_TITLES.get(c, c), c) for c in CRITERIA], value="somp", label="Score"
             )
             pooling = gr.Dropdown(
-                probing.pooling_choices(model.sees),
+                probing.pooling_choices(model),
                 value=default.pooling,
                 label="Where a head is read",
                 elem_id="pooling",

@@ -8,11 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from headviz.capture import POOLINGS
 from headviz.concepts import Concept, find_concept, known_concepts, make_concept, tokenize_concept
 from headviz.criteria import Options
+from headviz.loaded import LoadedModel
 from headviz.prompts import prompts_of
 from headviz.shipped import load_shipped
+from headviz.towers import Tower
 from headviz.ui import html, probing
 from headviz.ui.errors import warn
 from headviz.ui.shared import Shared
@@ -42,13 +43,21 @@ def describe(view: View | None) -> str:
     return (
         f"**{view.concept.title}** in {view.model}: {view.total_heads} heads read on "
         f"{len(view.probes)} {kind} ({view.probes.name}), "
-        f"{POOLINGS[view.options.pooling]}{positions}; {origin}."
+        f"{probing.WHERE_READ[view.options.pooling]}{positions}; {origin}."
     )
 
 
-def usual_options(sees: bool) -> Options:
+def usual_options(model: ModelShown) -> Options:
     """The options that the page begins with."""
-    return Options(pooling=probing.pooling_choices(sees)[0][1])
+    return Options(pooling=probing.pooling_choices(model)[0][1])
+
+
+def model_shown(model: LoadedModel) -> ModelShown:
+    """What the panels must know of it."""
+    if isinstance(model, Tower):
+        return ModelShown(model.name, sees=True, writes=False)
+    prompts = tuple(prompts_of(model).values()) if model.sees else ()
+    return ModelShown(model.name, model.sees, prompts=prompts)
 
 
 @dataclass(frozen=True)
@@ -61,9 +70,8 @@ class Choosing:
         """Load a model: its summary, what it reads, and its shipped ranking if there is one."""
         bar(None, desc=f"loading {name}")
         loaded = self.shared.session.model(name)
-        prompts = tuple(prompts_of(loaded).values()) if loaded.sees else ()
-        model = ModelShown(name, loaded.sees, prompts)
-        choices = probing.pooling_choices(model.sees)
+        model = model_shown(loaded)
+        choices = probing.pooling_choices(model)
         pooling = gr.update(choices=choices, value=choices[0][1])
         view = first_view(name, concept)
         return loaded.summary, *probing.fitted(model), pooling, model, view, describe(view)
@@ -78,7 +86,7 @@ class Choosing:
     ) -> tuple[Any, ...]:
         """A preset's words, and at once its ranking where that is shipped."""
         usual = samples == (probing.sample_choices(model)[0], "") and criterion == "somp"
-        known = usual and options == astuple(usual_options(model.sees))
+        known = usual and options == astuple(usual_options(model))
         view = first_view(model.name, concept) if known else None
         found = (view, describe(view)) if view else (gr.skip(), gr.skip())
         return concept_words(concept), *found
@@ -110,7 +118,7 @@ class Choosing:
         chosen = Options(int(steps or 0), *rest)
         report(0.0, f"loading {name}")
         loaded = session.model(name)
-        probes = probing.find_samples(*samples, ModelShown(name, loaded.sees))
+        probes = probing.find_samples(*samples, model_shown(loaded))
         ranking = session.rank(name, found, probes, criterion, chosen, report)
         warn(session.take_notices())
         view = view_of(ranking, probes)

@@ -11,6 +11,7 @@ from headviz.generation import Sampling
 from headviz.heads import Head
 from headviz.images import Picture
 from headviz.ui import editing, html, seeing
+from headviz.ui.answering import answer
 from headviz.ui.captioning import Asked, stream
 from headviz.ui.errors import shown_stream
 from headviz.ui.pictures import PictureBox
@@ -154,6 +155,7 @@ def _prompt(
 def _wire(shared: Shared, inputs: _Inputs) -> None:
     @shown_stream
     def run(
+        request: gr.Request,
         model: ModelShown,
         view: View | None,
         chosen: tuple[Head, ...],
@@ -168,9 +170,11 @@ def _wire(shared: Shared, inputs: _Inputs) -> None:
         sampling = Sampling(int(n_tokens or 0), float(temperature or 0), int(seed or 0))
         factor_of = dict(zip(chosen, map(float, factors), strict=False))
         seen = pictures if model.sees else ()
-        edit = Edit(factor_of, where if model.sees else "everywhere")
+        edit = Edit(factor_of, where if model.sees and model.writes else "everywhere")
         words = view.concept.words if view else ()
-        yield from stream(shared, Asked(model.name, prompt, seen, edit, words, sampling))
+        asked = Asked(model.name, prompt, seen, edit, words, sampling)
+        results = stream(shared, asked) if model.writes else answer(shared, asked)
+        yield from shared.runs.until_next(request, results)
 
     streaming: dict[str, Any] = {
         "fn": run,
@@ -200,6 +204,12 @@ def _wire(shared: Shared, inputs: _Inputs) -> None:
     runs += [slider.release(**streaming) for slider in inputs.sliders]
     for release in (inputs.count.release, inputs.alpha.release):
         runs.append(release(**choosing).then(**streaming))
+    shared.model.change(
+        lambda model: [gr.update(visible=model.writes) for _ in inputs.sampling],
+        shared.model,
+        list(inputs.sampling),
+        **QUIET,
+    )
     inputs.stop.click(None, None, None, cancels=runs, api_visibility="private")
 
     settings = [inputs.prompt, inputs.pinned, inputs.count, inputs.alpha, inputs.example]

@@ -56,6 +56,8 @@ def usual_prompt(model: ModelShown) -> str:
     """What an empty prompt stands for beside a picture; nothing for a language model."""
     if not model.sees:
         return ""
+    if not model.writes:
+        return "classes to choose from, separated by commas; if empty: the concept's words"
     return f"if empty: {model.prompts[0]}" if model.prompts else "if empty: the model's usual one"
 
 

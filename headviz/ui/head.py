@@ -8,6 +8,7 @@ import gradio as gr
 from headviz.heads import Head
 from headviz.patches import PatchMap, head_map
 from headviz.spectrum import Spectrum
+from headviz.towers import Tower
 from headviz.ui import html, picture_html
 from headviz.ui.errors import shown
 from headviz.ui.figures import spectrum_figure
@@ -100,6 +101,8 @@ def _open(shared: Shared, view: View | None, head: Head | None) -> tuple[str, An
 def _about(model: ModelShown) -> str:
     if not model.sees:
         return "**Strongest samples**: texts that move this head most."
+    if not model.writes:
+        return "**Strongest samples**: pictures that move this head most."
     return (
         "**Strongest samples**: pictures that move this head most, bright where in the picture its "
         "signal is strongest; the ring marks the strongest place. Point at one to see it plain."
@@ -126,6 +129,8 @@ def _look(shared: Shared, view: View, head: Head | None) -> str:
     if view.options.centre:
         read = session.activations(view.model, view.probes, view.options.pooling)
         mean = read.z[head.layer, head.index].mean(0)
+    if isinstance(model, Tower):  # it reads one position, the class token's
+        return _samples(view, spectrum)
     maps = []
     for sample in spectrum.samples:
         picture, text = view.probes.pictures[sample.number], view.probes.texts[sample.number]

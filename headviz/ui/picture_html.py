@@ -33,7 +33,8 @@ class Captioned:
 
 
 @lru_cache(maxsize=512)
-def _source(picture: Picture) -> str:
+def source(picture: Picture) -> str:
+    """A small copy as the source of an <img>."""
     buffer = io.BytesIO()
     small(picture, _SIDE).save(buffer, "WEBP", quality=80)
     return _data(buffer, "webp")
@@ -66,7 +67,7 @@ def _figure(picture: Picture, found: PatchMap | None) -> str:
     focus = 'tabindex="0"' if over else ""
     return (
         f'<figure class="hv-look" {focus} role="img" aria-label="{escape(picture.name)}: '
-        f'{escape(told)}"><img src="{_source(picture)}" alt="">{over}</figure>'
+        f'{escape(told)}"><img src="{source(picture)}" alt="">{over}</figure>'
     )
 
 
@@ -127,7 +128,7 @@ def _captioned(one: Captioned, words: list[str]) -> str:
     texts = "".join(_text(column, words) for column in one.comparison.columns)
     name = escape(one.picture.name)
     return (
-        f'<li><img src="{_source(one.picture)}" alt="{name}" title="{name}">'
+        f'<li><img src="{source(one.picture)}" alt="{name}" title="{name}">'
         f'<div class="hv-three">{texts}</div></li>'
     )
 

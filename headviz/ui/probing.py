@@ -8,6 +8,7 @@ import gradio as gr
 
 from headviz.albums import MAX_PICTURES, open_album
 from headviz.capture import POOLINGS
+from headviz.clip_heads import CLIP_POOLINGS
 from headviz.errors import PictureError, ProbeError
 from headviz.probes import (
     ProbeSet,
@@ -22,6 +23,8 @@ from headviz.ui.pictures import open_all
 from headviz.ui.view import ModelShown
 
 TYPED, UPLOADED, UPLOADED_PICTURES = "my own texts", "my file", "my pictures"
+WHERE_READ = {**POOLINGS, **CLIP_POOLINGS}
+"""Where a head is read -> what that means."""
 _TEXT_FILES = [".txt", ".csv", ".jsonl"]
 _PICTURE_FILES = ["image", ".zip"]
 
@@ -72,7 +75,7 @@ def build(model: ModelShown) -> Probing:
         placeholder=_usual(model),
         lines=2,
         max_lines=4,
-        visible=model.sees,
+        visible=model.sees and model.writes,
         elem_id="asked",
     )
     upload = gr.UploadButton(size="sm", elem_id="upload", **_upload(model))
@@ -84,7 +87,7 @@ def fitted(model: ModelShown) -> tuple[Any, ...]:
     choices = sample_choices(model)
     return (
         gr.update(choices=choices, value=choices[0], label=_title(model)),
-        gr.update(visible=model.sees, placeholder=_usual(model)),
+        gr.update(visible=model.sees and model.writes, placeholder=_usual(model)),
         gr.update(**_upload(model)),
     )
 
@@ -114,10 +117,15 @@ def sample_choices(model: ModelShown) -> list[str]:
     return [*built_in, *([UPLOADED_PICTURES] if model.sees else [TYPED, UPLOADED])]
 
 
-def pooling_choices(sees: bool) -> list[tuple[str, str]]:
+def pooling_choices(model: ModelShown) -> list[tuple[str, str]]:
     """Where heads may be read, the default first."""
-    names = ["image", *POOLINGS] if sees else [n for n in POOLINGS if n != "image"]
-    return [(POOLINGS[name], name) for name in dict.fromkeys(names)]
+    if not model.writes:
+        names = list(CLIP_POOLINGS)
+    elif model.sees:
+        names = ["image", *(name for name in POOLINGS if name != "image")]
+    else:
+        names = [name for name in POOLINGS if name != "image"]
+    return [(WHERE_READ[name], name) for name in names]
 
 
 def find_samples(

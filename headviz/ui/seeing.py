@@ -36,7 +36,7 @@ def build(shared: Shared) -> tuple[PictureBox, gr.Radio]:
             box = picture_box("Pictures to describe", "pictures", known[:1])
         with gr.Column(scale=2, min_width=320):
             examples = gr.Gallery(
-                entries_of(known),
+                _plain(known),
                 label="Or try one of these",
                 interactive=False,
                 allow_preview=False,
@@ -52,7 +52,7 @@ def build(shared: Shared) -> tuple[PictureBox, gr.Radio]:
         value="everywhere",
         label="Where the edit holds",
         info=WHERE["everywhere"],
-        visible=model.sees,
+        visible=model.sees and model.writes,
         elem_id="where",
     )
 
@@ -60,8 +60,8 @@ def build(shared: Shared) -> tuple[PictureBox, gr.Radio]:
     def fit(model: ModelShown, entries: list[Entry] | None, kept: tuple[Picture, ...]) -> Any:
         known = example_pictures(model.name) if model.sees else ()
         filled = (gr.skip(), kept) if kept else added(known[:1], entries, kept)
-        shows = [gr.update(visible=model.sees) for _ in range(2)]
-        return *shows, entries_of(known), *filled
+        shows = gr.update(visible=model.sees)
+        return shows, gr.update(visible=model.sees and model.writes), _plain(known), *filled
 
     @shown
     def add(
@@ -78,6 +78,11 @@ def build(shared: Shared) -> tuple[PictureBox, gr.Radio]:
     examples.select(add, [shared.model, *held], held, **QUIET)
     where.input(lambda place: gr.update(info=WHERE[place]), where, where, **QUIET)
     return box, where
+
+
+def _plain(pictures: tuple[Picture, ...]) -> list[Entry]:
+    """For a gallery, without names."""
+    return [(image, None) for image, _ in entries_of(pictures)]
 
 
 def added(

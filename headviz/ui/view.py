@@ -24,8 +24,10 @@ class ModelShown:
     name: str
     sees: bool = False
     """Whether it reads pictures."""
+    writes: bool = True
+    """Whether it writes text; a CLIP model only chooses among classes."""
     prompts: tuple[str, ...] = ()
-    """The paper's for a model that sees, the first for captions; empty until it is loaded."""
+    """The paper's, where it sees and writes, the first for captions; empty until it is loaded."""
 
 
 @dataclass(frozen=True)
