@@ -102,7 +102,7 @@ def name_concept(
     here = texts @ shown
     there = texts @ embed_images(clip, others).mean(0) if others else here * 0
     order = (here - there).argsort(descending=True, stable=True).tolist()
-    columns = [column.tolist() for column in (here - there, here, there)]
+    score, similarity, elsewhere = (here - there).tolist(), here.tolist(), there.tolist()
     kind = "pictures it shall be unlike" if unlike else "reference pictures"
     return NamedConcept(
         model=clip.name,
@@ -111,7 +111,7 @@ def name_concept(
         compared_with=f"{len(others)} {kind}" if others else "nothing",
         templates=WORD_TEMPLATES,
         words=tuple(
-            NamedWord(words[i], *(column[i] for column in columns), presets.get(words[i], ()))
+            NamedWord(words[i], score[i], similarity[i], elsewhere[i], presets.get(words[i], ()))
             for i in order
         ),
         unknown=len(wanted) - len(words),

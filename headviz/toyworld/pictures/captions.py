@@ -6,6 +6,7 @@ less. Knows no pixels and no tokens.
 
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from headviz.toyworld.pictures.content import Group, Picture
 from headviz.toyworld.pictures.words import (
@@ -48,10 +49,7 @@ def caption(
     picture: Picture, rng: random.Random, rates: Mapping[str, float] = RATES, swap: float = 0.3
 ) -> str:
     """One sentence without its capital; `swap`: how often the second group comes first."""
-
-    def says(concept: str) -> bool:
-        return rng.random() < rates[concept]
-
+    says = partial(_mentions, rng, rates)
     parts = [_group_words(group, says) for group in picture.groups]
     if picture.relation:
         turned = rng.random() < swap
@@ -63,6 +61,10 @@ def caption(
     if picture.background and says("backgrounds"):
         parts.append(BACKGROUNDS[picture.background][0])
     return " ".join(parts) + "."
+
+
+def _mentions(rng: random.Random, rates: Mapping[str, float], concept: str) -> bool:
+    return rng.random() < rates[concept]
 
 
 def _group_words(group: Group, says: Says) -> str:
