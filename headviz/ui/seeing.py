@@ -38,6 +38,7 @@ def build(shared: Shared) -> tuple[PictureBox, gr.Radio]:
             examples = gr.Gallery(
                 _plain(known),
                 label="Or try one of these",
+                visible=bool(known),
                 interactive=False,
                 allow_preview=False,
                 columns=5,
@@ -60,8 +61,12 @@ def build(shared: Shared) -> tuple[PictureBox, gr.Radio]:
     def fit(model: ModelShown, entries: list[Entry] | None, kept: tuple[Picture, ...]) -> Any:
         known = example_pictures(model.name) if model.sees else ()
         filled = (gr.skip(), kept) if kept else added(known[:1], entries, kept)
-        shows = gr.update(visible=model.sees)
-        return shows, gr.update(visible=model.sees and model.writes), _plain(known), *filled
+        return (
+            gr.update(visible=model.sees),
+            gr.update(visible=model.sees and model.writes),
+            gr.update(value=_plain(known), visible=bool(known)),
+            *filled,
+        )
 
     @shown
     def add(
