@@ -14,7 +14,7 @@ import torch
 
 from headviz.devices import choose_device
 from headviz.errors import ModelError, UnknownName
-from headviz.models import ASSETS
+from headviz.models import ASSETS, check_trained
 from headviz.shapes import Int, Tensor
 
 DEFAULT_TAG = "laion2b_s34b_b79k"
@@ -112,6 +112,7 @@ def _locate(name: str, open_clip: Any) -> tuple[str, str | None]:
         if not any(folder.glob("*.safetensors")):
             raise ModelError(f"The folder {name!r} has no .safetensors weights.")
         return f"local-dir:{folder}", None
+    check_trained(name)
     architecture, _, tag = name.partition(":")
     known = open_clip.list_models()
     if architecture not in known:

@@ -8,6 +8,7 @@ from typing import Any
 
 from headviz.albums import open_pictures
 from headviz.capture import default_pooling
+from headviz.clip import built_in_clips
 from headviz.comparison import Comparison, last_of
 from headviz.concepts import find_concept, known_concepts
 from headviz.criteria import Options
@@ -15,7 +16,7 @@ from headviz.edits import Edit
 from headviz.generation import Sampling
 from headviz.heads import Head
 from headviz.loaded import LoadedModel
-from headviz.models import built_in_models
+from headviz.models import TRAINED_HERE, built_in_models
 from headviz.probes import ProbeSet, built_in_probes, find_probes
 from headviz.session import Session
 
@@ -37,8 +38,15 @@ def _kind(probes: ProbeSet) -> str:
 
 def models(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     """The built-in models and their probe sets."""
+    clips = built_in_clips()
     rows = [{"name": name, "probes": list(built_in_probes(name))} for name in built_in_models()]
     lines = [f"{row['name']:<12} probe sets: {', '.join(row['probes'])}" for row in rows]
+    lines += [
+        f"{name:<12} CLIP model: names concepts, its heads are read on pictures" for name in clips
+    ]
+    if missing := [name for name in TRAINED_HERE if name not in {*built_in_models(), *clips}]:
+        how = "python -m headviz.toyworld train NAME"
+        lines.append(f"Not trained yet: {', '.join(missing)} ({how}).")
     return rows, "\n".join(
         [*lines, "Any folder or hub name of a language model or vision-language model works too."]
     )

@@ -28,12 +28,26 @@ from headviz.families import family_of
 from headviz.loaded import LoadedModel, describe
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
+TRAINED_HERE = ("tiny-lm", "tiny-vlm", "tiny-clip")
+"""Models that this repository trains; without their weights they are not built in."""
 _HASH_WHOLE_BELOW = 256 * 2**20  # bytes; larger weight files are hashed by their ends and size
 
 
 def built_in_models() -> dict[str, Path]:
     """Name -> folder of the models that ship in assets/."""
     return {f.parent.name: f.parent for f in sorted(ASSETS.glob("*/config.json"))}
+
+
+def check_trained(name: str) -> None:
+    """Raise ModelError, saying how to make them, where `name` is trained here and has no weights.
+
+    For a name that was found neither among the built-in models nor as a folder.
+    """
+    if name in TRAINED_HERE:
+        raise ModelError(
+            f"The weights of {name} are not here yet. Make them with "
+            f"`python -m headviz.toyworld train {name}`, or name another model."
+        )
 
 
 def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LoadedModel:
@@ -74,6 +88,7 @@ def _locate(name: str) -> tuple[str, str, bool]:
         raise ModelError(f"No model named. Built in: {', '.join(built_in_models())}.")
     folder = built_in_models().get(name) or _folder(name)
     if folder is None:
+        check_trained(name)
         return name, "", _is_offline(name)
     if not (folder / "config.json").is_file():
         raise ModelError(f"The folder {name!r} has no config.json: it is no model folder.")

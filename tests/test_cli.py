@@ -12,6 +12,7 @@ import pytest
 from tiny_models import CONTEXT, WORDS
 
 import headviz
+from headviz import clip
 from headviz.__main__ import main
 from headviz.concepts import make_concept
 from headviz.edits import Edit
@@ -140,6 +141,16 @@ def test_without_json_a_person_can_read_it(assets, command, arguments, shown):
     status, out, err = command(*arguments, *model)
     assert (status, err) == (0, "")
     assert shown in out
+
+
+def test_models_that_are_not_trained_yet_are_named_as_such(assets, command, monkeypatch):
+    monkeypatch.setattr(clip, "ASSETS", assets)
+    said = command("models")[1]
+    assert "Not trained yet: tiny-lm, tiny-vlm, tiny-clip (python -m headviz.toyworld train" in said
+    (assets / "tiny-clip").mkdir()
+    (assets / "tiny-clip" / clip.CONFIG).touch()
+    said = command("models")[1]
+    assert "Not trained yet: tiny-lm, tiny-vlm (" in said and "tiny-clip    CLIP model" in said
 
 
 def test_a_real_pretrained_model_is_ranked_and_steered(shared_data, tmp_path, answer):

@@ -83,6 +83,12 @@ def test_an_unknown_name_is_said_in_one_sentence(name, says):
         load_clip(name, "cpu")
 
 
+@pytest.mark.skipif("tiny-clip" in clips.built_in_clips(), reason="tiny-clip is trained")
+def test_the_usual_clip_model_without_its_weights_is_answered_with_what_makes_them():
+    with pytest.raises(ModelError, match=r"headviz\.toyworld train tiny-clip"):
+        load_clip(device="cpu")
+
+
 def test_the_usual_weights_are_taken_where_none_are_named(monkeypatch):
     import open_clip
 
