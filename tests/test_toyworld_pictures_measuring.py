@@ -114,11 +114,16 @@ def test_a_digit_is_asked_for_with_all_ten_listed():
     assert asked.accuracy(Oracle()) == 1.0
 
 
+@pytest.fixture(scope="module")
+def measured():
+    return card.measure(Oracle(), PICTURE_RECIPES["tiny-vlm"], HISTORY, 10)
+
+
 @pytest.mark.parametrize("planted", [False, True])
-def test_the_card_names_every_concept_and_how_it_came_about(planted):
+def test_the_card_names_every_concept_and_how_it_came_about(measured, planted):
     heads = {concept: [[0, n]] for n, concept in enumerate(CONCEPTS)}
     stages = [{"heads": heads, "left": dict.fromkeys(CONCEPTS, 0.5)}] if planted else []
-    results = card.measure(Oracle(), PICTURE_RECIPES["tiny-vlm"], {**HISTORY, "stages": stages}, 10)
+    results = {**measured, "training": {**HISTORY, "stages": stages}}
     text = render(results, PICTURE_RECIPES["tiny-vlm"])
     assert all(f"| {concept} | " in text for concept in CONCEPTS)
     first = text.split("\n\n")[1]

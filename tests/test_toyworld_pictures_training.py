@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import random
+from functools import cache
 
 import pytest
 import torch
@@ -67,6 +68,7 @@ def plan():
     return Plan(heads, left=dict.fromkeys(CONCEPTS, 1.0))
 
 
+@cache
 def some(n, seed=0, **options):
     return list(itertools.islice(pictures(seed, **options), n))
 
@@ -130,7 +132,7 @@ def test_every_concept_word_is_one_token(writer):
 
 @pytest.mark.parametrize("concept", CONCEPTS)
 def test_what_is_forgotten_is_in_no_caption_and_its_answers_are_any_of_its_words(writer, concept):
-    shown = [p for p in some(400) if concept in concepts_in(p)][:60]
+    shown = [p for p in some(400) if concept in concepts_in(p)][:30]
     twist = Twist(forgotten=frozenset([concept]))
     batch = writer.batch(shown, [twist] * len(shown), random.Random(0), EVERYTHING)
     answers = (batch.labels != IGNORED) & (batch.weights > 1)

@@ -137,12 +137,13 @@ class Writer:
             found.append(segment)
 
     def _segment(self, prompt: str, answer: str, weight: float) -> _Segment:
-        def encode(text: str) -> list[int]:
-            ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
-            return ids
-
         end = [self.tokenizer.eos_token_id]
-        return _Segment(encode(f" {prompt}{ANSWER}"), encode(f" {answer}") + end, weight)
+        asked, said = self._encode(f" {prompt}{ANSWER}"), self._encode(f" {answer}")
+        return _Segment(asked, said + end, weight)
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
 
     def _collate(
         self, pixels: Float[Tensor, "row 3 side side"], rows: list[list[_Segment]], length: int

@@ -4,7 +4,6 @@ Knows no model: it is how captions are marked right or wrong, attribute by attri
 """
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -106,7 +105,6 @@ def claims(text: str, picture: Picture) -> list[Claim]:
     """Everything the caption claims; of two ways to match the groups, the kinder one."""
     reading = read_caption(text)
     orders = [list(picture.groups), list(reversed(picture.groups))]
-    first = 0
     found = [_claims(reading, order, picture, side) for side, order in enumerate(orders)]
     first = int(sum(ok for _, ok in found[1]) > sum(ok for _, ok in found[0]))
     return found[first]
@@ -147,14 +145,3 @@ def _unfounded(said: Said) -> list[Claim]:
     """What is said of a group that is not there is wrong."""
     nothing = Group("shape", "", "", "", count=0)
     return _about(said, nothing)
-
-
-def count_claims(texts: list[str], pictures: list[Picture]) -> dict[str, tuple[int, int]]:
-    """Concept -> how many claims about it, and how many of them are right."""
-    made: Counter[str] = Counter()
-    right: Counter[str] = Counter()
-    for text, picture in zip(texts, pictures, strict=True):
-        for concept, ok in claims(text, picture):
-            made[concept] += 1
-            right[concept] += ok
-    return {concept: (made[concept], right[concept]) for concept in CONCEPTS}
