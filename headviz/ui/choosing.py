@@ -11,6 +11,7 @@ import gradio as gr
 from headviz.concepts import Concept, find_concept, known_concepts, make_concept, tokenize_concept
 from headviz.criteria import Options
 from headviz.loaded import LoadedModel
+from headviz.probes import ProbeSet
 from headviz.prompts import prompts_of
 from headviz.shipped import load_shipped
 from headviz.towers import Tower
@@ -105,7 +106,7 @@ class Choosing:
         request: gr.Request,
         bar: gr.Progress,
         name: str,
-        samples: tuple[Any, ...],
+        samples: tuple[str, str, str, ProbeSet | None],
         concept: tuple[str, str],
         criterion: str,
         options: tuple[Any, ...],

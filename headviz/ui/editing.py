@@ -89,9 +89,10 @@ def new_view(view: View | None, model: ModelShown, prompt: str) -> list[Any]:
     prompts = offered_prompts(model)
     first = first_prompt(view)
     # Beside a picture, no prompt at all is the model's usual one.
+    usual = usual_prompt(model)
     keep = (prompt.strip() and not is_example(prompt)) or not (first or model.sees)
     return [
-        gr.update(placeholder=usual_prompt(model), **({} if keep else {"value": first})),
+        gr.update(placeholder=usual) if keep else gr.update(placeholder=usual, value=first),
         (),
         gr.update(value=k),
         gr.update(value=START),
