@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+from headviz.clip import built_in_clips
 from headviz.models import built_in_models
 from headviz.session import Session
 from headviz.ui.page import build_page, launch_options
@@ -35,7 +36,7 @@ def allowed_models(models: str | None, public: bool) -> list[str] | None:
     if models == "any" or (models is None and not public):
         return None
     if models is None:
-        return list(built_in_models())
+        return [*built_in_models(), *built_in_clips()]
     return [name.strip() for name in models.split(",") if name.strip()]
 
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m headviz models|concepts|rank|spectrum|generate|bench`.
+"""The command line: `python -m headviz models|concepts|rank|spectrum|generate|name-concept|bench`.
 
 Every command is the same call that the page makes. Bad input ends with status 2 and one sentence.
 """
@@ -10,18 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from headviz import commands, naming_command
 from headviz.bench.pursuit import bench_pursuit
 from headviz.capture import POOLINGS
-from headviz.comparison import Comparison, last_of
-from headviz.concepts import PIECES, find_concept, known_concepts
+from headviz.concepts import PIECES
 from headviz.criteria import CRITERIA, Options
 from headviz.devices import DTYPES, choose_device
-from headviz.edits import Edit
+from headviz.edits import WHERE
 from headviz.errors import HeadvizError
-from headviz.generation import Sampling
-from headviz.heads import Head
-from headviz.models import built_in_models
-from headviz.probes import built_in_probes, find_probes
 from headviz.pursuit import BUDGET
 from headviz.session import Session
 from headviz.shipped import ship
@@ -57,28 +53,34 @@ class _Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """The parser, whose help README quotes."""
     parser = _Parser(prog="python -m headviz", description="See and steer what attention heads do.")
-    commands = parser.add_subparsers(required=True, metavar="command")
-    _command(commands, "models", "the built-in models and their probe sets", _models)
-    _command(commands, "concepts", "the preset concepts and their words", _concepts)
+    parsers = parser.add_subparsers(required=True, metavar="command")
+    _command(parsers, "models", "the built-in models and their probe sets", commands.models)
+    _command(parsers, "concepts", "the preset concepts and their words", commands.concepts)
 
-    rank = _command(commands, "rank", "rank all heads for a concept", _rank)
+    rank = _command(parsers, "rank", "rank all heads for a concept", commands.rank)
     _add_model(rank)
     _add_concept(rank)
     rank.add_argument("--criterion", default="somp", help=f"one of {', '.join(CRITERIA)}")
     rank.add_argument("--top", type=int, default=10, metavar="N", help="heads to show")
     _add_reading(rank)
 
-    spectrum = _command(commands, "spectrum", "the tokens that one head talks about", _spectrum)
+    spectrum = _command(
+        parsers, "spectrum", "the tokens that one head talks about", commands.spectrum
+    )
     _add_model(spectrum)
     spectrum.add_argument("--head", required=True, help="e.g. L3.H7")
     spectrum.add_argument("--steps", type=int, default=20, metavar="N", help="tokens to pick")
     spectrum.add_argument("--memory", type=float, metavar="GIB", help="working memory to keep to")
     _add_reading(spectrum)
 
-    generate = _command(commands, "generate", "answer with and without an edit", _generate)
+    generate = _command(parsers, "generate", "answer with and without an edit", commands.generate)
     _add_model(generate)
-    generate.add_argument("--prompt", required=True)
+    generate.add_argument("--prompt", default="", help="text; may be left out beside a picture")
+    generate.add_argument(
+        "--image", action="append", default=[], metavar="FILE", help="a picture; may be repeated"
+    )
     generate.add_argument("--edit", default="", help='factors by head, e.g. "L3.H7=-1,L2.H1=0"')
+    generate.add_argument("--where", default="everywhere", help=f"one of {', '.join(WHERE)}")
     generate.add_argument("--control", action="store_true", help="also edit random other heads")
     generate.add_argument("--control-seed", type=int, default=0, metavar="N")
     generate.add_argument("--max-new-tokens", type=int, default=60, metavar="N")
@@ -86,18 +88,21 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_argument("--seed", type=int, default=0, help="of the sampling noise")
     _add_concept(generate)
 
-    bench = _command(commands, "bench", "measure speed against a plain oracle", _bench)
+    naming = _command(parsers, "name-concept", naming_command.HELP, naming_command.run)
+    naming_command.add_arguments(naming)
+
+    bench = _command(parsers, "bench", "measure speed against a plain oracle", _bench)
     bench.add_argument("what", choices=["pursuit"], help="pursuit: the search for heads and tokens")
     bench.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
     bench.add_argument("--out", metavar="FOLDER", help="where the picture of the growth goes")
 
-    shipping = _command(commands, "ship", "make a built-in model's shipped results anew", _ship)
+    shipping = _command(parsers, "ship", "make a built-in model's shipped results anew", _ship)
     _add_model(shipping)
     return parser
 
 
-def _command(commands: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+def _command(parsers: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = parsers.add_parser(name, help=text, description=text)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--dtype", default="auto", help=f"auto, {', '.join(DTYPES)}")
@@ -116,99 +121,16 @@ def _add_concept(parser: argparse.ArgumentParser) -> None:
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
     default = Options()
-    parser.add_argument("--probes", help="a built-in probe set, or a .txt, .csv or .jsonl file")
-    parser.add_argument("--pooling", default=default.pooling, help=f"{', '.join(POOLINGS)}")
+    parser.add_argument(
+        "--probes", help="a built-in set, a .txt, .csv or .jsonl file, a folder or zip of pictures"
+    )
+    parser.add_argument("--prompt", default="", help="what is asked about each picture")
+    parser.add_argument("--pooling", help=f"{', '.join(POOLINGS)}")
     parser.add_argument("--pieces", default=default.pieces, help=f"{', '.join(PIECES)}")
     parser.add_argument("--iterations", type=int, default=default.steps, metavar="N")
     parser.add_argument("--no-centre", action="store_true", help="raw energy, not variance")
     parser.add_argument("--raw-atoms", action="store_true", help="atoms of their own length")
     parser.add_argument("--no-final-norm", action="store_true", help="leave the norm's gain out")
-
-
-def _options(parsed: argparse.Namespace) -> Options:
-    return Options(
-        steps=parsed.iterations,
-        centre=not parsed.no_centre,
-        normalise=not parsed.raw_atoms,
-        fold_norm=not parsed.no_final_norm,
-        pooling=parsed.pooling,
-        pieces=parsed.pieces,
-    )
-
-
-def _models(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
-    rows = [{"name": name, "probes": list(built_in_probes(name))} for name in built_in_models()]
-    lines = [f"{row['name']:<12} probe sets: {', '.join(row['probes'])}" for row in rows]
-    return rows, "\n".join([*lines, "Any folder or hub name of a causal language model works too."])
-
-
-def _concepts(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
-    known = known_concepts().values()
-    rows = [{"name": c.name, "title": c.title, "words": list(c.words)} for c in known]
-    lines = [f"{c.name:<12} {c.title} ({len(c.words)}: {', '.join(c.words[:5])} …)" for c in known]
-    return rows, "\n".join(lines)
-
-
-def _rank(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
-    concept = find_concept(parsed.concept, parsed.words)
-    session.model(parsed.model)
-    probes = find_probes(parsed.probes, parsed.model)
-    ranking = session.rank(parsed.model, concept, probes, parsed.criterion, _options(parsed))
-    result = ranking.as_dict(max(parsed.top, 0))
-    dropped = result["dropped"]
-    lines = [
-        f"{result['concept']} in {result['model']}: {result['n_heads']} heads, "
-        f"{result['n_samples']} texts, {len(result['words'])} words"
-        + (f", {len(dropped)} dropped ({', '.join(list(dropped)[:5])} …)" if dropped else ""),
-        f"{'#':>3}  {'head':<8} {parsed.criterion:>10}  {'chance':>7}  "
-        f"{'95 % of draws':<16} {'rank':<9}",
-    ]
-    lines += [
-        f"{h['rank']:>3}  {h['head']:<8} {h['score']:>10.3f}  {h['chance']:>7.3f}  "
-        f"{h['low']:.3f} – {h['high']:.3f}    {h['best_rank']} – {h['worst_rank']}"
-        for h in result["heads"]
-    ]
-    return result, "\n".join(lines)
-
-
-def _spectrum(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
-    head = Head.parse(parsed.head)
-    session.model(parsed.model)
-    probes = find_probes(parsed.probes, parsed.model)
-    found = session.spectrum(parsed.model, head, probes, parsed.steps, _options(parsed))
-    lines = [f"{found.head} of {found.model}, over {found.n_samples} texts"]
-    lines += [
-        f"{n:>3}  {atom.token!r:<16} weight {atom.weight:>7.3f}  explained {atom.explained:6.1%}"
-        for n, atom in enumerate(found.atoms, 1)
-    ]
-    return found.as_dict(), "\n".join(lines)
-
-
-def _generate(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
-    named = parsed.concept is not None or parsed.words is not None
-    words = find_concept(parsed.concept, parsed.words).words if named else ()
-    sampling = Sampling(parsed.max_new_tokens, parsed.temperature, parsed.seed)
-    edit = Edit.parse(parsed.edit)
-    streams = session.compare(
-        parsed.model, parsed.prompt, edit, words, parsed.control, sampling, parsed.control_seed
-    )
-    comparison = last_of(streams)
-    result = {"model": parsed.model, "control": None, **comparison.as_dict()}
-    return result, _columns_as_text(comparison)
-
-
-def _columns_as_text(comparison: Comparison) -> str:
-    parts = []
-    for column in comparison.columns:
-        facts = [f"perplexity {column.perplexity:.2f}"] if column.perplexity else []
-        if column.concept_words is not None:
-            facts.append(f"{column.concept_words} concept words")
-        if column.name != "original":
-            at = column.differs_at
-            facts.append("same as the original" if at is None else f"differs from word {at}")
-        edit = f" {column.edit}" if column.edit else ""
-        parts.append(f"[{column.name}{edit}] ({', '.join(facts)})\n{column.text.strip()}")
-    return "\n\n".join(parts)
 
 
 def _bench(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:

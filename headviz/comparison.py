@@ -3,17 +3,18 @@
 No effect is shown without its control, and none without a quality figure.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from headviz.capture import encode_prompt
 from headviz.edits import NO_EDIT, Edit
 from headviz.generation import Sampling, generate
 from headviz.heads import check_heads
+from headviz.images import Picture
+from headviz.loaded import LoadedModel
 from headviz.measures import concept_spans, first_difference, surprise
-from headviz.models import LoadedModel
+from headviz.prompts import encode_prompt
 from headviz.ranking import matched_control
 
 Lock = Callable[[], AbstractContextManager[Any]]
@@ -44,6 +45,8 @@ class Comparison:
     prompt: str
     columns: tuple[Column, ...]
     done: bool
+    pictures: tuple[str, ...] = ()
+    """Names of the pictures beside the prompt."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON: the texts as original, edited and control, and what was measured."""
@@ -52,7 +55,8 @@ class Comparison:
         measures = {
             c.name: {k: v for k, v in asdict(c).items() if k not in apart} for c in self.columns
         }
-        return {"prompt": self.prompt, **texts, "measures": measures}
+        seen = {"pictures": list(self.pictures)} if self.pictures else {}
+        return {"prompt": self.prompt, **seen, **texts, "measures": measures}
 
 
 def control_of(model: LoadedModel, edit: Edit, seed: int = 0) -> Edit:
@@ -61,7 +65,7 @@ def control_of(model: LoadedModel, edit: Edit, seed: int = 0) -> Edit:
     changed = {head: factor for head, factor in edit.factors.items() if factor != 1}
     heads = matched_control(changed, model.n_layers, model.n_heads, seed)
     by_layer = sorted(changed, key=lambda head: head.layer)
-    return Edit({c: changed[h] for c, h in zip(heads, by_layer, strict=True)}, edit.scope)
+    return Edit({c: changed[h] for c, h in zip(heads, by_layer, strict=True)}, edit.where)
 
 
 def compare(
@@ -73,6 +77,7 @@ def compare(
     sampling: Sampling | None = None,
     control_seed: int = 0,
     lock: Lock = nullcontext,
+    pictures: Sequence[Picture] = (),
 ) -> Iterator[Comparison]:
     """Stream original, edited and control; the last one yielded has the perplexities as well.
 
@@ -82,10 +87,12 @@ def compare(
     if control:
         edits["control"] = control_of(model, edit, control_seed)
     columns = [Column(name, str(e)) for name, e in edits.items()]
-    streams = generate(model, [prompt] * len(edits), list(edits.values()), sampling, lock)
+    rows = [pictures] * len(edits) if pictures else ()
+    streams = generate(model, [prompt] * len(edits), list(edits.values()), sampling, lock, rows)
+    names = tuple(picture.name for picture in pictures)
 
     def follow() -> Iterator[Comparison]:
-        current = Comparison(prompt, tuple(columns), False)
+        current = Comparison(prompt, tuple(columns), False, names)
         for stream in streams:
             original = stream.texts[0]
             current = Comparison(
@@ -101,11 +108,12 @@ def compare(
                     for column, text, ids in zip(columns, stream.texts, stream.ids, strict=True)
                 ),
                 False,
+                names,
             )
             yield current
         with lock():
-            prompt_ids = encode_prompt(model, prompt).ids
-            values = surprise(model, prompt_ids, [c.ids for c in current.columns])
+            encoded = encode_prompt(model, prompt, 0, pictures)
+            values = surprise(model, encoded, [c.ids for c in current.columns])
         finished = zip(current.columns, values, strict=True)
         yield replace(
             current, columns=tuple(replace(c, perplexity=v) for c, v in finished), done=True

@@ -15,7 +15,7 @@ from headviz.capture import HeadActivations
 from headviz.dictionary import Dictionary
 from headviz.errors import OptionError, ProbeError
 from headviz.heads import Head
-from headviz.models import LoadedModel
+from headviz.loaded import LoadedModel
 from headviz.prepared import PreparedHeads, prepare_heads
 from headviz.pursuit import pursue_prepared
 from headviz.shapes import Float, Tensor

@@ -1,8 +1,7 @@
-"""An edit is data: a factor for some heads. Here edits are applied, and baked into weights.
+"""An edit is data: a factor for some heads, and where in the sequence it holds.
 
-Rows of one batch may carry different edits, so that original, edited and control share a forward
-pass, and two visitors' edits never mix. Other scopes than "everywhere" come with their own issue;
-`scope` is the place for them.
+Here edits are applied, and baked into weights. Rows of one batch may carry different edits, so that
+original, edited and control share a forward pass, and two visitors' edits never mix.
 """
 
 import copy
@@ -15,9 +14,21 @@ import torch
 from torch import nn
 
 from headviz.capture import projection_inputs
+from headviz.errors import OptionError
+from headviz.forward import Batch
 from headviz.heads import Head, check_heads, parse_factors
-from headviz.models import LoadedModel
-from headviz.shapes import Float, Tensor
+from headviz.loaded import LoadedModel
+from headviz.shapes import Bool, Float, Tensor
+
+WHERE: Mapping[str, str] = {
+    "everywhere": "at every position: picture, prompt and answer",
+    "image": "only at the positions that hold the picture: what the heads carry on from it there",
+    "prompt": "only at the prompt's words and the template around them; the last of them decides "
+    "the first word of the answer",
+    "generated": "only at the words of the answer, from the first one on: what the heads have read "
+    "before stays as it is",
+}
+"""Where an edit holds -> what that means. The last three together are the first."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +36,25 @@ class Edit:
     """Heads and their factors: -1 inhibits, 0 removes, 1 leaves alone, above 1 enhances."""
 
     factors: Mapping[Head, float] = field(default_factory=dict)
-    scope: str = "everywhere"
+    where: str = "everywhere"
+    """One of WHERE."""
+
+    def __post_init__(self) -> None:
+        """Raise OptionError for an unknown place."""
+        if self.where not in WHERE:
+            raise OptionError(
+                f"Unknown place {self.where!r} of an edit. Known: {', '.join(WHERE)}."
+            )
 
     @classmethod
-    def of(cls, heads: Iterable[Head], factor: int | float) -> "Edit":
+    def of(cls, heads: Iterable[Head], factor: int | float, where: str = "everywhere") -> "Edit":
         """The same factor for all these heads."""
-        return cls(dict.fromkeys(heads, float(factor)))
+        return cls(dict.fromkeys(heads, float(factor)), where)
 
     @classmethod
-    def parse(cls, text: str) -> "Edit":
+    def parse(cls, text: str, where: str = "everywhere") -> "Edit":
         """From `L3.H7=-1,L2.H1=0`. Raises OptionError where it cannot be read."""
-        return cls(parse_factors(text))
+        return cls(parse_factors(text), where)
 
     def __str__(self) -> str:
         """As `parse` reads it."""
@@ -56,21 +75,50 @@ def factor_table(model: LoadedModel, edits: Sequence[Edit]) -> Float[Tensor, "ro
     return table.to(model.device)
 
 
+def places(edits: Sequence[Edit], batch: Batch) -> Bool[Tensor, "row position"] | None:
+    """The positions of a forward pass at which each row's edit holds; None where all do."""
+    if all(edit.where == "everywhere" for edit in edits):
+        return None
+    found = {
+        "everywhere": torch.ones_like(batch.prompt),
+        "image": batch.image,
+        "prompt": batch.prompt,
+        "generated": batch.generated,
+    }
+    return torch.stack([found[edit.where][row] for row, edit in enumerate(edits)])
+
+
 @contextmanager
-def applied(model: LoadedModel, table: Float[Tensor, "row layer head"]) -> Iterator[None]:
-    """While open, row r of every batch runs with the factors table[r]."""
+def applied(
+    model: LoadedModel,
+    table: Float[Tensor, "row layer head"],
+    at: Bool[Tensor, "row position"] | None = None,
+) -> Iterator[None]:
+    """While open, row r of every batch runs with the factors table[r], at its positions at[r]."""
     touched = (table != 1).any(2).any(0).tolist()
     wide = table.repeat_interleave(model.d_head, dim=2)[:, :, None]
+    if at is not None:
+        one = torch.ones((), dtype=wide.dtype, device=wide.device)
 
     def scale(layer: int, signals: Tensor) -> Tensor | None:
-        return signals * wide[:, layer] if touched[layer] else None
+        if not touched[layer]:
+            return None
+        factors = wide[:, layer]
+        return signals * (factors if at is None else torch.where(at[:, :, None], factors, one))
 
     with projection_inputs(model, scale):
         yield
 
 
 def bake(model: LoadedModel, edit: Edit) -> Any:
-    """A copy of the transformers model whose weights have the edit in them: no hook needed."""
+    """A copy of the transformers model whose weights have the edit in them: no hook needed.
+
+    Raises OptionError for an edit that holds only in places: weights are the same everywhere.
+    """
+    if edit.where != "everywhere":
+        raise OptionError(
+            f"An edit that holds only in places ({edit.where}) cannot be written into weights."
+        )
     table = factor_table(model, [edit])[0].repeat_interleave(model.d_head, dim=1)
     baked = copy.deepcopy(model.model)
     # The copy has the same modules in the same order; W_O's input columns are scaled.

@@ -36,6 +36,10 @@ class ProbeError(HeadvizError):
     """Texts that cannot be read, or that the model cannot take."""
 
 
+class PictureError(HeadvizError):
+    """A picture that cannot be read, or that a model cannot take."""
+
+
 class OptionError(HeadvizError):
     """An option or a number out of its range."""
 

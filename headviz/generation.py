@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 
-from headviz.capture import encode_prompt
-from headviz.edits import Edit, applied, factor_table
+from headviz.edits import Edit, applied, factor_table, places
 from headviz.errors import OptionError
-from headviz.models import LoadedModel
+from headviz.forward import Batch, batch_of, end_ids
+from headviz.images import Picture
+from headviz.loaded import LoadedModel
+from headviz.prompts import EncodedPrompt, encode_prompt
 from headviz.shapes import Float, Int, Tensor
 
 MAX_NEW_TOKENS = 2048
@@ -58,42 +60,61 @@ def generate(
     edits: Sequence[Edit],
     sampling: Sampling | None = None,
     lock: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    pictures: Sequence[Sequence[Picture]] = (),
 ) -> Iterator[Streams]:
     """Continue prompts[r] under edits[r] for all rows at once; yields after every token.
 
-    `lock` is held for each forward pass. Raises ProbeError for a prompt that is empty or too long,
-    OptionError for a head that the model does not have.
+    Args:
+        model: the model.
+        prompts: one a row.
+        edits: one a row.
+        sampling: how tokens are chosen.
+        lock: held for each forward pass.
+        pictures: those of each row, or nothing for a language model.
+
+    Raises:
+        ProbeError: for a prompt that is empty or too long.
+        OptionError: for a head that the model does not have, pictures where none belong, none where
+            one does, or an edit of image positions where there are none.
     """
     assert len(prompts) == len(edits), "one edit a prompt"
     sampling = sampling or Sampling()
-    encoded = [encode_prompt(model, p, sampling.max_new_tokens).ids for p in prompts]
-    table = factor_table(model, edits)
-    return _stream(model, encoded, table, sampling, lock)
+    rows = pictures or [()] * len(prompts)
+    for edit, seen in zip(edits, rows, strict=True):
+        if edit.where == "image" and not seen:
+            raise OptionError(
+                "The edit is limited to image positions and there is no picture in the prompt. "
+                "Give a picture, or edit somewhere else."
+            )
+    encoded = [
+        encode_prompt(model, prompt, sampling.max_new_tokens, seen)
+        for prompt, seen in zip(prompts, rows, strict=True)
+    ]
+    return _stream(model, encoded, edits, factor_table(model, edits), sampling, lock)
 
 
 def _stream(
     model: LoadedModel,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[EncodedPrompt],
+    edits: Sequence[Edit],
     table: Float[Tensor, "row layer head"],
     sampling: Sampling,
     lock: Callable[[], AbstractContextManager[Any]],
 ) -> Iterator[Streams]:
-    ends = _end_ids(model)
+    ends = end_ids(model)
     noise = torch.Generator().manual_seed(sampling.seed)
-    inputs, attention = _pad_left(model, prompts)
     rows: list[list[int]] = [[] for _ in prompts]
     done = [False] * len(rows)
+    batch: Batch | None = None
     cache: Any = None
     for step in range(sampling.max_new_tokens):
-        with lock(), torch.inference_mode(), applied(model, table):
-            output = model.model(
-                input_ids=inputs,
-                attention_mask=attention,
-                position_ids=(attention.cumsum(1) - 1).clamp_min(0)[:, -inputs.shape[1] :],
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
+        with lock(), torch.inference_mode():
+            # The first pass encodes pictures, so that it belongs under the lock.
+            batch = batch or batch_of(model, prompts, left=True)
+            with applied(model, table, places(edits, batch)):
+                output = model.model(
+                    **batch.inputs(), past_key_values=cache, use_cache=True, logits_to_keep=1
+                )
         cache = output.past_key_values
         chosen = _choose(output.logits[:, -1], sampling, noise)
         for row, token in enumerate(chosen.tolist()):
@@ -106,8 +127,7 @@ def _stream(
         yield Streams(tuple(texts), tuple(map(tuple, rows)), finished)
         if all(done):
             return
-        inputs = chosen[:, None]
-        attention = torch.cat([attention, torch.ones_like(inputs)], 1)
+        batch = batch.following(chosen)
 
 
 def _choose(
@@ -120,20 +140,3 @@ def _choose(
     gumbel = -torch.log(-torch.log(uniform.clamp(1e-300, 1 - 1e-16)))
     # On the CPU: an Apple GPU has no float64.
     return (logits.cpu().double() / sampling.temperature + gumbel).argmax(1).to(logits.device)
-
-
-def _pad_left(
-    model: LoadedModel, prompts: Sequence[Sequence[int]]
-) -> tuple[Int[Tensor, "row position"], Int[Tensor, "row position"]]:
-    """Ids and attention mask, padded on the left so that all rows end together."""
-    width = max(map(len, prompts))
-    pad = model.tokenizer.pad_token_id
-    ids = [[pad] * (width - len(p)) + list(p) for p in prompts]
-    mask = [[0] * (width - len(p)) + [1] * len(p) for p in prompts]
-    return torch.tensor(ids, device=model.device), torch.tensor(mask, device=model.device)
-
-
-def _end_ids(model: LoadedModel) -> set[int]:
-    ends = model.model.generation_config.eos_token_id
-    ids = {*ends} if isinstance(ends, list) else {ends}
-    return {i for i in (*ids, model.tokenizer.eos_token_id) if i is not None}

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from headviz.models import LoadedModel
+from headviz.forward import batch_of
+from headviz.loaded import LoadedModel
+from headviz.prompts import EncodedPrompt
 from headviz.shapes import Tensor
 
 
@@ -46,19 +48,22 @@ def repetition(text: str, n: int = 3) -> float:
 
 @torch.inference_mode()
 def surprise(
-    model: LoadedModel, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
+    model: LoadedModel, prompt: EncodedPrompt, continuations: Sequence[Sequence[int]]
 ) -> list[float | None]:
     """Perplexity of each continuation for the unedited model; None where there is no token.
 
     1 is what the model would say itself; a broken text has a large one.
     """
     values: list[float | None] = []
+    sight = model.family.sight
     for ids in continuations:
         if not ids:
             values.append(None)
             continue
-        row = torch.tensor([[*prompt_ids, *ids]], device=model.device)
-        logits: Tensor = model.model(input_ids=row).logits[0, len(prompt_ids) - 1 : -1].float()
-        chosen = logits.log_softmax(1).gather(1, row[0, len(prompt_ids) :, None])
+        whole = prompt.continued(ids, 0 if sight is None else sight.answer_type)
+        batch = batch_of(model, [whole], left=True)
+        first = len(prompt.ids)
+        logits: Tensor = model.model(**batch.inputs()).logits[0, first - 1 : -1].float()
+        chosen = logits.log_softmax(1).gather(1, batch.ids[0, first:, None])
         values.append(float(chosen.mean().neg().exp()))
     return values

@@ -1,19 +1,21 @@
-"""Sets of texts that heads are read on: built in, typed, or from a file.
+"""Sets of texts, or of pictures, that heads are read on: built in, given, or from a file.
 
-A probe set is plain text and a hash of it. Knows nothing of models and tokens.
+A probe set is plain text, picture files and a hash of them. Knows nothing of models and tokens.
 """
 
 import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from headviz.albums import is_album, open_album
 from headviz.errors import ProbeError, UnknownName, check_unicode
+from headviz.images import SUFFIXES, Picture, open_picture
 from headviz.models import ASSETS
 
 MAX_BYTES = 10 * 2**20
@@ -23,46 +25,98 @@ _COLUMNS = ("text", "prompt", "question", "sentence", "caption")
 
 @dataclass(frozen=True)
 class ProbeSet:
-    """Texts to read heads on."""
+    """Texts to read heads on, or pictures with a prompt each."""
 
     name: str
     texts: tuple[str, ...]
+    """With pictures: what is asked about each; empty for the model's usual prompt."""
+    pictures: tuple[Picture, ...] = ()
+    """None, or one for each text."""
+    labels: tuple[str, ...] = ()
+    """What the pictures show, as far as it was given; the heads never read it."""
 
     @cached_property
     def digest(self) -> str:
-        """Twelve hex digits that change with any text or their order."""
-        return hashlib.sha256(json.dumps(self.texts).encode()).hexdigest()[:12]
+        """Twelve hex digits that change with any text or picture or their order."""
+        content: list[object] = list(self.texts)
+        if self.pictures:
+            content = [content, [picture.digest for picture in self.pictures]]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
     def __len__(self) -> int:
-        """Number of texts."""
+        """Number of samples."""
         return len(self.texts)
 
 
 def built_in_probes(model_name: str) -> dict[str, Path]:
-    """Name -> file of the probe sets that ship with a built-in model; the first is its default."""
-    return {f.stem: f for f in sorted((ASSETS / model_name / "probes").glob("*.jsonl"))}
+    """Name -> file or folder of a built-in model's probe sets; the first is its default."""
+    folder = ASSETS / model_name / "probes"
+    return _texts(folder.glob("*")) | _albums(folder.glob("*"))
 
 
-def default_probes(model_name: str) -> dict[str, Path]:
-    """The model's own probe sets, or those of every built-in model where it has none."""
-    own = built_in_probes(model_name)
-    return own or {f.stem: f for f in sorted(ASSETS.glob("*/probes/*.jsonl"))}
+def default_probes(model_name: str, sees: bool = False) -> dict[str, Path]:
+    """The model's own probe sets, or those of every built-in model where it has none.
 
-
-def find_probes(name_or_file: str | None, model_name: str) -> ProbeSet:
-    """The probe set that a person asked for: a name, a file, or the model's default for None.
-
-    Raises UnknownName or ProbeError.
+    A model that sees is offered pictures, any other one texts.
     """
-    known = default_probes(model_name)
-    if name_or_file is None:
-        name_or_file = next(iter(known), "")
-    if name_or_file in known:
-        return read_probes(known[name_or_file])
+    shipped = ASSETS.glob("*/probes/*")
+    return built_in_probes(model_name) or (_albums(shipped) if sees else _texts(shipped))
+
+
+def _texts(paths: Iterable[Path]) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(paths) if path.suffix == ".jsonl"}
+
+
+def _albums(paths: Iterable[Path]) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(paths) if is_album(path)}
+
+
+def find_probes(
+    name_or_path: str | None, model_name: str, sees: bool = False, prompt: str = ""
+) -> ProbeSet:
+    """The probe set that a person asked for.
+
+    Args:
+        name_or_path: a name, a file of texts, a picture, a folder or a zip of pictures, or None for
+            the model's default.
+        model_name: the model that is to read it.
+        sees: whether that model reads pictures.
+        prompt: what is asked about each picture; empty for the model's usual prompt.
+
+    Raises:
+        UnknownName, ProbeError or PictureError.
+    """
+    known = default_probes(model_name, sees)
+    if name_or_path is None:
+        name_or_path = next(iter(known), "")
+    if name_or_path in known:
+        return _open(known[name_or_path], prompt)
     with suppress(OSError):  # a text that is too long for a file's name
-        if Path(name_or_file).is_file():
-            return read_probes(Path(name_or_file))
-    raise UnknownName("probe set", name_or_file, known, "Or name a .txt, .csv or .jsonl file.")
+        if name_or_path and Path(name_or_path).exists():
+            return _open(Path(name_or_path), prompt)
+    hint = "Or name a .txt, .csv or .jsonl file"
+    hint += ", or a folder or zip of pictures." if sees else "."
+    raise UnknownName("probe set", name_or_path, known, hint)
+
+
+def _open(path: Path, prompt: str) -> ProbeSet:
+    if is_album(path):
+        album = open_album(path)
+        return picture_probes(album.name, album.pictures, prompt, album.labels)
+    if path.suffix.lower() in SUFFIXES:
+        return picture_probes(path.stem, [open_picture(path)], prompt)
+    return read_probes(path)
+
+
+def picture_probes(
+    name: str, pictures: Sequence[Picture], prompt: str = "", labels: Sequence[str] = ()
+) -> ProbeSet:
+    """A probe set of these pictures, each with the same prompt (empty: the model's usual one)."""
+    if not pictures:
+        raise ProbeError(f"There is no picture in {name!r}. Give one or more.")
+    assert len(labels) in (0, len(pictures)), "a label a picture"
+    check_unicode([prompt], ProbeError)
+    return ProbeSet(name, (prompt,) * len(pictures), tuple(pictures), tuple(labels))
 
 
 def read_probes(path: Path) -> ProbeSet:

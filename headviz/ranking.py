@@ -19,7 +19,7 @@ from headviz.criteria import Options, find_criterion, prepare_model
 from headviz.dictionary import concept_dictionary, token_dictionary, vocabulary_atoms
 from headviz.errors import OptionError
 from headviz.heads import Head
-from headviz.models import LoadedModel
+from headviz.loaded import LoadedModel
 from headviz.prepared import PreparedHeads
 from headviz.shapes import Float, Tensor
 
@@ -55,12 +55,14 @@ class Ranking:
     criterion: str
     options: Options
     probes: str
-    """Hash of the texts."""
+    """Hash of the texts and pictures."""
     n_samples: int
     scores: Float[Tensor, "layer head"]
     chance: Float[Tensor, "layer head"]
     spread: Spread | None = None
     """How scores and ranks move with the samples; None where it was not worked out."""
+    n_positions: int | None = None
+    """Token positions that the heads were read at, over all samples; None where not kept."""
 
     @property
     def heads(self) -> tuple[RankedHead, ...]:
@@ -98,6 +100,7 @@ class Ranking:
             "dropped": {w.word: w.why for w in self.tokens.words if not w.kept},
             "probes": self.probes,
             "n_samples": self.n_samples,
+            "n_positions": self.n_positions,
             "n_heads": self.scores.numel(),
             "heads": [{**asdict(h), "head": str(h.head)} for h in self.heads[:top]],
         }
@@ -146,6 +149,7 @@ def rank_heads(
         scores=scores.values.cpu(),
         chance=chance.cpu(),
         spread=spread,
+        n_positions=activations.n_positions,
     )
 
 

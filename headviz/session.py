@@ -5,11 +5,9 @@ runs a model, so that hooks of two visitors never overlap.
 """
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
 
-from headviz.capture import HeadActivations, Progress, capture, no_progress
+from headviz.capture import HeadActivations, Progress, no_progress
 from headviz.comparison import Comparison, compare
 from headviz.concepts import Concept, tokenize_concept
 from headviz.criteria import Options, prepare_model
@@ -17,33 +15,19 @@ from headviz.edits import Edit
 from headviz.errors import CacheError, ModelError
 from headviz.generation import Sampling
 from headviz.heads import Head
-from headviz.models import LoadedModel, built_in_models, load_model
+from headviz.images import Picture
+from headviz.loaded import LoadedModel
+from headviz.models import built_in_models
 from headviz.prepared import PreparedHeads
 from headviz.probes import ProbeSet
+from headviz.prompts import default_prompt
 from headviz.pursuit import BUDGET
 from headviz.ranking import Ranking, rank_heads
+from headviz.recent import Recent
 from headviz.spectra import all_spectra
 from headviz.spectrum import Spectrum, head_spectrum
 from headviz.store import Store, key_of
-
-T = TypeVar("T")
-
-
-class _Recent(OrderedDict[Any, T]):
-    """A dictionary that keeps the last `size` results used."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self._size = size
-
-    def find_or_make(self, key: Any, make: Callable[[], T]) -> T:
-        if key not in self:
-            made = make()
-            self[key] = made
-            while len(self) > self._size:
-                self.popitem(last=False)
-        self.move_to_end(key)
-        return self[key]
+from headviz.towers import open_model, read_heads, usual_pooling
 
 
 class Session:
@@ -69,11 +53,11 @@ class Session:
         self.notices: list[str] = []
         """Sentences about what went wrong without stopping the work, the newest last."""
         self._device, self._dtype, self._budget = device, dtype, budget
-        self._models: _Recent[LoadedModel] = _Recent(keep_models)
-        self._activations: _Recent[HeadActivations] = _Recent(4)
-        self._prepared: _Recent[PreparedHeads] = _Recent(2)
-        self._rankings: _Recent[Ranking] = _Recent(64)
-        self._spectra: _Recent[Spectrum] = _Recent(512)
+        self._models: Recent[LoadedModel] = Recent(keep_models)
+        self._activations: Recent[HeadActivations] = Recent(4)
+        self._prepared: Recent[PreparedHeads] = Recent(2)
+        self._rankings: Recent[Ranking] = Recent(64)
+        self._spectra: Recent[Spectrum] = Recent(512)
 
     def model_names(self) -> tuple[str, ...]:
         """Models to offer: the allowed ones, or the built-in ones."""
@@ -93,8 +77,12 @@ class Session:
             )
         with self.lock:
             return self._models.find_or_make(
-                name, lambda: load_model(name, self._device, self._dtype)
+                name, lambda: open_model(name, self._device, self._dtype, self.store)
             )
+
+    def default_options(self, name: str) -> Options:
+        """The options where none are given: what heads are read on depends on the model."""
+        return Options(pooling=usual_pooling(self.model(name)))
 
     def activations(
         self, name: str, probes: ProbeSet, pooling: str = "prompt", progress: Progress = no_progress
@@ -135,8 +123,9 @@ class Session:
                 probes.digest,
                 pooling,
                 int(kept[1]["n_positions"]),
+                probes.pictures,
             )
-        activations = capture(model, probes, pooling, progress)
+        activations = read_heads(model, probes, pooling, progress)
         notes = {**parts, "n_positions": activations.n_positions}
         try:
             self.store.put(key, {"z": activations.z}, notes)
@@ -154,7 +143,7 @@ class Session:
         progress: Progress = no_progress,
     ) -> Ranking:
         """Heads ranked for the concept. Bad words are refused before any text is read."""
-        options = options or Options()
+        options = options or self.default_options(name)
         with self.lock:
             model = self.model(name)
             tokens = tokenize_concept(concept, model.tokenizer, options.pieces)
@@ -190,7 +179,7 @@ class Session:
         progress: Progress = no_progress,
     ) -> Spectrum:
         """What one head talks about over the probes."""
-        options = options or Options()
+        options = options or self.default_options(name)
         with self.lock:
             model = self.model(name)
             activations = self.activations(name, probes, options.pooling, progress)
@@ -211,7 +200,7 @@ class Session:
         progress: Progress = no_progress,
     ) -> dict[Head, Spectrum]:
         """The spectrum of every head; after a cancelled run the next one goes on from there."""
-        options = options or Options()
+        options = options or self.default_options(name)
         with self.lock:
             model = self.model(name)
             activations = self.activations(name, probes, options.pooling, progress)
@@ -236,15 +225,21 @@ class Session:
         control: bool = True,
         sampling: Sampling | None = None,
         control_seed: int = 0,
+        pictures: Sequence[Picture] = (),
     ) -> Iterator[Comparison]:
-        """Original, edited and control, streamed; the lock is held for one token at a time."""
+        """Original, edited and control, streamed; the lock is held for one token at a time.
+
+        An empty prompt beside a picture is the model's usual one.
+        """
+        model = self.model(name)
         return compare(
-            self.model(name),
-            prompt,
+            model,
+            prompt or default_prompt(model) if pictures else prompt,
             edit,
             words,
             control,
             sampling,
             control_seed,
             lock=lambda: self.lock,
+            pictures=pictures,
         )

@@ -58,6 +58,7 @@ class Shipped:
             scores=torch.tensor(entry["scores"]),
             chance=torch.tensor(entry["chance"]),
             spread=_spread(entry.get("spread")),
+            n_positions=self.data.get("n_positions"),
         )
 
     def spectrum(self, head: Head) -> Spectrum:
@@ -70,9 +71,14 @@ class Shipped:
             options=options,
             n_samples=self.data["n_samples"],
             atoms=tuple(Atom(*atom) for atom in entry["atoms"]),
-            samples=tuple(Sample(self.data["texts"][i], share) for i, share in entry["samples"]),
+            samples=tuple(self._sample(*sample) for sample in entry["samples"]),
             lens=tuple(LensToken(*token) for token in entry["lens"]),
         )
+
+    def _sample(self, number: int, share: float) -> Sample:
+        pictures = self.data.get("pictures")
+        name = pictures[number] if pictures else ""
+        return Sample(self.data["texts"][number], share, number, name)
 
 
 def load_shipped(name: str) -> Shipped | None:
@@ -90,8 +96,8 @@ def ship(session: Session, name: str, progress: Progress = no_progress) -> Path:
     if name not in built_in_models():
         raise ModelError(f"{name!r} is not built in. Built in: {', '.join(built_in_models())}.")
     model = session.model(name)
-    probes = find_probes(None, name)
-    options = Options()
+    probes = find_probes(None, name, model.sees)
+    options = session.default_options(name)
     concepts = {}
     for concept in known_concepts().values():
         try:
@@ -106,12 +112,12 @@ def ship(session: Session, name: str, progress: Progress = no_progress) -> Path:
             "spread": _spread_as_lists(ranking.spread),
         }
     spectra = {}
-    texts = list(probes.texts)
+    n_positions = session.activations(name, probes, options.pooling).n_positions
     found = session.all_spectra(name, probes, SPECTRUM_STEPS, options, progress)
     for head, opened in found.items():
         spectra[str(head)] = {
             "atoms": [[a.token, round(a.weight, 4), round(a.explained, 4)] for a in opened.atoms],
-            "samples": [[texts.index(s.text), round(s.share, 4)] for s in opened.samples],
+            "samples": [[s.number, round(s.share, 4)] for s in opened.samples],
             "lens": [[t.token, round(t.logit, 4)] for t in opened.lens],
         }
     data = {
@@ -122,7 +128,9 @@ def ship(session: Session, name: str, progress: Progress = no_progress) -> Path:
         "n_samples": len(probes),
         "options": options.as_dict(),
         "concepts": concepts,
-        "texts": texts,
+        "n_positions": n_positions,
+        "texts": list(probes.texts),
+        "pictures": [picture.name for picture in probes.pictures],
         "spectra": spectra,
     }
     path = _file(built_in_models()[name])

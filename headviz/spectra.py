@@ -11,7 +11,7 @@ from headviz.criteria import Options, prepare_model
 from headviz.dictionary import vocabulary_atoms, vocabulary_labels
 from headviz.errors import CacheError
 from headviz.heads import Head
-from headviz.models import LoadedModel
+from headviz.loaded import LoadedModel
 from headviz.prepared import PreparedHeads
 from headviz.pursuit import BUDGET, pursue_prepared
 from headviz.shapes import Tensor

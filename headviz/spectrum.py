@@ -13,7 +13,7 @@ from headviz.capture import HeadActivations
 from headviz.criteria import Options, check_variation
 from headviz.dictionary import vocabulary_atoms, vocabulary_labels
 from headviz.heads import Head, check_heads
-from headviz.models import LoadedModel
+from headviz.loaded import LoadedModel
 from headviz.prepared import prepare_heads
 from headviz.pursuit import BUDGET, pursue_prepared
 from headviz.shapes import Float, Int, Tensor
@@ -31,10 +31,14 @@ class Atom:
 
 @dataclass(frozen=True)
 class Sample:
-    """A text that drives the head, and the share of the head's variance that it causes."""
+    """A text or picture that drives the head, and the share of the head's variance it causes."""
 
     text: str
     share: float
+    number: int = -1
+    """Its place among the samples that the heads were read on; -1 where that was not kept."""
+    picture: str = ""
+    """The picture's name; the text is then what was asked about it."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ def describe(
         options=options,
         n_samples=activations.n_samples,
         atoms=tuple(Atom(labels[p], weight, share) for p, weight, share in rows if p >= 0),
-        samples=_strongest(z, w_o, activations.texts, options.centre, n_samples),
+        samples=_strongest(z, w_o, activations, options.centre, n_samples),
         lens=_lens(logits, labels, n_lens),
     )
 
@@ -126,17 +130,18 @@ def describe(
 def _strongest(
     z: Float[Tensor, "sample d_head"],
     w_o: Float[Tensor, "d_head d_model"],
-    texts: tuple[str, ...],
+    activations: HeadActivations,
     centre: bool,
     n: int,
 ) -> tuple[Sample, ...]:
-    """The texts on which the head's write is farthest from its mean."""
+    """The samples on which the head's write is farthest from its mean."""
     signals = z - z.mean(0) if centre else z
     energy = ((signals @ (w_o @ w_o.T)) * signals).sum(1).clamp_min(0)
     shares = energy / energy.sum().clamp_min(torch.finfo(energy.dtype).tiny)
-    top = shares.topk(min(n, len(texts)))
+    top = shares.topk(min(n, activations.n_samples))
+    names = [picture.name for picture in activations.pictures] or [""] * activations.n_samples
     pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
-    return tuple(Sample(texts[i], share) for i, share in pairs)
+    return tuple(Sample(activations.texts[i], share, i, names[i]) for i, share in pairs)
 
 
 def mean_logits(

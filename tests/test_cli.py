@@ -12,6 +12,7 @@ import pytest
 from tiny_models import CONTEXT, WORDS
 
 import headviz
+from headviz import clip
 from headviz.__main__ import main
 from headviz.concepts import make_concept
 from headviz.edits import Edit
@@ -142,6 +143,16 @@ def test_without_json_a_person_can_read_it(assets, command, arguments, shown):
     assert shown in out
 
 
+def test_models_that_are_not_trained_yet_are_named_as_such(assets, command, monkeypatch):
+    monkeypatch.setattr(clip, "ASSETS", assets)
+    said = command("models")[1]
+    assert "Not trained yet: tiny-lm, tiny-vlm, tiny-clip (python -m headviz.toyworld train" in said
+    (assets / "tiny-clip").mkdir()
+    (assets / "tiny-clip" / clip.CONFIG).touch()
+    said = command("models")[1]
+    assert "Not trained yet: tiny-lm, tiny-vlm (" in said and "tiny-clip    CLIP model" in said
+
+
 def test_a_real_pretrained_model_is_ranked_and_steered(shared_data, tmp_path, answer):
     name = str(shared_data / "stories260K")
     file = tmp_path / "stories.txt"
@@ -201,7 +212,7 @@ BAD = {
     "50 MB file": ((*COLORS, "--probes", "{tmp}/large.txt"), "has 50 MB; at most 10 MB"),
     "binary file": ((*COLORS, "--probes", "{tmp}/binary.txt"), "binary.txt is not UTF-8 text"),
     "bad line": ((*COLORS, "--probes", "{tmp}/bad.jsonl"), "Line 2 is not JSON"),
-    "a folder": ((*COLORS, "--probes", "{tmp}"), "Unknown probe set"),
+    "a folder": ((*COLORS, "--probes", "{tmp}"), "There is no picture in"),
     "unknown texts": ((*COLORS, "--probes", "nope.txt"), "Known: questions"),
     "unknown criterion": ((*COLORS, "--criterion", "magic"), "Known: somp, logit-lens"),
     "unknown pooling": ((*COLORS, "--pooling", "sum"), "Known: prompt, last, generated"),

@@ -214,8 +214,7 @@ def test_the_columns_are_the_original_the_edit_and_its_control_each_as_alone(lla
         assert column.ids == last(generate(llama, [PROMPT], [edit], sampling)).ids[0]
     original = result.columns[0]
     assert original.differs_at is None
-    prompt_ids = encode_prompt(llama, PROMPT).ids
-    expected = surprise(llama, prompt_ids, [c.ids for c in result.columns])
+    expected = surprise(llama, encode_prompt(llama, PROMPT), [c.ids for c in result.columns])
     assert [c.perplexity for c in result.columns] == expected
     assert original.perplexity == min(expected)
 

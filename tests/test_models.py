@@ -10,7 +10,8 @@ from tiny_models import CONTEXT
 
 from headviz.devices import choose_device
 from headviz.errors import ModelError, OptionError
-from headviz.models import load_model, model_revision
+from headviz.models import TRAINED_HERE, load_model, model_revision
+from headviz.toyworld.__main__ import MAKERS
 
 pytest_plugins = ["loaded"]
 
@@ -36,6 +37,14 @@ def test_a_models_layout_is_read_from_its_projections(model):
 def test_a_built_in_model_goes_by_its_name(assets):
     assert load_model(" toy ").name == "toy"
     assert load_model("toy").revision == load_model(str(assets / "toy")).revision
+
+
+@pytest.mark.parametrize("name", TRAINED_HERE)
+def test_a_model_without_its_weights_is_answered_with_what_makes_them(assets, name):
+    assert set(TRAINED_HERE) == set(MAKERS)
+    with pytest.raises(ModelError, match=rf"headviz\.toyworld train {name}`") as raised:
+        load_model(name)
+    assert "\n" not in str(raised.value)
 
 
 def test_weights_may_be_read_in_half_precision(tiny_model_folder):

@@ -5,6 +5,18 @@ import time
 from pathlib import Path
 
 import pytest
+from paging import (
+    WAIT,
+    drag,
+    finished,
+    generate,
+    mark_texts,
+    pick,
+    reset,
+    serving,
+    texts,
+    visiting,
+)
 
 from headviz.concepts import find_concept, known_concepts
 from headviz.models import built_in_models
@@ -15,98 +27,20 @@ from headviz.store import Store
 if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
 
-WAIT = 60_000  # ms; a busy machine of two cores
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """The page on a free port of this process: its URL and its session."""
-    from headviz.ui.page import build_page, launch_options
-
-    session = Session(store=Store(tmp_path_factory.mktemp("cache")))
-    blocks = build_page(session)
-    options = {"prevent_thread_lock": True, "quiet": True, "max_file_size": "200mb"}
-    _, url, _ = blocks.launch(server_name="127.0.0.1", **options, **launch_options())
-    yield url, session
-    blocks.close()
+    with serving(Session(store=Store(tmp_path_factory.mktemp("cache")))) as served:
+        yield served
 
 
 @pytest.fixture
 def page(server, browser):
     """A visitor's page; at its end the console must have been silent and no other host asked."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    visitor = context.new_page()
-    trouble: list[str] = []
-    visitor.on("console", lambda m: trouble.append(m.text) if m.type == "error" else None)
-    visitor.on("pageerror", lambda error: trouble.append(str(error)))
-    outside = re.compile(r"^https?://(?!127\.0\.0\.1)")
-    visitor.on("request", lambda r: trouble.append(r.url) if outside.match(r.url) else None)
-    visitor.set_default_timeout(WAIT)
-    visitor.goto(server[0])
-    visitor.wait_for_selector(".hv-cell")
-    yield visitor
-    context.close()
-    assert trouble == []
-
-
-def texts(page):
-    """What the three columns say after the prompt."""
-    return page.eval_on_selector_all(
-        ".hv-column",
-        """columns => columns.map(c => {
-            const text = c.querySelector('.hv-text'); if (!text) return '';
-            return text.textContent.slice(c.querySelector('.hv-prompt').textContent.length); })""",
-    )
-
-
-NEW_TEXTS = """() => {
-    const columns = [...document.querySelectorAll('.hv-column')];
-    return columns.length == 3 && !document.querySelector('.hv-caret') &&
-        columns.every(column => !column.dataset.old && column.querySelector('.hv-facts'));
-}"""
-
-
-def mark_texts(page):
-    """Let `finished` tell the texts that stand there from those of the next run."""
-    page.evaluate("document.querySelectorAll('.hv-column').forEach(c => (c.dataset.old = '1'))")
-
-
-def finished(page):
-    """Wait until a run after `mark_texts` has ended."""
-    page.wait_for_function(NEW_TEXTS)
-
-
-def generate(page):
-    """Press Generate and wait for the end."""
-    mark_texts(page)
-    page.locator("#generate").click()
-    finished(page)
-
-
-def reset(page):
-    """Put all factors to 1."""
-    page.locator("#reset").click()
-    for slider in ("#alpha", "#alpha-0", "#alpha-2"):
-        number = f"document.querySelector('{slider} input[type=number]').value"
-        page.wait_for_function(f"{number} == '1'")
-
-
-def pick(page, what, name):
-    """Choose an entry of a dropdown."""
-    page.locator(f"#{what} input").click()
-    page.get_by_role("option", name=name, exact=True).click()
-
-
-def drag(page, slider, share):
-    """Drag a slider's knob to this share of its way and let go."""
-    knob = page.locator(f"{slider} input[type=range]")
-    knob.scroll_into_view_if_needed()
-    box = knob.bounding_box()
-    middle = box["y"] + box["height"] / 2
-    page.mouse.move(box["x"] + 0.2 * box["width"], middle)
-    page.mouse.down()
-    page.mouse.move(box["x"] + share * box["width"], middle, steps=4)
-    page.mouse.up()
+    with visiting(browser, server[0]) as visitor:
+        visitor.wait_for_selector(".hv-cell")
+        yield visitor
 
 
 def hooks_of(session):

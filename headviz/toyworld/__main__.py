@@ -4,10 +4,13 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from headviz.toyworld.clip_recipe import CLIP_RECIPES
 from headviz.toyworld.documents import sample_items
+from headviz.toyworld.pictures.recipe import PICTURE_RECIPES
 from headviz.toyworld.recipe import RECIPES
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -27,8 +30,8 @@ def positive(text: str) -> int:
 
 def model_name(text: str) -> str:
     """The name of a built-in model."""
-    if text not in RECIPES:
-        raise argparse.ArgumentTypeError(f"unknown model {text!r}; known: {', '.join(RECIPES)}")
+    if text not in MAKERS:
+        raise argparse.ArgumentTypeError(f"unknown model {text!r}; known: {', '.join(MAKERS)}")
     return text
 
 
@@ -50,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("--json", action="store_true", help="a JSON list instead of lines to read")
     sample.set_defaults(run=run_sample)
     train = commands.add_parser("train", help="train a built-in model again from nothing")
-    train.add_argument("model", type=model_name, help=f"one of: {', '.join(RECIPES)}")
+    train.add_argument("model", type=model_name, help=f"one of: {', '.join(MAKERS)}")
     train.add_argument("--steps", type=positive, help="default: the recipe's")
     train.add_argument("--seed", type=int, help="default: the recipe's")
     train.add_argument(
@@ -62,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     train.set_defaults(run=run_train)
     card = commands.add_parser("card", help="measure a built-in model and write its card")
-    card.add_argument("model", type=model_name, help=f"one of: {', '.join(RECIPES)}")
+    card.add_argument("model", type=model_name, help=f"one of: {', '.join(MAKERS)}")
     card.add_argument("--folder", type=Path, help="the model's folder (default: assets/MODEL)")
     card.add_argument("--quick", action="store_true", help="a tenth of the samples, to try it out")
     card.set_defaults(run=run_card)
@@ -81,25 +84,93 @@ def run_sample(args: argparse.Namespace) -> None:
 
 def run_train(args: argparse.Namespace) -> None:
     """Train, then write the model's folder."""
+    folder = args.out or ASSETS / args.model
+    MAKERS[args.model](args, folder)
+    print(f"wrote {folder}")
+
+
+def changed(recipe: Any, args: argparse.Namespace) -> Any:
+    """The recipe with what the command line says otherwise."""
+    changes = {"steps": args.steps, "seed": args.seed}
+    return dataclasses.replace(recipe, **{k: v for k, v in changes.items() if v is not None})
+
+
+def make_stories_model(args: argparse.Namespace, folder: Path) -> None:
+    """A language model of the world of stories."""
     from headviz.toyworld.shipping import write_texts
     from headviz.toyworld.training import pick_device, save_run, train
 
-    changes = {"steps": args.steps, "seed": args.seed}
-    recipe = dataclasses.replace(
-        RECIPES[args.model], **{k: v for k, v in changes.items() if v is not None}
-    )
+    recipe = changed(RECIPES[args.model], args)
     run = train(recipe, args.checkpoints / f"{recipe.name}.pt", args.device or pick_device())
-    folder = args.out or ASSETS / recipe.name
     save_run(run, folder)
     write_texts(folder)
-    print(f"wrote {folder}")
+
+
+def make_pictures_model(args: argparse.Namespace, folder: Path) -> None:
+    """A vision-language model of the drawn world."""
+    from headviz.toyworld.pictures.shipping import write_pictures
+    from headviz.toyworld.pictures.training import save_run, train
+    from headviz.toyworld.training import pick_device
+
+    recipe = changed(PICTURE_RECIPES[args.model], args)
+    run = train(recipe, args.checkpoints / f"{recipe.name}.pt", args.device or pick_device())
+    save_run(run, folder)
+    write_pictures(folder)
+
+
+def make_clip_model(args: argparse.Namespace, folder: Path) -> None:
+    """An open_clip model of the drawn world, trained on the CPU."""
+    from headviz.toyworld.clip_card import write_reference
+    from headviz.toyworld.clip_training import save_clip, train_clip
+
+    recipe = changed(CLIP_RECIPES[args.model], args)
+    save_clip(train_clip(recipe, args.checkpoints / f"{recipe.name}.pt"), folder)
+    write_reference(folder)
+
+
+MAKERS: dict[str, Callable[[argparse.Namespace, Path], None]] = {
+    "tiny-lm": make_stories_model,
+    "tiny-vlm": make_pictures_model,
+    "tiny-clip": make_clip_model,
+}
+"""Built-in model -> what trains it and writes its folder."""
 
 
 def run_card(args: argparse.Namespace) -> None:
     """Measure, then write README.md and card.json beside the weights."""
+    CARD_WRITERS[args.model](args, args.folder or ASSETS / args.model)
+
+
+def write_stories_card(args: argparse.Namespace, folder: Path) -> None:
+    """The card of a model of the world of stories."""
     from headviz.toyworld.card import write_card
 
-    write_card(args.folder or ASSETS / args.model, args.model, quick=args.quick)
+    write_card(folder, args.model, quick=args.quick)
+
+
+def write_pictures_card(args: argparse.Namespace, folder: Path) -> None:
+    """The card of a model of the drawn world."""
+    from headviz.models import load_model
+    from headviz.toyworld.pictures.card import write_card
+    from headviz.toyworld.pictures.speaking import CoreSpeaker
+
+    speaker = CoreSpeaker.of(load_model(str(folder)))
+    write_card(folder, args.model, speaker, quick=args.quick)
+
+
+def write_clip_card(args: argparse.Namespace, folder: Path) -> None:
+    """The card of an open_clip model of the drawn world."""
+    from headviz.toyworld.clip_card import write_clip_card
+
+    write_clip_card(folder, args.model, quick=args.quick)
+
+
+CARD_WRITERS: dict[str, Callable[[argparse.Namespace, Path], None]] = {
+    "tiny-lm": write_stories_card,
+    "tiny-vlm": write_pictures_card,
+    "tiny-clip": write_clip_card,
+}
+"""Built-in model -> what measures it and writes its card."""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,6 +7,7 @@ exactly as it went in.
 
 import itertools
 from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
@@ -21,36 +22,47 @@ MIN_COUNT = 15  # a rarer piece stays in sub-words: its row of the embedding wou
 WORD_SCORE, SYLLABLE_SCORE, BYTE_SCORE = -1.0, -8.0, -10.0
 
 
-def world_pieces() -> list[str]:
-    """All words of the world as the splitter writes them, most frequent first."""
+def frequent_pieces(texts: Iterable[str], concept_words: Iterable[str]) -> list[str]:
+    """The texts' words as the splitter writes them, most frequent first, then the concepts'."""
     split = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     counts: Counter[str] = Counter()
-    for document in itertools.islice(training_documents(seed=0), SCAN_DOCUMENTS):
-        counts.update(
-            piece for piece, _ in split.pre_tokenize_str("".join(part.text for part in document))
-        )
+    for text in texts:
+        counts.update(piece for piece, _ in split.pre_tokenize_str(text))
     found = [
         piece for piece, count in counts.most_common() if count >= MIN_COUNT and len(piece) > 1
     ]
-    concept_words = [
-        split.pre_tokenize_str(f" {word}")[0][0] for words in CONCEPTS.values() for word in words
-    ]
-    return list(dict.fromkeys([*found, *concept_words]))
+    always = [split.pre_tokenize_str(f" {word}")[0][0] for word in concept_words]
+    return list(dict.fromkeys([*found, *always]))
+
+
+def world_pieces() -> list[str]:
+    """All words of the world of stories."""
+    documents = itertools.islice(training_documents(seed=0), SCAN_DOCUMENTS)
+    words = (word for words in CONCEPTS.values() for word in words)
+    return frequent_pieces(("".join(part.text for part in d) for d in documents), words)
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The finished tokenizer; the same on every call."""
-    vocab: dict[str, float] = dict.fromkeys((PAD, BOS, EOS), 0.0)
-    for piece in world_pieces():
+    """The finished tokenizer of the world of stories; the same on every call."""
+    return assemble_tokenizer(world_pieces(), SYLLABLES)
+
+
+def assemble_tokenizer(
+    pieces: Sequence[str], syllables: Sequence[str] = (), image_token: str | None = None
+) -> PreTrainedTokenizerFast:
+    """A tokenizer with a token for each piece; `image_token`: a further special one."""
+    image = () if image_token is None else (image_token,)
+    vocab: dict[str, float] = dict.fromkeys((PAD, BOS, EOS, *image), 0.0)
+    for piece in pieces:
         vocab[piece] = WORD_SCORE
-    for piece in SYLLABLES:
+    for piece in syllables:
         vocab.setdefault(piece, SYLLABLE_SCORE)
     for piece in sorted(pre_tokenizers.ByteLevel.alphabet()):
         vocab.setdefault(piece, BYTE_SCORE)
     tokenizer = Tokenizer(models.Unigram(list(vocab.items()), unk_id=None, byte_fallback=False))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([PAD, BOS, EOS])
+    tokenizer.add_special_tokens([PAD, BOS, EOS, *image])
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", special_tokens=[(BOS, 1)]
     )
@@ -62,4 +74,5 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         model_max_length=CONTEXT,
         clean_up_tokenization_spaces=False,
         padding_side="left",
+        extra_special_tokens={} if image_token is None else {"image_token": image_token},
     )

@@ -1,20 +1,22 @@
-"""Panel: which model, which texts, which concept; ends in a ranking."""
+"""Panel: which model, which texts or pictures, which concept; ends in a ranking."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from headviz.capture import POOLINGS
+from headviz.clip import built_in_clips
 from headviz.concepts import PIECES, known_concepts
-from headviz.criteria import CRITERIA, Options
+from headviz.criteria import CRITERIA
 from headviz.probes import ProbeSet
+from headviz.session import Session
 from headviz.shipped import load_shipped
-from headviz.ui import html
-from headviz.ui.choosing import TYPED, Choosing, concept_words, describe, text_choices
+from headviz.ui import html, naming, probing
+from headviz.ui.choosing import Choosing, concept_words, describe, usual_options
 from headviz.ui.errors import shown
+from headviz.ui.probing import Probing
 from headviz.ui.shared import MODEL_QUEUE, QUIET, Shared
-from headviz.ui.view import View
+from headviz.ui.view import ModelShown, View
 
 TITLE = "Choose"
 FIRST_CONCEPT = "colors"
@@ -31,18 +33,16 @@ class _Inputs:
 
     model: gr.Dropdown
     summary: gr.Markdown
-    texts: gr.Dropdown
-    typed: gr.Textbox
-    upload: gr.UploadButton
-    uploaded: gr.State
+    samples: Probing
     concept: gr.Dropdown
     words: gr.Textbox
     chips: gr.HTML
     criterion: gr.Dropdown
     options: tuple[gr.components.Component, ...]
     """In the order of criteria.Options."""
+    pooling: gr.Dropdown
     pieces: gr.Dropdown
-    """The last of the options."""
+    """The last two of the options."""
     rank: gr.Button
     stop: gr.Button
     status: gr.Markdown
@@ -50,34 +50,31 @@ class _Inputs:
 
 def build(shared: Shared) -> None:
     """Lay the panel out and wire it."""
-    first = shared.first
-    model_name = first.model if first else shared.session.model_names()[0]
+    first, start = shared.first, shared.model.value
     with gr.Row(equal_height=False):
         with gr.Column():
-            model, summary = _model(shared, model_name)
+            model, summary = _model(shared, start.name)
         with gr.Column():
-            texts, typed, upload = _texts(model_name)
+            samples = probing.build(start)
         with gr.Column():
             concept, words = _concept(first.concept.name if first else FIRST_CONCEPT)
     chips = gr.HTML(_first_chips(first), elem_id="chips")
-    criterion, options, pieces = _options()
+    naming.build(shared, words)
+    criterion, options, pooling, pieces = _options(start)
     with gr.Row():
         rank = gr.Button("Rank heads", variant="primary", elem_id="rank")
         stop = gr.Button("Stop", elem_id="stop-rank", scale=0)
     status = gr.Markdown(describe(first), elem_id="status", elem_classes="hv-note")
-    uploaded = gr.State(None)
     inputs = _Inputs(
         model=model,
         summary=summary,
-        texts=texts,
-        typed=typed,
-        upload=upload,
-        uploaded=uploaded,
+        samples=samples,
         concept=concept,
         words=words,
         chips=chips,
         criterion=criterion,
-        options=(*options, pieces),
+        options=(*options, pooling, pieces),
+        pooling=pooling,
         pieces=pieces,
         rank=rank,
         stop=stop,
@@ -90,7 +87,7 @@ def build(shared: Shared) -> None:
 def _model(shared: Shared, name: str) -> tuple[gr.Dropdown, gr.Markdown]:
     session = shared.session
     model = gr.Dropdown(
-        list(session.model_names()),
+        offered_models(session),
         value=name,
         label="Model",
         info="built in, a folder on this machine, or a name on the Hugging Face hub",
@@ -101,30 +98,10 @@ def _model(shared: Shared, name: str) -> tuple[gr.Dropdown, gr.Markdown]:
     return model, gr.Markdown(built_in, elem_id="summary", elem_classes="hv-note")
 
 
-def _texts(model: str) -> tuple[gr.Dropdown, gr.Textbox, gr.UploadButton]:
-    choices = text_choices(model)
-    texts = gr.Dropdown(
-        choices,
-        value=choices[0],
-        label="Texts",
-        info="the heads are read on these",
-        elem_id="texts",
-    )
-    typed = gr.Textbox(
-        "",  # not None: a box that nobody typed in holds an empty text
-        label="My own texts",
-        info="one prompt a line",
-        lines=5,
-        visible=choices[0] == TYPED,
-        elem_id="typed",
-    )
-    upload = gr.UploadButton(
-        "Upload .txt, .csv or .jsonl",
-        file_types=[".txt", ".csv", ".jsonl"],
-        size="sm",
-        elem_id="upload",
-    )
-    return texts, typed, upload
+def offered_models(session: Session) -> list[str]:
+    """The models that write text, and the CLIP models that come with them."""
+    clips = built_in_clips() if session.allowed is None else ()
+    return [*session.model_names(), *clips]
 
 
 def _concept(name: str) -> tuple[gr.Dropdown, gr.Textbox]:
@@ -146,17 +123,20 @@ def _concept(name: str) -> tuple[gr.Dropdown, gr.Textbox]:
     return concept, words
 
 
-def _options() -> tuple[gr.Dropdown, tuple[gr.components.Component, ...], gr.Dropdown]:
-    default = Options()
+def _options(
+    model: ModelShown,
+) -> tuple[gr.Dropdown, tuple[gr.components.Component, ...], gr.Dropdown, gr.Dropdown]:
+    default = usual_options(model)
     with gr.Accordion("Options", open=False):
         with gr.Row():
             criterion = gr.Dropdown(
                 [(_CRITERIA_TITLES.get(c, c), c) for c in CRITERIA], value="somp", label="Score"
             )
             pooling = gr.Dropdown(
-                [(text, key) for key, text in POOLINGS.items()],
+                probing.pooling_choices(model),
                 value=default.pooling,
                 label="Where a head is read",
+                elem_id="pooling",
             )
             pieces = gr.Dropdown(
                 [(text, key) for key, text in PIECES.items()],
@@ -168,7 +148,7 @@ def _options() -> tuple[gr.Dropdown, tuple[gr.components.Component, ...], gr.Dro
             centre = gr.Checkbox(default.centre, label="variance about the mean")
             normalise = gr.Checkbox(default.normalise, label="atoms of unit length")
             fold_norm = gr.Checkbox(default.fold_norm, label="final norm folded in")
-    return criterion, (steps, centre, normalise, fold_norm, pooling), pieces
+    return criterion, (steps, centre, normalise, fold_norm), pooling, pieces
 
 
 def _wire_choices(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
@@ -176,25 +156,48 @@ def _wire_choices(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
     def load(name: str, concept: str, bar: gr.Progress = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008 (gradio finds it by its default)
         return do.load(name, concept, bar)
 
-    inputs.model.change(
-        load,
-        [inputs.model, inputs.concept],
-        [inputs.summary, inputs.texts, shared.view, inputs.status],
-        api_visibility="private",
+    samples = inputs.samples
+    loading: dict[str, Any] = {
+        "fn": load,
+        "inputs": [inputs.model, inputs.concept],
+        "outputs": [
+            inputs.summary,
+            *samples.outputs,
+            inputs.pooling,
+            shared.model,
+            shared.view,
+            inputs.status,
+        ],
+        "api_visibility": "private",
         **MODEL_QUEUE,
-    )
-    inputs.upload.upload(
-        shown(do.take_file),
-        inputs.upload,
-        [inputs.uploaded, inputs.texts, inputs.status],
+    }
+    inputs.model.change(**loading)
+    if shared.first is None:  # nothing was shipped: what the page must know is the model's own
+        shared.page.load(**loading)
+    samples.upload.upload(
+        shown(probing.take_files),
+        [samples.upload, shared.model],
+        [samples.uploaded, samples.choice, inputs.status],
         api_visibility="private",
     )
-    inputs.texts.change(
-        lambda choice: gr.update(visible=choice == TYPED), inputs.texts, inputs.typed, **QUIET
+    samples.choice.change(
+        lambda choice: gr.update(visible=choice == probing.TYPED),
+        samples.choice,
+        samples.typed,
+        **QUIET,
     )
+
+    scored = [inputs.criterion, *inputs.options]
+
+    @shown
+    def pick(
+        concept: str, model: ModelShown, choice: str, asked: str, criterion: str, *options: Any
+    ) -> tuple[Any, ...]:
+        return do.pick(concept, model, (choice, asked), criterion, options)
+
     inputs.concept.input(
-        shown(do.pick),
-        [inputs.concept, inputs.model, inputs.texts, inputs.criterion, *inputs.options],
+        pick,
+        [inputs.concept, shared.model, samples.choice, samples.asked, *scored],
         [inputs.words, shared.view, inputs.status],
         **QUIET,
     )
@@ -215,6 +218,7 @@ def _wire_ranking(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
         model: str,
         choice: str,
         typed: str,
+        asked: str,
         uploaded: ProbeSet | None,
         concept: str,
         words: str,
@@ -222,10 +226,10 @@ def _wire_ranking(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
         *options: Any,
         bar: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
     ) -> tuple[View, str, str]:
-        texts = (choice, typed, uploaded)
-        return do.rank(request, bar, model, texts, (concept, words), criterion, options)
+        samples = (choice, typed, asked, uploaded)
+        return do.rank(request, bar, model, samples, (concept, words), criterion, options)
 
-    given = [inputs.model, inputs.texts, inputs.typed, inputs.uploaded]
+    given = [inputs.model, *inputs.samples.inputs]
     asked = [inputs.concept, inputs.words, inputs.criterion, *inputs.options]
     inputs.rank.click(
         rank,

@@ -4,39 +4,21 @@ Knows the session, but lays nothing out.
 """
 
 from dataclasses import astuple, dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from headviz.capture import POOLINGS
 from headviz.concepts import Concept, find_concept, known_concepts, make_concept, tokenize_concept
 from headviz.criteria import Options
-from headviz.errors import ProbeError
-from headviz.probes import ProbeSet, default_probes, find_probes, make_probes, read_probes
+from headviz.loaded import LoadedModel
+from headviz.probes import ProbeSet
+from headviz.prompts import prompts_of
 from headviz.shipped import load_shipped
-from headviz.ui import html
+from headviz.towers import Tower
+from headviz.ui import html, probing
 from headviz.ui.errors import warn
 from headviz.ui.shared import Shared
-from headviz.ui.view import View, first_view, view_of
-
-TYPED, UPLOADED = "my own texts", "my file"
-
-
-def text_choices(model: str) -> list[str]:
-    """Probe sets to offer for a model, the default first."""
-    return [*default_probes(model), TYPED, UPLOADED]
-
-
-def find_texts(choice: str, typed: str, uploaded: ProbeSet | None, model: str) -> ProbeSet:
-    """The texts chosen on the page. Raises ProbeError where there are none."""
-    if choice == TYPED:
-        return make_probes(TYPED, typed.splitlines())
-    if choice == UPLOADED:
-        if uploaded is None:
-            raise ProbeError("No file was uploaded yet. Choose a .txt, .csv or .jsonl file.")
-        return uploaded
-    return find_probes(choice, model)
+from headviz.ui.view import ModelShown, View, first_view, view_of
 
 
 def concept_words(name: str) -> str:
@@ -57,11 +39,26 @@ def describe(view: View | None) -> str:
     if view is None:
         return "Choose a concept and press *Rank heads*."
     origin = "shipped with the model" if view.shipped else "computed here"
+    kind = "pictures" if view.sees else "texts"
+    positions = f" ({view.n_positions:,} positions)" if view.sees and view.n_positions else ""
     return (
         f"**{view.concept.title}** in {view.model}: {view.total_heads} heads read on "
-        f"{len(view.probes)} texts ({view.probes.name}), "
-        f"{POOLINGS[view.options.pooling]}; {origin}."
+        f"{len(view.probes)} {kind} ({view.probes.name}), "
+        f"{probing.WHERE_READ[view.options.pooling]}{positions}; {origin}."
     )
+
+
+def usual_options(model: ModelShown) -> Options:
+    """The options that the page begins with."""
+    return Options(pooling=probing.pooling_choices(model)[0][1])
+
+
+def model_shown(model: LoadedModel) -> ModelShown:
+    """What the panels must know of it."""
+    if isinstance(model, Tower):
+        return ModelShown(model.name, sees=True, writes=False)
+    prompts = tuple(prompts_of(model).values()) if model.sees else ()
+    return ModelShown(model.name, model.sees, prompts=prompts)
 
 
 @dataclass(frozen=True)
@@ -71,24 +68,27 @@ class Choosing:
     shared: Shared
 
     def load(self, name: str, concept: str, bar: gr.Progress) -> tuple[Any, ...]:
-        """Load a model: its summary, its texts, and its shipped ranking if there is one."""
+        """Load a model: its summary, what it reads, and its shipped ranking if there is one."""
         bar(None, desc=f"loading {name}")
         loaded = self.shared.session.model(name)
-        choices = text_choices(name)
+        model = model_shown(loaded)
+        choices = probing.pooling_choices(model)
+        pooling = gr.update(choices=choices, value=choices[0][1])
         view = first_view(name, concept)
-        return loaded.summary, gr.update(choices=choices, value=choices[0]), view, describe(view)
-
-    def take_file(self, path: str) -> tuple[ProbeSet, Any, str]:
-        """Read an uploaded file of texts."""
-        probes = read_probes(Path(path))
-        return probes, gr.update(value=UPLOADED), f"{len(probes)} texts from {probes.name}."
+        return loaded.summary, *probing.fitted(model), pooling, model, view, describe(view)
 
     def pick(
-        self, concept: str, model: str, choice: str, criterion: str, *options: Any
+        self,
+        concept: str,
+        model: ModelShown,
+        samples: tuple[str, str],
+        criterion: str,
+        options: tuple[Any, ...],
     ) -> tuple[Any, ...]:
         """A preset's words, and at once its ranking where that is shipped."""
-        default = choice == text_choices(model)[0] and criterion == "somp"
-        view = first_view(model, concept) if default and options == astuple(Options()) else None
+        usual = samples == (probing.sample_choices(model)[0], "") and criterion == "somp"
+        known = usual and options == astuple(usual_options(model))
+        view = first_view(model.name, concept) if known else None
         found = (view, describe(view)) if view else (gr.skip(), gr.skip())
         return concept_words(concept), *found
 
@@ -105,8 +105,8 @@ class Choosing:
         self,
         request: gr.Request,
         bar: gr.Progress,
-        model: str,
-        texts: tuple[str, str, ProbeSet | None],
+        name: str,
+        samples: tuple[str, str, str, ProbeSet | None],
         concept: tuple[str, str],
         criterion: str,
         options: tuple[Any, ...],
@@ -117,10 +117,10 @@ class Choosing:
         found = chosen_concept(*concept)
         steps, *rest = options
         chosen = Options(int(steps or 0), *rest)
-        report(0.0, f"loading {model}")
-        loaded = session.model(model)
-        probes = find_texts(*texts, model)
-        ranking = session.rank(model, found, probes, criterion, chosen, report)
+        report(0.0, f"loading {name}")
+        loaded = session.model(name)
+        probes = probing.find_samples(*samples, model_shown(loaded))
+        ranking = session.rank(name, found, probes, criterion, chosen, report)
         warn(session.take_notices())
         view = view_of(ranking, probes)
         return view, describe(view), loaded.summary

@@ -6,12 +6,17 @@ from typing import Any
 
 import gradio as gr
 
+from headviz.edits import Edit
 from headviz.generation import Sampling
 from headviz.heads import Head
-from headviz.ui import editing, html
+from headviz.images import Picture
+from headviz.ui import editing, html, seeing
+from headviz.ui.answering import answer
+from headviz.ui.captioning import Asked, stream
 from headviz.ui.errors import shown_stream
+from headviz.ui.pictures import PictureBox
 from headviz.ui.shared import MODEL_QUEUE, QUIET, Number, Shared
-from headviz.ui.view import View
+from headviz.ui.view import ModelShown, View
 
 TITLE = "Edit and compare"
 _LOWEST, _HIGHEST = -3.0, 8.0
@@ -29,12 +34,16 @@ class _Inputs:
     pin: gr.Button
     reset: gr.Button
     sliders: tuple[gr.Slider, ...]
+    box: PictureBox
+    where: gr.Radio
     prompt: gr.Textbox
     example: gr.Dropdown
     sampling: tuple[gr.Number, gr.Number, gr.Number]
     generate: gr.Button
     stop: gr.Button
     columns: tuple[gr.HTML, ...]
+    rows: gr.HTML
+    """The captions of several pictures."""
 
 
 def build(shared: Shared) -> None:
@@ -44,13 +53,15 @@ def build(shared: Shared) -> None:
         count, alpha, share, pin, reset = _choice(shared, len(chosen))
     with gr.Row(elem_classes="hv-sliders"):
         sliders = tuple(_head_slider(i, chosen) for i in range(editing.MAX_SLIDERS))
+    box, where = seeing.build(shared)
     with gr.Row(equal_height=False):
-        prompt, example, sampling = _prompt(shared.first)
+        prompt, example, sampling = _prompt(shared)
     with gr.Row():
         generate = gr.Button("Generate", variant="primary", elem_id="generate")
         stop = gr.Button("Stop", scale=0, elem_id="stop")
     with gr.Row(equal_height=True):
         columns = tuple(gr.HTML(html.empty_column(c), elem_id=f"text-{c}") for c in _COLUMNS)
+    rows = gr.HTML(elem_id="captions")
     inputs = _Inputs(
         pinned=gr.State(()),
         count=count,
@@ -59,12 +70,15 @@ def build(shared: Shared) -> None:
         pin=pin,
         reset=reset,
         sliders=sliders,
+        box=box,
+        where=where,
         prompt=prompt,
         example=example,
         sampling=sampling,
         generate=generate,
         stop=stop,
         columns=columns,
+        rows=rows,
     )
     _wire(shared, inputs)
 
@@ -112,12 +126,14 @@ def _head_slider(number: int, chosen: tuple[Head, ...]) -> gr.Slider:
 
 
 def _prompt(
-    first: View | None,
+    shared: Shared,
 ) -> tuple[gr.Textbox, gr.Dropdown, tuple[gr.Number, gr.Number, gr.Number]]:
-    prompts = list(editing.example_prompts(first.model)) if first else []
+    model: ModelShown = shared.model.value
+    prompts = editing.offered_prompts(model)
     prompt = gr.Textbox(
-        editing.first_prompt(first),
+        editing.first_prompt(shared.first),
         label="Prompt",
+        placeholder=editing.usual_prompt(model) or None,
         lines=3,
         max_lines=8,
         scale=3,
@@ -139,8 +155,12 @@ def _prompt(
 def _wire(shared: Shared, inputs: _Inputs) -> None:
     @shown_stream
     def run(
+        request: gr.Request,
+        model: ModelShown,
         view: View | None,
         chosen: tuple[Head, ...],
+        pictures: tuple[Picture, ...],
+        where: str,
         prompt: str,
         n_tokens: Number | None,
         temperature: Number | None,
@@ -148,12 +168,27 @@ def _wire(shared: Shared, inputs: _Inputs) -> None:
         *factors: Number,
     ) -> Iterator[list[str]]:
         sampling = Sampling(int(n_tokens or 0), float(temperature or 0), int(seed or 0))
-        yield from editing.stream(shared.session, view, chosen, prompt, sampling, factors)
+        factor_of = dict(zip(chosen, map(float, factors), strict=False))
+        seen = pictures if model.sees else ()
+        edit = Edit(factor_of, where if model.sees and model.writes else "everywhere")
+        words = view.concept.words if view else ()
+        asked = Asked(model.name, prompt, seen, edit, words, sampling)
+        results = stream(shared, asked) if model.writes else answer(shared, asked)
+        yield from shared.runs.until_next(request, results)
 
     streaming: dict[str, Any] = {
         "fn": run,
-        "inputs": [shared.view, shared.chosen, inputs.prompt, *inputs.sampling, *inputs.sliders],
-        "outputs": list(inputs.columns),
+        "inputs": [
+            shared.model,
+            shared.view,
+            shared.chosen,
+            inputs.box.pictures,
+            inputs.where,
+            inputs.prompt,
+            *inputs.sampling,
+            *inputs.sliders,
+        ],
+        "outputs": [*inputs.columns, inputs.rows],
         "show_progress": "hidden",
         "trigger_mode": "always_last",
         **MODEL_QUEUE,
@@ -169,11 +204,21 @@ def _wire(shared: Shared, inputs: _Inputs) -> None:
     runs += [slider.release(**streaming) for slider in inputs.sliders]
     for release in (inputs.count.release, inputs.alpha.release):
         runs.append(release(**choosing).then(**streaming))
+    shared.model.change(
+        lambda model: [gr.update(visible=model.writes) for _ in inputs.sampling],
+        shared.model,
+        list(inputs.sampling),
+        **QUIET,
+    )
     inputs.stop.click(None, None, None, cancels=runs, api_visibility="private")
 
     settings = [inputs.prompt, inputs.pinned, inputs.count, inputs.alpha, inputs.example]
-    shared.view.change(
-        editing.new_view, [shared.view, inputs.prompt], settings + choosing["outputs"], **QUIET
+    gr.on(
+        [shared.view.change, shared.model.change],
+        editing.new_view,
+        [shared.view, shared.model, inputs.prompt],
+        settings + choosing["outputs"],
+        **QUIET,
     )
     inputs.pin.click(editing.pin_head, [shared.opened, inputs.pinned], inputs.pinned, **QUIET).then(
         **choosing

@@ -1,19 +1,14 @@
-"""What the panel `edit` does: which heads are chosen, and the three streams. Lays nothing out."""
+"""What the panel `edit` does before it generates: prompts, chosen heads. Lays nothing out."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
-from headviz.edits import Edit
-from headviz.generation import Sampling
 from headviz.heads import Head
-from headviz.models import ASSETS
-from headviz.session import Session
-from headviz.ui import html
+from headviz.models import ASSETS, built_in_models
 from headviz.ui.shared import Number
-from headviz.ui.view import View
+from headviz.ui.view import ModelShown, View
 
 START = -1.0
 """The factor that chosen heads begin with."""
@@ -41,10 +36,29 @@ def example_prompts(model: str) -> dict[str, str]:
     return {item["prompt"]: item["concept"] for item in items}
 
 
+def offered_prompts(model: ModelShown) -> list[str]:
+    """What may be asked: the prompts that ship with a model, and the paper's where it sees."""
+    return [*example_prompts(model.name), *model.prompts]
+
+
+def is_example(prompt: str) -> bool:
+    """Whether the prompt ships with some built-in model, so that nobody wrote it here."""
+    return any(prompt in example_prompts(name) for name in built_in_models())
+
+
 def first_prompt(view: View | None) -> str:
     """The first example about the view's concept, '' where there is none."""
     prompts = example_prompts(view.model) if view else {}
     return next((p for p, concept in prompts.items() if view and concept == view.concept.name), "")
+
+
+def usual_prompt(model: ModelShown) -> str:
+    """What an empty prompt stands for beside a picture; nothing for a language model."""
+    if not model.sees:
+        return ""
+    if not model.writes:
+        return "classes to choose from, separated by commas; if empty: the concept's words"
+    return f"if empty: {model.prompts[0]}" if model.prompts else "if empty: the model's usual one"
 
 
 def choose_heads(view: View | None, k: int, pinned: tuple[Head, ...]) -> tuple[Head, ...]:
@@ -66,16 +80,19 @@ def choose(view: View | None, k: Number, pinned: tuple[Head, ...], factor: Numbe
     return [heads, share_text(view, len(heads)), *slider_updates(heads, factor)]
 
 
-def new_view(view: View | None, prompt: str) -> list[Any]:
-    """What the panel shows for a new ranking: one per cent of the heads, turned to START.
+def new_view(view: View | None, model: ModelShown, prompt: str) -> list[Any]:
+    """What the panel shows for a new ranking or model: one per cent of the heads, set to START.
 
     The prompt follows the concept as long as the person has not written one.
     """
     k = one_percent(view) if view else 0
-    prompts = list(example_prompts(view.model)) if view else []
-    own = prompt.strip() and prompt not in prompts
+    prompts = offered_prompts(model)
+    first = first_prompt(view)
+    # Beside a picture, no prompt at all is the model's usual one.
+    usual = usual_prompt(model)
+    keep = (prompt.strip() and not is_example(prompt)) or not (first or model.sees)
     return [
-        gr.skip() if own else first_prompt(view) or gr.skip(),
+        gr.update(placeholder=usual) if keep else gr.update(placeholder=usual, value=first),
         (),
         gr.update(value=k),
         gr.update(value=START),
@@ -87,20 +104,3 @@ def new_view(view: View | None, prompt: str) -> list[Any]:
 def pin_head(head: Head | None, pinned: tuple[Head, ...]) -> tuple[Head, ...]:
     """The heads added by hand, with this one."""
     return pinned if head is None or head in pinned else (*pinned, head)
-
-
-def stream(
-    session: Session,
-    view: View | None,
-    chosen: tuple[Head, ...],
-    prompt: str,
-    sampling: Sampling,
-    factors: tuple[Number, ...],
-) -> Iterator[list[str]]:
-    """The three columns' HTML, token by token."""
-    model = view.model if view else session.model_names()[0]
-    words = view.concept.words if view else ()
-    edit = Edit(dict(zip(chosen, map(float, factors), strict=False)))
-    compared = session.compare(model, prompt, edit, words, True, sampling, sampling.seed)
-    for comparison in compared:
-        yield html.columns(comparison, words)

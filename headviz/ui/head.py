@@ -1,15 +1,19 @@
 """Panel: one head opened: its token spectrum, strongest samples and logit lens."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
 from headviz.heads import Head
-from headviz.ui import html
+from headviz.patches import PatchMap, head_map
+from headviz.spectrum import Spectrum
+from headviz.towers import Tower
+from headviz.ui import html, picture_html
 from headviz.ui.errors import shown
 from headviz.ui.figures import spectrum_figure
 from headviz.ui.shared import MODEL_QUEUE, QUIET, Shared
-from headviz.ui.view import View, find_ranking, find_spectrum
+from headviz.ui.view import ModelShown, View, find_ranking, find_spectrum
 
 TITLE = "One head"
 
@@ -27,9 +31,7 @@ def build(shared: Shared) -> None:
             )
             plot = gr.Plot(start[1], show_label=False, elem_id="spectrum")
         with gr.Column(scale=2, min_width=320):
-            gr.Markdown(
-                "**Strongest samples**: texts that move this head most.", elem_classes="hv-note"
-            )
+            about = gr.Markdown(_about(shared.model.value), elem_classes="hv-note")
             strongest = gr.HTML(start[2], elem_id="samples")
             gr.Markdown(
                 "**Logit lens**, for comparison: tokens that its mean write raises most.",
@@ -41,6 +43,22 @@ def build(shared: Shared) -> None:
     def open_head(view: View | None, head: Head | None) -> tuple[Any, ...]:
         return _open(shared, view, head)
 
+    @shown
+    def look(view: View | None, head: Head | None) -> Any:
+        return _look(shared, view, head) if view is not None and view.sees else gr.skip()
+
+    shared.model.change(_about, shared.model, about, **QUIET)
+    looking: dict[str, Any] = {
+        "fn": look,
+        "inputs": [shared.view, shared.opened],
+        "outputs": strongest,
+        "trigger_mode": "always_last",
+        "show_progress": "hidden",
+        "api_visibility": "private",
+        **MODEL_QUEUE,
+    }
+    if shared.first is not None and shared.first.sees:
+        shared.page.load(**looking)
     opening: dict[str, Any] = {
         "fn": open_head,
         "inputs": [shared.view, shared.opened],
@@ -49,22 +67,22 @@ def build(shared: Shared) -> None:
         "api_visibility": "private",
         **MODEL_QUEUE,
     }
-    shared.opened.change(**opening)
+    # The maps need the model, which may still be loading: everything else is shown before.
+    shared.opened.change(**opening).then(**looking)
     # A new ranking opens its first head; that may be the head that is open already.
     shared.view.change(
         lambda view: view.top[0] if view else None,
         shared.view,
         shared.opened,
         **QUIET,
-    ).then(**opening)
+    ).then(**opening).then(**looking)
 
 
 def _open(shared: Shared, view: View | None, head: Head | None) -> tuple[str, Any, str, str]:
     """Title, figure, samples and lens of a head of the view."""
     if view is None or not view.top:
         return "Rank heads, then choose one.", None, "", ""
-    fits = head is not None and head.layer < view.n_layers and head.index < view.n_heads
-    head = head if head is not None and fits else view.top[0]
+    head = _fitting(view, head)
     spectrum = find_spectrum(shared.session, view, head)
     ranking = find_ranking(shared.session, view)
     ranked = next(r for r in ranking.heads if r.head == head)
@@ -75,6 +93,47 @@ def _open(shared: Shared, view: View | None, head: Head | None) -> tuple[str, An
     return (
         title,
         spectrum_figure(spectrum),
-        html.samples(spectrum.samples, view.concept.words),
+        _samples(view, spectrum),
         html.lens(spectrum.lens),
     )
+
+
+def _about(model: ModelShown) -> str:
+    if not model.sees:
+        return "**Strongest samples**: texts that move this head most."
+    if not model.writes:
+        return "**Strongest samples**: pictures that move this head most."
+    return (
+        "**Strongest samples**: pictures that move this head most, bright where in the picture its "
+        "signal is strongest; the ring marks the strongest place. Point at one to see it plain."
+    )
+
+
+def _fitting(view: View, head: Head | None) -> Head:
+    """The head, or the ranking's first where the model has no such head."""
+    fits = head is not None and head.layer < view.n_layers and head.index < view.n_heads
+    return head if head is not None and fits else view.top[0]
+
+
+def _samples(view: View, spectrum: Spectrum, maps: Sequence[PatchMap] = ()) -> str:
+    if view.sees:
+        return picture_html.samples(spectrum.samples, view.probes, view.concept.words, maps)
+    return html.samples(spectrum.samples, view.concept.words)
+
+
+def _look(shared: Shared, view: View, head: Head | None) -> str:
+    """The strongest pictures, each with its map."""
+    session, head = shared.session, _fitting(view, head)
+    spectrum = find_spectrum(session, view, head)
+    model, mean = session.model(view.model), None
+    if view.options.centre:
+        read = session.activations(view.model, view.probes, view.options.pooling)
+        mean = read.z[head.layer, head.index].mean(0)
+    if isinstance(model, Tower):  # it reads one position, the class token's
+        return _samples(view, spectrum)
+    maps = []
+    for sample in spectrum.samples:
+        picture, text = view.probes.pictures[sample.number], view.probes.texts[sample.number]
+        with session.lock:
+            maps.append(head_map(model, picture, head, text, mean))
+    return _samples(view, spectrum, maps)

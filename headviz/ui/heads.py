@@ -50,8 +50,8 @@ def build(shared: Shared) -> None:
         return draw(shared, view, chosen, opened)
 
     @shown
-    def fill_table(view: View) -> pd.DataFrame:
-        return ranking_table(find_ranking(session, view))
+    def fill_table(view: View | None) -> pd.DataFrame:
+        return ranking_table(find_ranking(session, view)) if view else pd.DataFrame()
 
     def open_cell(event: gr.EventData) -> Head:
         return Head(int(event.layer), int(event.head))

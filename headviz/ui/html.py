@@ -1,6 +1,6 @@
 """Pieces of HTML. Every text that comes from a model or a person is escaped here."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 
 from headviz.comparison import Column, Comparison
@@ -10,7 +10,7 @@ from headviz.measures import concept_spans
 from headviz.ranking import Ranking
 from headviz.spectrum import LensToken, Sample
 
-_TITLES = {"original": "Original", "edited": "Edited", "control": "Random control"}
+TITLES = {"original": "Original", "edited": "Edited", "control": "Random control"}
 _MEANING = {
     "original": "the model as it is",
     "edited": "with your heads scaled",
@@ -105,7 +105,9 @@ def lens(tokens: Sequence[LensToken]) -> str:
     return f'<ul class="hv-lens">{"".join(rows)}</ul>'
 
 
-def column(prompt: str, shown: Column, words: Iterable[str], done: bool) -> str:
+def column(
+    prompt: str, shown: Column, words: Iterable[str], done: bool, fit: float | None = None
+) -> str:
     """One of the three texts, its concept words marked, and what was measured on it."""
     facts = []
     if shown.concept_words is not None:
@@ -117,13 +119,16 @@ def column(prompt: str, shown: Column, words: Iterable[str], done: bool) -> str:
     if shown.perplexity is not None:
         hint = "how surprised the unedited model is by this text: 1 is not at all"
         facts.append(f'<span title="{hint}">perplexity {shown.perplexity:.1f}</span>')
+    if fit is not None:
+        hint = "how well the text fits the picture, as CLIP sees it: the cosine of the two"
+        facts.append(f'<span class="hv-fit" title="{hint}">CLIP {fit:.3f}</span>')
     text = marked(shown.text, words) or ("<i>(the model says nothing)</i>" if done else "")
     caret = "" if done else '<i class="hv-caret"></i>'
     edit = f'<p class="hv-edit">{escape(shown.edit)}</p>' if shown.edit else ""
     asked = f'<span class="hv-prompt" title="{escape(prompt)}">{escape(_end_of(prompt))}</span>'
     return (
         f'<section class="hv-column {shown.name}"><h4 title="{_MEANING[shown.name]}">'
-        f'{_TITLES[shown.name]}</h4>{edit}<p class="hv-text">{asked}{text}{caret}</p>'
+        f'{TITLES[shown.name]}</h4>{edit}<p class="hv-text">{asked}{text}{caret}</p>'
         f'<p class="hv-facts">{" · ".join(facts)}</p></section>'
     )
 
@@ -135,15 +140,17 @@ def _end_of(prompt: str) -> str:
     return "… " + prompt[-_PROMPT_SHOWN:].partition(" ")[2]
 
 
-def columns(shown: Comparison, words: Iterable[str]) -> list[str]:
-    """The three columns' HTML."""
-    words = list(words)
-    return [column(shown.prompt, c, words, shown.done) for c in shown.columns]
+def columns(
+    shown: Comparison, words: Iterable[str], fit: Mapping[str, float] | None = None
+) -> list[str]:
+    """The three columns' HTML; `fit` is how well each fits its picture."""
+    words, fit = list(words), fit or {}
+    return [column(shown.prompt, c, words, shown.done, fit.get(c.name)) for c in shown.columns]
 
 
 def empty_column(name: str) -> str:
     """A column before anything was generated."""
     return (
-        f'<section class="hv-column {name}"><h4>{_TITLES[name]}</h4>'
+        f'<section class="hv-column {name}"><h4>{TITLES[name]}</h4>'
         f'<p class="hv-note">{_MEANING[name]}</p></section>'
     )

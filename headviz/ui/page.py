@@ -9,9 +9,10 @@ import gradio as gr
 from headviz.heads import Head
 from headviz.session import Session
 from headviz.ui import choose, edit, editing, head, heads
+from headviz.ui.clips import Clips
 from headviz.ui.runs import Runs
 from headviz.ui.shared import Shared
-from headviz.ui.view import first_view
+from headviz.ui.view import ModelShown, View, first_view
 
 PANELS: tuple[ModuleType, ...] = (choose, heads, head, edit)
 """A panel is a module with a TITLE and `build(shared)`."""
@@ -34,9 +35,12 @@ def build_page(session: Session) -> gr.Blocks:
     with gr.Blocks(title="headviz", analytics_enabled=False) as page:
         gr.HTML(_HEADER, elem_id="header")
         shared = Shared(
+            page=page,
             session=session,
+            clips=Clips(session),
             runs=Runs(),
             first=first,
+            model=gr.State(_first_model(session, first)),
             view=gr.State(first),
             opened=gr.State(chosen[0] if chosen else None),
             chosen=gr.State(chosen),
@@ -46,6 +50,13 @@ def build_page(session: Session) -> gr.Blocks:
             panel.build(shared)
     page.queue(default_concurrency_limit=4)
     return page
+
+
+def _first_model(session: Session, first: View | None) -> ModelShown:
+    """Named without loading it."""
+    if first is not None:
+        return ModelShown(first.model, first.sees)
+    return ModelShown(session.model_names()[0] if session.model_names() else "")
 
 
 def launch_options() -> dict[str, Any]:

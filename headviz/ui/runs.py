@@ -1,9 +1,14 @@
 """Long steps of visitors: progress for each, and a way to stop one's own."""
 
+from collections.abc import Iterator
+from typing import TypeVar
+
 import gradio as gr
 
 from headviz.capture import Progress
 from headviz.errors import Cancelled
+
+T = TypeVar("T")
 
 
 class Runs:
@@ -12,10 +17,22 @@ class Runs:
     def __init__(self) -> None:
         """Nobody has asked to stop."""
         self._stopped: set[str] = set()
+        self._latest: dict[str, object] = {}
 
     def stop(self, request: gr.Request) -> None:
         """Ask this visitor's running step to end at its next report."""
         self._stopped.add(request.session_hash or "")
+
+    def until_next(self, request: gr.Request, results: Iterator[T]) -> Iterator[T]:
+        """The results, until the same visitor starts another run: two would write one column."""
+        visitor, run = request.session_hash or "", object()
+        self._latest[visitor] = run
+        for result in results:
+            if self._latest.get(visitor) is not run:
+                return
+            yield result
+        if self._latest.get(visitor) is run:
+            del self._latest[visitor]
 
     def progress(self, request: gr.Request, bar: gr.Progress) -> Progress:
         """A report function for the core that moves the bar, and ends the run if asked to."""

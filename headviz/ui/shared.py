@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from headviz.session import Session
+from headviz.ui.clips import Clips
 from headviz.ui.runs import Runs
 from headviz.ui.view import View
 
@@ -23,10 +24,14 @@ QUIET: Any = {"show_progress": "hidden", "api_visibility": "private"}
 class Shared:
     """Handed to every panel's build. A panel writes a state; the others listen to its change."""
 
+    page: gr.Blocks
     session: Session
+    clips: Clips
     runs: Runs
     first: View | None
     """What the page opens with."""
+    model: gr.State
+    """The chosen model: a ModelShown."""
     view: gr.State
     """The ranking on the page: a View or None."""
     opened: gr.State

@@ -18,6 +18,19 @@ TOP = 64
 
 
 @dataclass(frozen=True)
+class ModelShown:
+    """What the panels must know of the chosen model."""
+
+    name: str
+    sees: bool = False
+    """Whether it reads pictures."""
+    writes: bool = True
+    """Whether it writes text; a CLIP model only chooses among classes."""
+    prompts: tuple[str, ...] = ()
+    """The paper's, where it sees and writes, the first for captions; empty until it is loaded."""
+
+
+@dataclass(frozen=True)
 class View:
     """A ranking on the page."""
 
@@ -32,6 +45,13 @@ class View:
     """The first heads of the ranking, at most TOP."""
     shipped: bool
     """Whether the results came with the model instead of being computed here."""
+    n_positions: int | None = None
+    """Token positions read, over all samples; None where not kept."""
+
+    @property
+    def sees(self) -> bool:
+        """Whether heads were read on pictures."""
+        return bool(self.probes.pictures)
 
     @property
     def total_heads(self) -> int:
@@ -52,6 +72,7 @@ def view_of(ranking: Ranking, probes: ProbeSet, shipped: bool = False) -> View:
         n_heads=n_heads,
         top=ranking.top(TOP),
         shipped=shipped,
+        n_positions=ranking.n_positions,
     )
 
 

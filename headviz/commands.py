@@ -1,0 +1,135 @@
+"""What the commands of `python -m headviz` do: each gives plain data for JSON and a text to print.
+
+Knows nothing of how arguments are parsed and where results are printed.
+"""
+
+import argparse
+from typing import Any
+
+from headviz.albums import open_pictures
+from headviz.capture import default_pooling
+from headviz.clip import built_in_clips
+from headviz.comparison import Comparison, last_of
+from headviz.concepts import find_concept, known_concepts
+from headviz.criteria import Options
+from headviz.edits import Edit
+from headviz.generation import Sampling
+from headviz.heads import Head
+from headviz.loaded import LoadedModel
+from headviz.models import TRAINED_HERE, built_in_models
+from headviz.probes import ProbeSet, built_in_probes, find_probes
+from headviz.session import Session
+
+
+def _options(model: LoadedModel, parsed: argparse.Namespace) -> Options:
+    return Options(
+        steps=parsed.iterations,
+        centre=not parsed.no_centre,
+        normalise=not parsed.raw_atoms,
+        fold_norm=not parsed.no_final_norm,
+        pooling=parsed.pooling or default_pooling(model),
+        pieces=parsed.pieces,
+    )
+
+
+def _kind(probes: ProbeSet) -> str:
+    return "pictures" if probes.pictures else "texts"
+
+
+def models(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
+    """The built-in models and their probe sets."""
+    clips = built_in_clips()
+    rows = [{"name": name, "probes": list(built_in_probes(name))} for name in built_in_models()]
+    lines = [f"{row['name']:<12} probe sets: {', '.join(row['probes'])}" for row in rows]
+    lines += [
+        f"{name:<12} CLIP model: names concepts, its heads are read on pictures" for name in clips
+    ]
+    if missing := [name for name in TRAINED_HERE if name not in {*built_in_models(), *clips}]:
+        how = "python -m headviz.toyworld train NAME"
+        lines.append(f"Not trained yet: {', '.join(missing)} ({how}).")
+    return rows, "\n".join(
+        [*lines, "Any folder or hub name of a language model or vision-language model works too."]
+    )
+
+
+def concepts(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
+    """The preset concepts and their words."""
+    known = known_concepts().values()
+    rows = [{"name": c.name, "title": c.title, "words": list(c.words)} for c in known]
+    lines = [f"{c.name:<12} {c.title} ({len(c.words)}: {', '.join(c.words[:5])} …)" for c in known]
+    return rows, "\n".join(lines)
+
+
+def rank(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
+    """All heads, ranked for a concept."""
+    concept = find_concept(parsed.concept, parsed.words)
+    model = session.model(parsed.model)
+    probes = find_probes(parsed.probes, parsed.model, model.sees, parsed.prompt)
+    ranking = session.rank(parsed.model, concept, probes, parsed.criterion, _options(model, parsed))
+    result = ranking.as_dict(max(parsed.top, 0))
+    dropped = result["dropped"]
+    lines = [
+        f"{result['concept']} in {result['model']}: {result['n_heads']} heads, "
+        f"{result['n_samples']} {_kind(probes)}, {len(result['words'])} words"
+        + (f", {len(dropped)} dropped ({', '.join(list(dropped)[:5])} …)" if dropped else "")
+        + f", read at {result['n_positions']} positions ({ranking.options.pooling})",
+        f"{'#':>3}  {'head':<8} {parsed.criterion:>10}  {'chance':>7}  "
+        f"{'95 % of draws':<16} {'rank':<9}",
+    ]
+    lines += [
+        f"{h['rank']:>3}  {h['head']:<8} {h['score']:>10.3f}  {h['chance']:>7.3f}  "
+        f"{h['low']:.3f} – {h['high']:.3f}    {h['best_rank']} – {h['worst_rank']}"
+        for h in result["heads"]
+    ]
+    return result, "\n".join(lines)
+
+
+def spectrum(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
+    """The tokens that one head talks about."""
+    head = Head.parse(parsed.head)
+    model = session.model(parsed.model)
+    probes = find_probes(parsed.probes, parsed.model, model.sees, parsed.prompt)
+    found = session.spectrum(parsed.model, head, probes, parsed.steps, _options(model, parsed))
+    lines = [f"{found.head} of {found.model}, over {found.n_samples} {_kind(probes)}"]
+    lines += [
+        f"{n:>3}  {atom.token!r:<16} weight {atom.weight:>7.3f}  explained {atom.explained:6.1%}"
+        for n, atom in enumerate(found.atoms, 1)
+    ]
+    return found.as_dict(), "\n".join(lines)
+
+
+def generate(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
+    """An answer or caption with and without an edit."""
+    named = parsed.concept is not None or parsed.words is not None
+    words = find_concept(parsed.concept, parsed.words).words if named else ()
+    sampling = Sampling(parsed.max_new_tokens, parsed.temperature, parsed.seed)
+    edit = Edit.parse(parsed.edit, parsed.where)
+    pictures = open_pictures(parsed.image)
+    streams = session.compare(
+        parsed.model,
+        parsed.prompt,
+        edit,
+        words,
+        parsed.control,
+        sampling,
+        parsed.control_seed,
+        pictures,
+    )
+    comparison = last_of(streams)
+    apart = {"where": edit.where} if edit.where != "everywhere" else {}
+    result = {"model": parsed.model, "control": None, **apart, **comparison.as_dict()}
+    return result, _columns_as_text(comparison)
+
+
+def _columns_as_text(comparison: Comparison) -> str:
+    parts = []
+    for column in comparison.columns:
+        facts = [f"perplexity {column.perplexity:.2f}"] if column.perplexity else []
+        if column.concept_words is not None:
+            facts.append(f"{column.concept_words} concept words")
+        if column.name != "original":
+            at = column.differs_at
+            facts.append("same as the original" if at is None else f"differs from word {at}")
+        edit = f" {column.edit}" if column.edit else ""
+        parts.append(f"[{column.name}{edit}] ({', '.join(facts)})\n{column.text.strip()}")
+    return "\n\n".join(parts)

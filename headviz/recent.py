@@ -1,0 +1,28 @@
+"""A dictionary that keeps the results used last."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Recent(OrderedDict[Any, T]):
+    """Keeps the last `size` results used."""
+
+    def __init__(self, size: int) -> None:
+        """An empty one."""
+        super().__init__()
+        self._size = size
+        self._lock = threading.RLock()
+
+    def find_or_make(self, key: Any, make: Callable[[], T]) -> T:
+        """What is kept under `key`, or what `make` gives, which is then kept."""
+        with self._lock:  # two visitors may ask at once
+            if key not in self:
+                self[key] = make()
+                while len(self) > self._size:
+                    self.popitem(last=False)
+            self.move_to_end(key)
+            return self[key]

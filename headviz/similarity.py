@@ -1,0 +1,101 @@
+"""Pictures and texts in CLIP's joint space: embeddings, and the similarity of a picture and a text.
+
+The similarity is the cosine of the two embeddings (Radford et al. 2021); it knows nothing of any
+concept list, so it checks whether a caption still fits its picture. CLIPScore (Hessel et al. 2021)
+is 2.5 · max(cosine, 0). What counts is the difference between captions of one picture: the level
+itself differs from model to model, 0.2 to 0.35 for a good caption with the large public ones.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+import torch
+from PIL import Image
+
+from headviz.clip import ClipModel
+from headviz.errors import CacheError, ConceptError, OptionError, ProbeError, check_unicode
+from headviz.shapes import Float, Tensor
+from headviz.store import Store, key_of
+
+WORD_TEMPLATES = ("{}", "a photo of {}", "a photo of something {}", "a {} thing")
+"""What a word of unknown kind is put into: a thing, a property and a count all fit one of them."""
+BATCH = 64
+
+
+def fill(template: str, word: str) -> str:
+    """The word in the template, "a" turned into "an" where the word asks for it."""
+    vowel = word[:1].lower() in ("a", "e", "i", "o", "u")
+    return (template.replace("a {}", "an {}") if vowel else template).format(word)
+
+
+@torch.inference_mode()
+def embed_images(
+    clip: ClipModel, images: Sequence[Image.Image]
+) -> Float[Tensor, "image embedding"]:
+    """Unit embeddings of the images, on the CPU. Raises ProbeError where there is none."""
+    if not images:
+        raise ProbeError("No image given. Add at least one.")
+    parts = []
+    for start in range(0, len(images), BATCH):
+        some = [clip.preprocess(image) for image in images[start : start + BATCH]]
+        features = clip.model.encode_image(torch.stack(some).to(clip.device), normalize=True)
+        parts.append(features.float().cpu())
+    return torch.cat(parts)
+
+
+def embed_texts(
+    clip: ClipModel,
+    texts: Sequence[str],
+    templates: Sequence[str] = ("{}",),
+    store: Store | None = None,
+) -> Float[Tensor, "text embedding"]:
+    """Unit embeddings of the texts, each the mean over the templates, on the CPU.
+
+    They are kept in `store` and read from there the next time. Raises ConceptError where there is
+    no text or one is not valid Unicode.
+    """
+    texts = list(texts)
+    if not texts:
+        raise ConceptError("No text given. Write at least one.")
+    check_unicode(texts, ConceptError)
+    key = key_of(
+        kind="clip texts",
+        model=clip.name,
+        revision=clip.revision,
+        texts=texts,
+        templates=list(templates),
+    )
+    kept = store.get(key) if store else None
+    if kept is not None:
+        return kept[0]["embeddings"]
+    found = torch.stack([_embed(clip, (fill(t, text) for text in texts)) for t in templates])
+    embeddings = torch.nn.functional.normalize(found.mean(0), dim=1)
+    if store:
+        with suppress(CacheError):  # it is kept to save time only
+            store.put(key, {"embeddings": embeddings}, {"kind": "clip texts"})
+    return embeddings
+
+
+@torch.inference_mode()
+def _embed(clip: ClipModel, texts: Iterable[str]) -> Float[Tensor, "text embedding"]:
+    texts = list(texts)
+    parts = [
+        clip.model.encode_text(clip.tokens(texts[start : start + 4 * BATCH]), normalize=True)
+        for start in range(0, len(texts), 4 * BATCH)
+    ]
+    return torch.cat(parts).float().cpu()
+
+
+def similarity(
+    clip: ClipModel, images: Sequence[Image.Image], texts: Sequence[str]
+) -> Float[Tensor, " pair"]:
+    """Cosine of image i and text i in the joint space, -1 to 1.
+
+    One image may go with many texts (original, edited and control caption of one picture). Texts
+    longer than the model's context are cut. Raises OptionError where the numbers do not match.
+    """
+    if len(images) not in (1, len(texts)):
+        raise OptionError(
+            f"{len(images)} images do not go with {len(texts)} texts. Give one image, or as many."
+        )
+    return (embed_images(clip, images) * embed_texts(clip, texts)).sum(1)

@@ -1,0 +1,220 @@
+"""Trains the model of the drawn world from nothing: seeded, resumable, on a CPU or a GPU.
+
+Tower, projector and text model learn together. To the loss comes a penalty on every head's
+root-mean-square signal, so that heads that are not needed fall silent. What a step sees depends on
+the seed, the step and the planted heads alone.
+"""
+
+import copy
+import itertools
+import json
+import random
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers import LlavaForConditionalGeneration
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from headviz.shapes import Bool, Float, Tensor
+from headviz.toyworld.batching import IGNORED
+from headviz.toyworld.pictures.batches import Batch, Writer
+from headviz.toyworld.pictures.content import pictures
+from headviz.toyworld.pictures.hooks import heads_open
+from headviz.toyworld.pictures.planting import Plan, factor_table, make_plan, twists_for
+from headviz.toyworld.pictures.processor import (
+    IMAGE_TOKEN,
+    build_processor,
+    build_tokenizer,
+)
+from headviz.toyworld.pictures.recipe import PictureRecipe
+from headviz.toyworld.training import save_checkpoint
+
+
+def float32_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Bool[Tensor, "row 1 token token"] | None,
+    scaling: float | None = None,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """Attention in float32 inside bf16 autocast; without a mask, causal in the text model alone."""
+    causal = attention_mask is None and bool(getattr(module, "is_causal", False))
+    with torch.autocast(query.device.type, enabled=False):
+        out = torch.nn.functional.scaled_dot_product_attention(
+            query.float(),
+            key.float(),
+            value.float(),
+            attn_mask=attention_mask,
+            is_causal=causal,
+            scale=scaling,
+        )
+    return out.transpose(1, 2).contiguous(), None
+
+
+ALL_ATTENTION_FUNCTIONS.register("pictures_float32", float32_attention)
+
+
+def training_batch(
+    recipe: PictureRecipe, writer: Writer, step: int, plan: Plan | None
+) -> tuple[Batch, Float[Tensor, "row layer head"]]:
+    """What `step` sees, and the factors that its rows run with."""
+    rng = random.Random(f"step {recipe.seed} {step}")
+    stream = pictures(recipe.seed * 1_000_000 + step + 1)
+    shown = list(itertools.islice(stream, recipe.batch))
+    twists = twists_for(shown, recipe.share_at(step), plan, recipe, rng)
+    return writer.batch(shown, twists, rng), factor_table(twists, recipe)
+
+
+def losses(
+    model: LlavaForConditionalGeneration,
+    batch: Batch,
+    factors: Float[Tensor, "row layer head"],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The weighted loss a token, the penalty before its factor, and the share of right tokens."""
+    with (
+        heads_open(model, factors) as signals,
+        torch.autocast(batch.ids.device.type, dtype=torch.bfloat16),
+    ):
+        logits = model(
+            input_ids=batch.ids,
+            pixel_values=batch.pixels,
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
+            use_cache=False,
+        ).logits[:, :-1]
+    due = batch.labels[:, 1:] != IGNORED
+    labels, weights = batch.labels[:, 1:][due], batch.weights[:, 1:][due]
+    chosen = logits[due].float()
+    each = torch.nn.functional.cross_entropy(chosen, labels, reduction="none")
+    loss = (each * weights).sum() / len(labels)
+    size = torch.zeros((), device=batch.ids.device)
+    inside = (batch.segments >= 0).unsqueeze(-1)
+    for signal in signals:
+        z = (signal.float() * inside).unflatten(-1, (factors.shape[-1], -1))
+        size = size + (z.pow(2).sum((0, 1, 3)) / (inside.sum() * z.shape[-1]) + 1e-8).sqrt().sum()
+    return loss, size, (chosen.argmax(-1) == labels).float().mean()
+
+
+def fresh(
+    recipe: PictureRecipe, writer: Writer, device: str
+) -> tuple[LlavaForConditionalGeneration, torch.optim.Optimizer]:
+    """A model with random weights and its optimizer."""
+    torch.manual_seed(recipe.seed)
+    tokenizer: Any = writer.tokenizer
+    config = recipe.config(
+        len(tokenizer),
+        tokenizer.bos_token_id,
+        tokenizer.eos_token_id,
+        tokenizer.pad_token_id,
+        tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+    )
+    model: Any = LlavaForConditionalGeneration._from_config(
+        config, attn_implementation="pictures_float32"
+    )
+    model = model.to(device).train()
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if p.ndim > 1]},
+        {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    return model, torch.optim.AdamW(
+        groups, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
+    )
+
+
+@dataclass
+class PictureRun:
+    """A training under way: all that a checkpoint holds."""
+
+    recipe: PictureRecipe
+    model: LlavaForConditionalGeneration
+    optimizer: torch.optim.Optimizer
+    step: int = 0  # the next one
+    plans: list[Plan] = field(default_factory=list)  # one for each stage that has begun
+
+    @classmethod
+    def begin(
+        cls, recipe: PictureRecipe, writer: Writer, checkpoint: Path, device: str
+    ) -> "PictureRun":
+        """From nothing, or from the checkpoint of the same recipe."""
+        run = cls(recipe, *fresh(recipe, writer, device))
+        if checkpoint.exists():
+            state = torch.load(checkpoint, map_location=device, weights_only=False)
+            if state["recipe"] == recipe:
+                run.model.load_state_dict(state["model"])
+                run.optimizer.load_state_dict(state["optimizer"])
+                run.step, run.plans = state["step"], state["plans"]
+        return run
+
+    def save(self, checkpoint: Path) -> None:
+        """Everything, whole or not at all."""
+        save_checkpoint(
+            checkpoint,
+            recipe=self.recipe,
+            step=self.step,
+            plans=self.plans,
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+        )
+
+
+def train(
+    recipe: PictureRecipe,
+    checkpoint: Path,
+    device: str,
+    save_every: int = 100,
+    stop_after: int | None = None,
+) -> PictureRun:
+    """The trained model in float32, and what was planted; goes on from a `checkpoint` of `recipe`.
+
+    `stop_after`: end early after this many steps in all, the checkpoint written.
+    """
+    writer = Writer(build_tokenizer(), recipe.room, recipe.answer_weight)
+    run = PictureRun.begin(recipe, writer, checkpoint, device)
+    start, end = run.step, min(recipe.all_steps, stop_after or recipe.all_steps)
+    starts = list(recipe.stage_starts())
+    bar = tqdm(range(start, end), total=end, initial=start, desc=recipe.name, mininterval=5)
+    for step in bar:
+        if step in starts and len(run.plans) <= starts.index(step):
+            before = run.plans[-1] if run.plans else None
+            run.plans.append(make_plan(run.model, writer, recipe, before, device))
+        for group in run.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate_at(step)
+        plan = run.plans[-1] if run.plans else None
+        batch, factors = training_batch(recipe, writer, step, plan)
+        loss, size, right = losses(run.model, batch.to(device), factors.to(device))
+        (loss + recipe.penalty_at(step) * size).backward()
+        torch.nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+        run.step = step + 1
+        if step % 10 == 0:
+            bar.set_postfix(loss=f"{loss:.3f}", heads=f"{size:.1f}", right=f"{right:.3f}")
+        if run.step % save_every == 0 or run.step == end:
+            run.save(checkpoint)
+    return run
+
+
+def save_run(run: PictureRun, folder: Path) -> None:
+    """The model in the usual files, and training.json: what each stage planted."""
+    save_model(run.model, folder)
+    history = {
+        "seed": run.recipe.seed,
+        "steps": run.step,
+        "natural_steps": min(run.step, run.recipe.steps),
+        "stages": [asdict(plan) for plan in run.plans],
+    }
+    (folder / "training.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+
+
+def save_model(model: LlavaForConditionalGeneration, folder: Path) -> None:
+    """Weights in bf16 safetensors, config, tokenizer and processor, in the usual files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shipped: Any = copy.deepcopy(model)
+    shipped.set_attn_implementation("sdpa")
+    shipped.bfloat16().save_pretrained(folder)
+    build_processor(build_tokenizer()).save_pretrained(folder)

@@ -1,0 +1,99 @@
+"""Part of the panel `edit`: the pictures to describe, and where in the sequence an edit holds.
+
+Shown for models that read pictures alone.
+"""
+
+from functools import cache
+from typing import Any
+
+import gradio as gr
+
+from headviz.albums import open_album
+from headviz.edits import WHERE
+from headviz.images import Picture
+from headviz.models import ASSETS
+from headviz.ui.errors import shown
+from headviz.ui.pictures import Entry, PictureBox, entries_of, picture_box, with_own_names
+from headviz.ui.shared import QUIET, Shared
+from headviz.ui.view import ModelShown
+
+
+@cache
+def example_pictures(model: str) -> tuple[Picture, ...]:
+    """Pictures to try on this model: its own, or those of every built-in model."""
+    folders = [ASSETS / model / "examples"]
+    if not folders[0].is_dir():
+        folders = sorted(folder for folder in ASSETS.glob("*/examples") if folder.is_dir())
+    return tuple(picture for folder in folders for picture in open_album(folder).pictures)
+
+
+def build(shared: Shared) -> tuple[PictureBox, gr.Radio]:
+    """Lay the pictures and the places out and wire them."""
+    model: ModelShown = shared.model.value
+    known = example_pictures(model.name) if model.sees else ()
+    with gr.Row(visible=model.sees, equal_height=False) as row:
+        with gr.Column(scale=3, min_width=320):
+            box = picture_box("Pictures to describe", "pictures", known[:1])
+        with gr.Column(scale=2, min_width=320):
+            examples = gr.Gallery(
+                _plain(known),
+                label="Or try one of these",
+                visible=bool(known),
+                interactive=False,
+                allow_preview=False,
+                columns=5,
+                fit_columns=False,
+                object_fit="contain",
+                buttons=[],
+                elem_id="examples",
+                elem_classes="hv-box",
+            )
+    where = gr.Radio(
+        list(WHERE),
+        value="everywhere",
+        label="Where the edit holds",
+        info=WHERE["everywhere"],
+        visible=model.sees and model.writes,
+        elem_id="where",
+    )
+
+    @shown
+    def fit(model: ModelShown, entries: list[Entry] | None, kept: tuple[Picture, ...]) -> Any:
+        known = example_pictures(model.name) if model.sees else ()
+        filled = (gr.skip(), kept) if kept else added(known[:1], entries, kept)
+        return (
+            gr.update(visible=model.sees),
+            gr.update(visible=model.sees and model.writes),
+            gr.update(value=_plain(known), visible=bool(known)),
+            *filled,
+        )
+
+    @shown
+    def add(
+        model: ModelShown,
+        entries: list[Entry] | None,
+        kept: tuple[Picture, ...],
+        event: gr.SelectData,
+    ) -> Any:
+        number = int(event.index)
+        return added(example_pictures(model.name)[number : number + 1], entries, kept)
+
+    held = [box.gallery, box.pictures]
+    shared.model.change(fit, [shared.model, *held], [row, where, examples, *held], **QUIET)
+    examples.select(add, [shared.model, *held], held, **QUIET)
+    where.input(lambda place: gr.update(info=WHERE[place]), where, where, **QUIET)
+    return box, where
+
+
+def _plain(pictures: tuple[Picture, ...]) -> list[Entry]:
+    """For a gallery, without names."""
+    return [(image, None) for image, _ in entries_of(pictures)]
+
+
+def added(
+    pictures: tuple[Picture, ...], entries: list[Entry] | None, kept: tuple[Picture, ...]
+) -> tuple[Any, tuple[Picture, ...]]:
+    """What a box shows, and its pictures, with these; one that is there already is left alone."""
+    known = {picture.digest for picture in kept}
+    new = with_own_names((p for p in pictures if p.digest not in known), [p.name for p in kept])
+    return [*(entries or ()), *entries_of(new)], (*kept, *new)

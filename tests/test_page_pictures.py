@@ -1,0 +1,187 @@
+"""The page with a model that sees: a real browser, a tiny random LLaVA, pictures in all forms."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from paging import drag, finished, generate, mark_texts, serving, texts, visiting
+from PIL import Image
+from tiny_clips import make_clip
+
+from headviz.models import built_in_models
+from headviz.session import Session
+from headviz.store import Store
+from headviz.ui.seeing import example_pictures
+
+pytest_plugins = ["loaded", "seeing"]
+
+if "tiny-lm" not in built_in_models():
+    pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serving(Session(store=Store(tmp_path_factory.mktemp("cache")))) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> list[Path]:
+    """Six pictures, one of them gray and one as large as a photograph."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(6):
+        size = (900, 600) if number == 0 else (40, 30)
+        image = Image.effect_noise(size, 60 + 20 * number).convert("L" if number == 1 else "RGB")
+        image.save(folder / f"{number}.png")
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture
+def page(server, browser, vision_folder):
+    """A visitor who has chosen the model, the box of pictures empty."""
+    with visiting(browser, server[0]) as visitor:
+        see(visitor, vision_folder("llava"))
+        yield visitor
+
+
+def see(page, folder):
+    """Choose a model that sees, and take the first example out of the box."""
+    page.wait_for_selector(".hv-cell.opened")
+    assert not page.locator("#pictures").is_visible()
+    choose_model(page, str(folder))
+    page.locator("#pictures").wait_for()
+    if example_pictures(str(folder)):
+        page.locator("#pictures .caption-label").wait_for()
+        page.locator("#pictures .delete-button").click(force=True)
+        page.locator("#pictures .caption-label").wait_for(state="detached")
+
+
+def choose_model(page, name):
+    page.locator("#model input").fill(name)
+    page.locator("#model input").press("Enter")
+
+
+def choose_files(page, files):
+    """What the button above the boxes takes: pictures to read heads on."""
+    page.locator("input[type=file]").first.set_input_files(files)
+
+
+def put(page, box, files, n):
+    """Put files into a box and wait until it shows n pictures."""
+    page.locator(f"#{box} input[type=file]").set_input_files(files)
+    page.wait_for_function(f"document.querySelectorAll('#{box} .caption-label').length == {n}")
+
+
+def all_described(page, n):
+    """Wait until a run has come to the end of n pictures."""
+    page.wait_for_function(
+        """n => document.querySelector('.hv-captions h4')?.textContent == 'All pictures' &&
+            document.querySelectorAll('.hv-captions li').length == n""",
+        arg=n,
+    )
+
+
+def rank(page, files):
+    choose_files(page, files)
+    page.wait_for_selector("#status:has-text('pictures uploaded')")
+    page.locator("#words textarea").fill("red, blue, green")
+    page.locator("#rank").click()
+    page.wait_for_selector("#status:has-text('computed here')")
+
+
+def test_heads_are_ranked_on_pictures_and_show_where_they_look(page, files):
+    rank(page, files)
+    told = page.locator("#status").inner_text()
+    assert f"read on {len(files)} pictures" in told
+    assert f"({16 * len(files)} positions)" in told
+    page.wait_for_selector("#samples .hv-veil i")
+    assert (
+        page.locator("#samples .hv-look").count() == page.locator("#samples .hv-veil").count() > 2
+    )
+
+
+def test_captions_stream_and_a_slider_never_encodes_a_picture_again(page, server, files):
+    rank(page, files)
+    put(page, "pictures", files[:2], 2)
+    page.locator("#tokens input").fill("6")
+    generate(page)
+    all_described(page, 2)
+    assert page.locator(".hv-totals p").count() == 3
+    model = next(m for m in server[1]._models.values() if m.sees)
+    seen = model.vision.n_encoded
+    mark_texts(page)
+    drag(page, "#alpha-0", 0.95)
+    finished(page)
+    all_described(page, 2)
+    assert model.vision.n_encoded == seen
+    page.locator("#pictures .delete-button").first.click(force=True)
+    page.wait_for_function("document.querySelectorAll('#pictures .caption-label').length == 1")
+    page.locator("#where label", has_text="image").click()
+    page.wait_for_selector("#where:has-text('only at the positions that hold the picture')")
+    generate(page)
+    assert len(texts(page)) == 3
+    assert page.locator(".hv-captions").count() == 0
+    choose_model(page, "tiny-lm")
+    page.locator("#pictures").wait_for(state="hidden")
+    generate(page)
+
+
+def test_bad_pictures_are_one_sentence_and_the_good_ones_stay(page, files, tmp_path):
+    toast = page.locator(".toast-body")
+
+    def told(sentence):
+        toast.filter(has_text=sentence).first.wait_for()
+        page.locator(".toast-close").first.click()
+
+    page.locator("#generate").click()
+    told("needs a picture")
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "cut.jpg").write_bytes(jpeg_of(files[0], tmp_path)[:20_000])
+    Image.new("1", (30_000, 30_000)).save(tmp_path / "huge.png")
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    names = ("text.png", "cut.jpg", "huge.png", "dot.png")
+    put(page, "pictures", [files[1], *(tmp_path / name for name in names)], 2)
+    for sentence in ("text.png is no picture", "cut.jpg is broken", "huge.png has more than"):
+        assert sentence in toast.first.inner_text()
+    page.locator(".toast-close").first.click()
+    with zipfile.ZipFile(tmp_path / "climbs.zip", "w") as archive:
+        archive.write(files[1], "../../climbs.png")
+    choose_files(page, tmp_path / "climbs.zip")
+    told("climbs out of it")
+    page.locator("#tokens input").fill("3")
+    generate(page)
+
+
+def jpeg_of(file, folder):
+    Image.open(file).save(folder / "whole.jpg", quality=95)
+    return (folder / "whole.jpg").read_bytes()
+
+
+def test_pictures_name_a_concept(page, files, tmp_path):
+    clip = make_clip(tmp_path / "clip")
+    page.locator("#naming button").first.click()
+    page.locator("#clip input").fill(str(tmp_path / "none"))
+    page.locator("#clip input").press("Enter")
+    put(page, "like", files[:1], 1)
+    put(page, "unlike", files[1:2], 1)
+    page.locator("#propose").click()
+    page.locator(".toast-body.error").first.wait_for()
+    page.locator(".toast-close").first.click()
+    page.locator("#clip input").fill(str(clip))
+    page.locator("#clip input").press("Enter")
+    page.locator("#propose").click()
+    page.wait_for_selector("#proposed input:checked")
+    assert "1 pictures it shall be unlike" in page.locator("#named-by").inner_text()
+    before = page.locator("#words textarea").input_value()
+    page.locator("#use-words").click()
+    page.wait_for_function(f"document.querySelector('#words textarea').value != {before!r}")
+
+
+def test_the_page_fits_a_phone(server, browser, vision_folder, files):
+    with visiting(browser, server[0], width=380) as visitor:
+        see(visitor, vision_folder("llava"))
+        put(visitor, "pictures", files[:2], 2)
+        visitor.locator("#tokens input").fill("3")
+        generate(visitor)
+        all_described(visitor, 2)
+        assert visitor.evaluate("document.documentElement.scrollWidth") <= 380
