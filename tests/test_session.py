@@ -38,7 +38,7 @@ def counted(monkeypatch):
 
         return step
 
-    for name in ("load_model", "capture", "rank_heads", "head_spectrum"):
+    for name in ("open_model", "read_heads", "rank_heads", "head_spectrum"):
         monkeypatch.setattr(sessions, name, counting(name, getattr(sessions, name)))
     return counts
 
@@ -48,7 +48,7 @@ def test_every_step_is_made_once(session, tiny_model_folder, texts, counted):
     for _ in range(2):
         ranking = session.rank(name, COLORS, texts)
         spectrum = session.spectrum(name, Head(0, 1), texts)
-    assert counted == {"load_model": 1, "capture": 1, "rank_heads": 1, "head_spectrum": 1}
+    assert counted == {"open_model": 1, "read_heads": 1, "rank_heads": 1, "head_spectrum": 1}
     assert session.rank(name, COLORS, texts) is ranking
     assert session.spectrum(name, Head(0, 1), texts) is spectrum
 
@@ -87,7 +87,7 @@ def test_models_without_a_known_revision_are_not_taken_for_each_other(
     unknown = {
         name: replace(load(name), name=name, revision="unknown") for name in ("llama", "gpt2")
     }
-    monkeypatch.setattr("headviz.session.load_model", lambda name, *_: unknown[name])
+    monkeypatch.setattr("headviz.session.open_model", lambda name, *_: unknown[name])
     for name in unknown:
         assert session.activations(name, texts).z.shape[-1] == unknown[name].d_head
 
@@ -97,7 +97,7 @@ def test_the_model_used_longest_ago_is_let_go(tiny_model_folder, counted):
     names = [str(tiny_model_folder(family)) for family in ("llama", "gpt2")]
     for name in (*names, names[1], names[0]):
         assert session.model(name).name == name
-    assert counted["load_model"] == 3
+    assert counted["open_model"] == 3
 
 
 def test_only_the_models_that_are_offered_are_loaded(tiny_model_folder):
@@ -110,7 +110,7 @@ def test_only_the_models_that_are_offered_are_loaded(tiny_model_folder):
 def test_bad_words_are_refused_before_any_text_is_read(session, llama, texts, counted):
     with pytest.raises(ConceptError):
         session.rank(llama.name, make_concept("none", ["umpteen"]), texts)
-    assert "capture" not in counted
+    assert "read_heads" not in counted
 
 
 def test_a_cancelled_reading_leaves_nothing_half_done(session, llama, texts):
