@@ -49,15 +49,15 @@ def test_repetition_is_0_without_and_near_1_in_a_loop():
 
 
 def test_surprise_is_the_models_own_perplexity_of_the_continuation(model):
-    prompt = encode_prompt(model, "the cat is red").ids
+    prompt = encode_prompt(model, "the cat is red")
     continuations = [(20, 30, 40, 50), (), (7,)]
     values = surprise(model, prompt, continuations)
     assert values[1] is None
     for ids, value in zip(continuations, values, strict=True):
         if ids:
-            row = torch.tensor([[*prompt, *ids]])
+            row = torch.tensor([[*prompt.ids, *ids]])
             labels = row.clone()
-            labels[:, : len(prompt)] = -100
+            labels[:, : len(prompt.ids)] = -100
             with torch.no_grad():
                 expected = model.model(input_ids=row, labels=labels).loss.exp().item()
             assert value == pytest.approx(expected, rel=1e-4)

@@ -43,7 +43,7 @@ def test_answers_depend_on_the_prompt_and_no_token_has_it_all(tiny):
 def test_every_head_matters(tiny):
     model, tokenizer = tiny
     prompt = tokenizer(" the cat is red and the dog is", return_tensors="pt")
-    family, n_heads = family_of(model.config.model_type), model.config.num_attention_heads
+    family, n_heads = family_of(model.config), model.config.num_attention_heads
     with torch.no_grad():
         before = model(**prompt).logits[0, -1]
         for layer in model.get_submodule(family.layers):

@@ -17,6 +17,7 @@ from headviz.heads import Head
 from headviz.measures import concept_spans, repetition, surprise
 from headviz.models import LoadedModel
 from headviz.probes import ProbeSet
+from headviz.prompts import encode_prompt
 from headviz.ranking import Ranking, matched_control, rank_heads
 from headviz.toyworld.documents import Item, sample_items
 from headviz.toyworld.words import CONCEPTS
@@ -177,7 +178,7 @@ def free_stories(
     edits = [NO_EDIT, *(Edit.of(heads, factor) for _, heads, factor in plan)]
     told: list[list[str]] = [[] for _ in edits]
     puzzled: list[list[float]] = [[] for _ in edits]
-    prompt_ids = model.tokenizer(STORY_PROMPT)["input_ids"]
+    prompt = encode_prompt(model, STORY_PROMPT)
     for seed in range(n):
         sampling = Sampling(max_new_tokens=STORY_TOKENS, temperature=1.0, seed=seed)
         *_, last = generate(model, [STORY_PROMPT] * len(edits), edits, sampling)
@@ -186,7 +187,7 @@ def free_stories(
             len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts
         ]
         continuations = [ids[:length] for ids, length in zip(last.ids, lengths, strict=True)]
-        for row, value in enumerate(surprise(model, prompt_ids, continuations)):
+        for row, value in enumerate(surprise(model, prompt, continuations)):
             told[row].append(texts[row])
             if value is not None:
                 puzzled[row].append(value)

@@ -80,7 +80,8 @@ def build(shared: Shared) -> None:
         columns=columns,
         rows=rows,
     )
-    _wire(shared, inputs)
+    _wire_runs(shared, inputs)
+    _wire_choices(shared, inputs)
 
 
 def _choice(
@@ -152,7 +153,19 @@ def _prompt(
     return prompt, example, sampling
 
 
-def _wire(shared: Shared, inputs: _Inputs) -> None:
+def _choosing(shared: Shared, inputs: _Inputs) -> dict[str, Any]:
+    """What lays the sliders out for the chosen heads anew."""
+    return {
+        "fn": editing.choose,
+        "inputs": [shared.view, inputs.count, inputs.pinned, inputs.alpha],
+        "outputs": [shared.chosen, inputs.share, *inputs.sliders],
+        **QUIET,
+    }
+
+
+def _wire_runs(shared: Shared, inputs: _Inputs) -> None:
+    """What starts and stops the three columns."""
+
     @shown_stream
     def run(
         request: gr.Request,
@@ -193,25 +206,23 @@ def _wire(shared: Shared, inputs: _Inputs) -> None:
         "trigger_mode": "always_last",
         **MODEL_QUEUE,
     }
-    choosing: dict[str, Any] = {
-        "fn": editing.choose,
-        "inputs": [shared.view, inputs.count, inputs.pinned, inputs.alpha],
-        "outputs": [shared.chosen, inputs.share, *inputs.sliders],
-        **QUIET,
-    }
     runs: list[Any] = [inputs.generate.click(**streaming, api_name="generate")]
     streaming["api_visibility"] = "private"
     runs += [slider.release(**streaming) for slider in inputs.sliders]
     for release in (inputs.count.release, inputs.alpha.release):
-        runs.append(release(**choosing).then(**streaming))
+        runs.append(release(**_choosing(shared, inputs)).then(**streaming))
+    inputs.stop.click(None, None, None, cancels=runs, api_visibility="private")
+
+
+def _wire_choices(shared: Shared, inputs: _Inputs) -> None:
+    """What follows a new model or ranking, and the buttons beside the sliders."""
+    choosing = _choosing(shared, inputs)
     shared.model.change(
         lambda model: [gr.update(visible=model.writes) for _ in inputs.sampling],
         shared.model,
         list(inputs.sampling),
         **QUIET,
     )
-    inputs.stop.click(None, None, None, cancels=runs, api_visibility="private")
-
     settings = [inputs.prompt, inputs.pinned, inputs.count, inputs.alpha, inputs.example]
     gr.on(
         [shared.view.change, shared.model.change],
