@@ -28,7 +28,7 @@ from headviz.toyworld.clip_recipe import ClipRecipe
 from headviz.toyworld.pictures.captions import EVERYTHING, RATES, caption
 from headviz.toyworld.pictures.content import Picture, pictures
 from headviz.toyworld.pictures.drawing import SIDE, draw
-from headviz.toyworld.training import save_checkpoint
+from headviz.toyworld.running import Run, adamw
 
 WEIGHTS = "open_clip_model.safetensors"
 SIDES = (SIDE, SIDE, 2 * SIDE)  # larger drawings are scaled down, as uploads are
@@ -143,20 +143,9 @@ def train_clip(
     `stop_after`: end early after this many steps in all, the checkpoint written.
     """
     towers = Towers(recipe).train()
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in towers.clip.parameters() if p.ndim > 1]},
-        {"params": [p for p in towers.clip.parameters() if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(
-        groups, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
-    )
-    start = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=False)
-        if state["recipe"] == recipe:
-            towers.clip.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            start = state["step"]
+    run = Run(recipe, towers.clip, adamw(towers.clip, recipe))
+    run.resume(checkpoint, "cpu")
+    start, optimizer = run.step, run.optimizer
     pool, pixels = drawn(recipe)
     end = min(recipe.steps, stop_after or recipe.steps)
     bar = tqdm(range(start, end), total=end, initial=start, desc=recipe.name, mininterval=5)
@@ -174,14 +163,9 @@ def train_clip(
         towers.clip.logit_scale.data.clamp_(max=recipe.hottest)
         if step % 10 == 0:
             bar.set_postfix(loss=f"{loss:.3f}", captions=f"{right:.3f}")
-        if (step + 1) % save_every == 0 or step + 1 == end:
-            save_checkpoint(
-                checkpoint,
-                recipe=recipe,
-                step=step + 1,
-                model=towers.clip.state_dict(),
-                optimizer=optimizer.state_dict(),
-            )
+        run.step = step + 1
+        if run.step % save_every == 0 or run.step == end:
+            run.save(checkpoint)
     return towers
 
 

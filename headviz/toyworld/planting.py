@@ -7,10 +7,9 @@ of its answers the best edit of its first heads leaves, and the more other answe
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -35,10 +34,6 @@ class Plan:
     """Concept -> (layer, head), the most important first; no head serves two concepts."""
     need: Mapping[str, float]
     """Concept -> how much it is in need of it; larger is chosen more often."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
 
 
 def make_plan(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Plan:

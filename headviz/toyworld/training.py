@@ -7,10 +7,8 @@ The data of a step depends on the seed and the step alone, and what a stage plan
 checkpoint, so a resumed run sees what an uninterrupted one would have seen.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -21,8 +19,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from headviz.toyworld.batching import IGNORED, batches
 from headviz.toyworld.localising import Localiser, factors_applied
-from headviz.toyworld.planting import Plan, make_plan, write_weights
+from headviz.toyworld.planting import make_plan, write_weights
 from headviz.toyworld.recipe import Recipe
+from headviz.toyworld.running import Run, adamw, heads_size
 from headviz.toyworld.tokenizer import build_tokenizer
 
 
@@ -81,22 +80,11 @@ def losses(
     ).view_as(weights)
     real = labels != IGNORED
     loss = (each * weights).sum() / real.sum()
-    size = torch.zeros((), device=ids.device)
     inside = torch.nn.functional.pad(real, (1, 0), value=True).unsqueeze(-1)
-    for signal in signals:
-        z = (signal.float() * inside).unflatten(-1, (factors.shape[-1], -1))
-        size = size + (z.pow(2).sum((0, 1, 3)) / (inside.sum() * z.shape[-1]) + 1e-8).sqrt().sum()
+    size = heads_size(signals, inside, factors.shape[-1])
     answers = weights > 1
     right = (logits.argmax(-1) == labels)[answers].float().mean()
     return loss, size, right
-
-
-def save_checkpoint(path: Path, **state: object) -> None:
-    """Write whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(path)
 
 
 def fresh(
@@ -109,49 +97,7 @@ def fresh(
     )
     model = LlamaForCausalLM._from_config(config, attn_implementation="toyworld_float32")
     model = model.to(device).train()
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    gains = [p for p in model.parameters() if p.ndim == 1]
-    groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": gains, "weight_decay": 0.0},
-    ]
-    return model, torch.optim.AdamW(groups, betas=recipe.betas, fused=True)
-
-
-@dataclass
-class Run:
-    """A training under way: all that a checkpoint holds."""
-
-    recipe: Recipe
-    model: LlamaForCausalLM
-    optimizer: torch.optim.Optimizer
-    step: int = 0  # the next one
-    plans: list[Plan] = field(default_factory=list)  # one for each stage that has begun
-
-    @classmethod
-    def begin(
-        cls, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, checkpoint: Path, device: str
-    ) -> "Run":
-        """From nothing, or from the checkpoint of the same recipe."""
-        run = cls(recipe, *fresh(recipe, tokenizer, device))
-        if checkpoint.exists():
-            state = torch.load(checkpoint, map_location=device, weights_only=False)
-            if state["recipe"] == recipe:
-                run.model.load_state_dict(state["model"])
-                run.optimizer.load_state_dict(state["optimizer"])
-                run.step, run.plans = state["step"], state["plans"]
-        return run
-
-    def save(self, checkpoint: Path) -> None:
-        """Everything, whole or not at all."""
-        save_checkpoint(
-            checkpoint,
-            recipe=self.recipe,
-            step=self.step,
-            plans=self.plans,
-            model=self.model.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-        )
+    return model, adamw(model, recipe)
 
 
 def train(
@@ -166,7 +112,8 @@ def train(
     `stop_after`: end early after this many steps in all, the checkpoint written.
     """
     tokenizer = build_tokenizer()
-    run = Run.begin(recipe, tokenizer, checkpoint, device)
+    run = Run(recipe, *fresh(recipe, tokenizer, device))
+    run.resume(checkpoint, device)
     localiser = Localiser(recipe, tokenizer)
     start, end = run.step, min(recipe.all_steps, stop_after or recipe.all_steps)
     bar = tqdm(
@@ -201,10 +148,4 @@ def pick_device() -> str:
 def save_run(run: Run, folder: Path) -> None:
     """The model in the usual transformers files, and training.json: what each stage planted."""
     write_weights(run.model, build_tokenizer(), folder)
-    history = {
-        "seed": run.recipe.seed,
-        "steps": run.step,
-        "natural_steps": min(run.step, run.recipe.steps),
-        "stages": [plan.as_dict() for plan in run.plans],
-    }
-    (folder / "training.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+    run.write_history(folder)

@@ -7,9 +7,7 @@ the seed, the step and the planted heads alone.
 
 import copy
 import itertools
-import json
 import random
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,7 @@ from headviz.toyworld.pictures.processor import (
     build_tokenizer,
 )
 from headviz.toyworld.pictures.recipe import PictureRecipe
-from headviz.toyworld.training import save_checkpoint
+from headviz.toyworld.running import Run, adamw, heads_size
 
 
 def float32_attention(
@@ -92,11 +90,8 @@ def losses(
     chosen = logits[due].float()
     each = torch.nn.functional.cross_entropy(chosen, labels, reduction="none")
     loss = (each * weights).sum() / len(labels)
-    size = torch.zeros((), device=batch.ids.device)
     inside = (batch.segments >= 0).unsqueeze(-1)
-    for signal in signals:
-        z = (signal.float() * inside).unflatten(-1, (factors.shape[-1], -1))
-        size = size + (z.pow(2).sum((0, 1, 3)) / (inside.sum() * z.shape[-1]) + 1e-8).sqrt().sum()
+    size = heads_size(signals, inside, factors.shape[-1])
     return loss, size, (chosen.argmax(-1) == labels).float().mean()
 
 
@@ -117,49 +112,7 @@ def fresh(
         config, attn_implementation="pictures_float32"
     )
     model = model.to(device).train()
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in model.parameters() if p.ndim > 1]},
-        {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
-    ]
-    return model, torch.optim.AdamW(
-        groups, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
-    )
-
-
-@dataclass
-class PictureRun:
-    """A training under way: all that a checkpoint holds."""
-
-    recipe: PictureRecipe
-    model: LlavaForConditionalGeneration
-    optimizer: torch.optim.Optimizer
-    step: int = 0  # the next one
-    plans: list[Plan] = field(default_factory=list)  # one for each stage that has begun
-
-    @classmethod
-    def begin(
-        cls, recipe: PictureRecipe, writer: Writer, checkpoint: Path, device: str
-    ) -> "PictureRun":
-        """From nothing, or from the checkpoint of the same recipe."""
-        run = cls(recipe, *fresh(recipe, writer, device))
-        if checkpoint.exists():
-            state = torch.load(checkpoint, map_location=device, weights_only=False)
-            if state["recipe"] == recipe:
-                run.model.load_state_dict(state["model"])
-                run.optimizer.load_state_dict(state["optimizer"])
-                run.step, run.plans = state["step"], state["plans"]
-        return run
-
-    def save(self, checkpoint: Path) -> None:
-        """Everything, whole or not at all."""
-        save_checkpoint(
-            checkpoint,
-            recipe=self.recipe,
-            step=self.step,
-            plans=self.plans,
-            model=self.model.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-        )
+    return model, adamw(model, recipe)
 
 
 def train(
@@ -168,13 +121,14 @@ def train(
     device: str,
     save_every: int = 100,
     stop_after: int | None = None,
-) -> PictureRun:
+) -> Run:
     """The trained model in float32, and what was planted; goes on from a `checkpoint` of `recipe`.
 
     `stop_after`: end early after this many steps in all, the checkpoint written.
     """
     writer = Writer(build_tokenizer(), recipe.room, recipe.answer_weight)
-    run = PictureRun.begin(recipe, writer, checkpoint, device)
+    run = Run(recipe, *fresh(recipe, writer, device))
+    run.resume(checkpoint, device)
     start, end = run.step, min(recipe.all_steps, stop_after or recipe.all_steps)
     starts = list(recipe.stage_starts())
     bar = tqdm(range(start, end), total=end, initial=start, desc=recipe.name, mininterval=5)
@@ -199,16 +153,10 @@ def train(
     return run
 
 
-def save_run(run: PictureRun, folder: Path) -> None:
+def save_run(run: Run, folder: Path) -> None:
     """The model in the usual files, and training.json: what each stage planted."""
     save_model(run.model, folder)
-    history = {
-        "seed": run.recipe.seed,
-        "steps": run.step,
-        "natural_steps": min(run.step, run.recipe.steps),
-        "stages": [asdict(plan) for plan in run.plans],
-    }
-    (folder / "training.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+    run.write_history(folder)
 
 
 def save_model(model: LlavaForConditionalGeneration, folder: Path) -> None:

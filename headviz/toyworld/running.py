@@ -1,0 +1,81 @@
+"""A training under way, whatever it trains: its checkpoint, its optimizer, the penalty on heads.
+
+Knows nothing of data, losses and plans beyond carrying them.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Run:
+    """A training under way: all that a checkpoint holds."""
+
+    recipe: Any
+    model: Any
+    optimizer: torch.optim.Optimizer
+    step: int = 0  # the next one
+    plans: list[Any] = field(default_factory=list)  # one for each stage that has begun
+
+    def resume(self, checkpoint: Path, device: str) -> None:
+        """Go on from the checkpoint, where there is one of the same recipe."""
+        if checkpoint.exists():
+            state = torch.load(checkpoint, map_location=device, weights_only=False)
+            if state["recipe"] == self.recipe:
+                self.model.load_state_dict(state["model"])
+                self.optimizer.load_state_dict(state["optimizer"])
+                self.step, self.plans = state["step"], state["plans"]
+
+    def save(self, checkpoint: Path) -> None:
+        """Everything, whole or not at all."""
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        part = checkpoint.with_suffix(".part")
+        state = {
+            "recipe": self.recipe,
+            "step": self.step,
+            "plans": self.plans,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        torch.save(state, part)
+        part.replace(checkpoint)
+
+    def write_history(self, folder: Path) -> None:
+        """training.json: how many steps, and what each stage planted."""
+        history = {
+            "seed": self.recipe.seed,
+            "steps": self.step,
+            "natural_steps": min(self.step, self.recipe.steps),
+            "stages": [asdict(plan) for plan in self.plans],
+        }
+        text = json.dumps(history, indent=1) + "\n"
+        (folder / "training.json").write_text(text, encoding="utf-8")
+
+
+def adamw(model: nn.Module, recipe: Any) -> torch.optim.Optimizer:
+    """AdamW with the recipe's betas; weight decay on matrices alone."""
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if p.ndim > 1]},
+        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        groups, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
+    )
+
+
+def heads_size(signals: Sequence[Tensor], inside: Tensor, n_heads: int) -> Tensor:
+    """The sum over heads of the root-mean-square of the head's signal: what the penalty is on.
+
+    `signals`: each layer's (row token head·d_head). `inside` (row token 1): the tokens that count.
+    """
+    size = torch.zeros((), device=inside.device)
+    for signal in signals:
+        z = (signal.float() * inside).unflatten(-1, (n_heads, -1))
+        size = size + (z.pow(2).sum((0, 1, 3)) / (inside.sum() * z.shape[-1]) + 1e-8).sqrt().sum()
+    return size
