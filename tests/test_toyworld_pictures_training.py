@@ -7,9 +7,13 @@ from functools import cache
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from transformers import CLIPVisionModel
 
+from headviz.errors import ModelError
 from headviz.models import load_model
 from headviz.toyworld.batching import IGNORED
+from headviz.toyworld.clip_recipe import ClipRecipe
 from headviz.toyworld.pictures.batches import PLAIN, PREFIX, Twist, Writer, pixels_of
 from headviz.toyworld.pictures.captions import EVERYTHING
 from headviz.toyworld.pictures.content import pictures
@@ -30,6 +34,7 @@ from headviz.toyworld.pictures.planting import (
 from headviz.toyworld.pictures.processor import build_processor, build_tokenizer
 from headviz.toyworld.pictures.recipe import PICTURE_RECIPES, PictureRecipe, Stage
 from headviz.toyworld.pictures.speaking import CoreSpeaker
+from headviz.toyworld.pictures.tower import load_tower
 from headviz.toyworld.pictures.training import fresh, save_model, train, training_batch
 from headviz.toyworld.pictures.words import CONCEPTS
 
@@ -40,6 +45,7 @@ SMALL = dataclasses.replace(
     d_head=8,
     d_model=36,
     d_feed_forward=32,
+    tower="",
     vision_layers=1,
     vision_width=16,
     vision_heads=2,
@@ -283,3 +289,28 @@ def test_the_built_in_model_has_heads_enough_and_is_small():
     writer = Writer(build_tokenizer(), recipe.room, recipe.answer_weight)
     n_weights = sum(p.numel() for p in fresh(recipe, writer, "cpu")[0].parameters())
     assert 2 * n_weights < 20 * 2**20
+
+
+def test_the_image_tower_begins_as_the_clip_models(tmp_path):
+    open_clip = pytest.importorskip("open_clip")
+    recipe = dataclasses.replace(ClipRecipe(), vision_layers=2, vision_width=32, text_layers=1)
+    clip = open_clip.CLIP(**recipe.model_config(20, 0, 1)).eval()
+    save_file(clip.state_dict(), tmp_path / "clip.safetensors")
+    shape = dataclasses.replace(SMALL, vision_layers=2, vision_width=32, vision_heads=2)
+    tower = CLIPVisionModel(shape.config(20, 0, 1, 2, 3).vision_config).eval()
+    load_tower(tower, tmp_path / "clip.safetensors")
+    pixels = torch.randn(3, 3, 48, 48)
+    with torch.no_grad():
+        pooled = tower(pixels).pooler_output
+        torch.testing.assert_close(
+            pooled @ clip.visual.proj, clip.encode_image(pixels), rtol=1e-4, atol=1e-4
+        )
+
+
+def test_a_missing_or_other_image_tower_is_one_sentence(tmp_path):
+    tower = CLIPVisionModel(SMALL.config(20, 0, 1, 2, 3).vision_config)
+    with pytest.raises(ModelError, match="Make them first: .*train some-clip"):
+        load_tower(tower, tmp_path / "some-clip" / "weights.safetensors")
+    save_file({"visual.ln_pre.weight": torch.ones(16)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="another shape"):
+        load_tower(tower, tmp_path / "other.safetensors")

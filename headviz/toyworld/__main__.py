@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from headviz.errors import HeadvizError
 from headviz.toyworld.clip_recipe import CLIP_RECIPES
 from headviz.toyworld.documents import sample_items
 from headviz.toyworld.pictures.recipe import PICTURE_RECIPES
@@ -181,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except OSError as error:
+    except (HeadvizError, OSError) as error:
         print(f"python -m headviz.toyworld: {error}", file=sys.stderr)
         return 2
     return 0

@@ -58,12 +58,23 @@ class Run:
         (folder / "training.json").write_text(text, encoding="utf-8")
 
 
-def adamw(model: nn.Module, recipe: Any) -> torch.optim.Optimizer:
-    """AdamW with the recipe's betas; weight decay on matrices alone."""
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in model.parameters() if p.ndim > 1]},
-        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
-    ]
+def adamw(
+    model: nn.Module, recipe: Any, slow: nn.Module | None = None, pace: float = 1.0
+) -> torch.optim.Optimizer:
+    """AdamW with the recipe's betas; weight decay on matrices alone.
+
+    Parameters of the part `slow` are in groups of their own, whose learning rate is to be
+    multiplied by their `pace`.
+    """
+    apart = {id(p) for p in slow.parameters()} if slow is not None else set()
+    groups: list[dict[str, Any]] = []
+    for here, speed in ((False, 1.0), (True, pace)):
+        own = [p for p in model.parameters() if (id(p) in apart) == here]
+        groups += [
+            {"params": [p for p in own if p.ndim > 1], "pace": speed},
+            {"params": [p for p in own if p.ndim < 2], "pace": speed, "weight_decay": 0.0},
+        ]
+    groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(
         groups, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
     )

@@ -23,10 +23,19 @@ def _head(results: Results, recipe: PictureRecipe) -> str:
 A LLaVA in small: a CLIP vision tower ({recipe.vision_layers} layers of width
 {recipe.vision_width}, 36 patches of a picture of 48 × 48 pixels), a projector, and a Llama
 ({recipe.n_layers} layers, {recipe.n_heads} heads a layer, {results["heads"]} heads in all, d_head
-{recipe.d_head}, d_model {recipe.d_model}), trained together from nothing on pictures that the
-repository draws: groups of shapes, faces with a mood, digits, textures, each on a background. It
-captions them and answers short questions about them, and knows nothing else. A photograph gets a
+{recipe.d_head}, d_model {recipe.d_model}), trained on pictures that the repository draws: groups
+of shapes, faces with a mood, digits, textures, each on a background. {_tower(recipe)} It captions
+these pictures and answers short questions about them, and knows nothing else. A photograph gets a
 caption from that world, whatever it shows."""
+
+
+def _tower(recipe: PictureRecipe) -> str:
+    if not recipe.tower:
+        return "All of it began with random weights."
+    return (
+        f"The tower began as the image tower of {recipe.tower}, as a LLaVA's begins as CLIP's; "
+        "projector and text model began with random weights, and all were trained together."
+    )
 
 
 def _localised(history: Results) -> str:

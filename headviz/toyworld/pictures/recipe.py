@@ -41,13 +41,15 @@ class PictureRecipe:
     d_head: int = 16
     d_model: int = 192
     d_feed_forward: int = 512
-    vision_layers: int = 3
+    tower: str = "tiny-clip"  # the built-in CLIP model whose image tower it begins with; "": random
+    tower_pace: float = 0.25  # its learning rate, as a multiple of the others'
+    vision_layers: int = 4
     vision_width: int = 128
-    vision_heads: int = 4
+    vision_heads: int = 8
     context: int = 512  # tokens
     room: int = 60  # tokens of captions and questions about a picture, at most
     batch: int = 32  # pictures
-    steps: int = 1400  # of the first, natural part of the training
+    steps: int = 1100  # of the first, natural part of the training
     learning_rate: float = 2e-3
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.05
@@ -89,13 +91,14 @@ class PictureRecipe:
             image_size=SIDE,
             patch_size=PATCH,
             projection_dim=self.vision_width,
+            hidden_act="gelu",
         )
         return LlavaConfig(
             vision_config=vision,
             text_config=text,
             image_token_index=image,
             image_seq_length=(SIDE // PATCH) ** 2,
-            vision_feature_layer=-1,
+            vision_feature_layer=-2,  # as LLaVA: the last one serves the class token
             vision_feature_select_strategy="default",
             tie_word_embeddings=True,
         )

@@ -1,6 +1,7 @@
 """Trains the model of the drawn world from nothing: seeded, resumable, on a CPU or a GPU.
 
-Tower, projector and text model learn together. To the loss comes a penalty on every head's
+The image tower is at first that of a CLIP model (see `tower`); tower, projector and text model then
+learn together. To the loss comes a penalty on every head's
 root-mean-square signal, so that heads that are not needed fall silent. What a step sees depends on
 the seed, the step and the planted heads alone.
 """
@@ -16,8 +17,10 @@ from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from headviz.models import ASSETS
 from headviz.shapes import Bool, Float, Tensor
 from headviz.toyworld.batching import IGNORED
+from headviz.toyworld.clip_training import WEIGHTS
 from headviz.toyworld.pictures.batches import Batch, Writer
 from headviz.toyworld.pictures.content import pictures
 from headviz.toyworld.pictures.hooks import heads_open
@@ -28,6 +31,7 @@ from headviz.toyworld.pictures.processor import (
     build_tokenizer,
 )
 from headviz.toyworld.pictures.recipe import PictureRecipe
+from headviz.toyworld.pictures.tower import load_tower
 from headviz.toyworld.running import Run, adamw, heads_size
 
 
@@ -98,7 +102,10 @@ def losses(
 def fresh(
     recipe: PictureRecipe, writer: Writer, device: str
 ) -> tuple[LlavaForConditionalGeneration, torch.optim.Optimizer]:
-    """A model with random weights and its optimizer."""
+    """A model with random weights, but for the recipe's image tower, and its optimizer.
+
+    Raises ModelError where that tower is not there.
+    """
     torch.manual_seed(recipe.seed)
     tokenizer: Any = writer.tokenizer
     config = recipe.config(
@@ -111,8 +118,11 @@ def fresh(
     model: Any = LlavaForConditionalGeneration._from_config(
         config, attn_implementation="pictures_float32"
     )
+    if recipe.tower:
+        load_tower(model.model.vision_tower, ASSETS / recipe.tower / WEIGHTS)
     model = model.to(device).train()
-    return model, adamw(model, recipe)
+    pace = recipe.tower_pace if recipe.tower else 1.0
+    return model, adamw(model, recipe, model.model.vision_tower, pace)
 
 
 def train(
@@ -137,7 +147,7 @@ def train(
             before = run.plans[-1] if run.plans else None
             run.plans.append(make_plan(run.model, writer, recipe, before, device))
         for group in run.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(step)
+            group["lr"] = recipe.learning_rate_at(step) * group["pace"]
         plan = run.plans[-1] if run.plans else None
         batch, factors = training_batch(recipe, writer, step, plan)
         loss, size, right = losses(run.model, batch.to(device), factors.to(device))
