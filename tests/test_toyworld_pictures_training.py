@@ -309,7 +309,7 @@ def test_the_image_tower_begins_as_the_clip_models(tmp_path):
 
 def test_a_missing_or_other_image_tower_is_one_sentence(tmp_path):
     tower = CLIPVisionModel(SMALL.config(20, 0, 1, 2, 3).vision_config)
-    with pytest.raises(ModelError, match="Make them first: .*train some-clip"):
+    with pytest.raises(ModelError, match=r"Make them first: .*train some-clip"):
         load_tower(tower, tmp_path / "some-clip" / "weights.safetensors")
     save_file({"visual.ln_pre.weight": torch.ones(16)}, tmp_path / "other.safetensors")
     with pytest.raises(ModelError, match="another shape"):

@@ -32,7 +32,7 @@ _LEFT_OUT = "proj"  # into the joint space with texts
 
 
 def load_tower(vision_tower: Any, weights: Path) -> None:
-    """Copy the image tower in open_clip's `weights` into transformers' CLIPVisionModel of one shape.
+    """Copy the image tower in open_clip's `weights` into a CLIPVisionModel of transformers.
 
     Raises ModelError where the file is missing or holds a tower of another shape.
     """
