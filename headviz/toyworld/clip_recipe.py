@@ -15,18 +15,25 @@ class ClipRecipe:
     seed: int = 0
     embed_dim: int = 96  # of the joint space
     patch: int = 8  # pixels
-    vision_layers: int = 4
+    vision_layers: int = 5
     vision_width: int = 128
     d_head: int = 16
     text_layers: int = 2
     text_width: int = 128
     text_heads: int = 4
     context: int = 32  # tokens
+    seeing_steps: int = 1700  # of the first part, in which the image tower learns to see
+    seeing_batch: int = 128  # fresh pictures
+    seeing_rate: float = 1.5e-3  # learning rate of that part
+    whole_weight: float = (
+        4.0  # of the words that hold for the picture; a patch's classes count once
+    )
     pool: int = 12_000  # pictures that are drawn to train on
     batch: int = 96  # pictures
     phrases: int = 96  # color and noun, "a red circle", that a batch is compared with
-    steps: int = 1000
+    steps: int = 700  # of the second part, in which pictures are matched with texts
     learning_rate: float = 1.5e-3
+    tower_pace: float = 0.3  # the image tower's learning rate there, as a multiple of the others'
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.05
     warm_up: int = 100  # steps
@@ -61,12 +68,22 @@ class ClipRecipe:
             },
         }
 
+    @property
+    def all_steps(self) -> int:
+        """Of both parts of the training."""
+        return self.seeing_steps + self.steps
+
     def learning_rate_at(self, step: int) -> float:
-        """Warm-up, then a cosine down to a fiftieth."""
+        """In each part a warm-up, then a cosine down to a fiftieth."""
+        if step < self.seeing_steps:
+            return self.seeing_rate * self._pace(step, self.seeing_steps)
+        return self.learning_rate * self._pace(step - self.seeing_steps, self.steps)
+
+    def _pace(self, step: int, n_steps: int) -> float:
         if step < self.warm_up:
-            return self.learning_rate * (step + 1) / self.warm_up
-        done = (step - self.warm_up) / max(1, self.steps - self.warm_up)
-        return self.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+            return (step + 1) / self.warm_up
+        done = (step - self.warm_up) / max(1, n_steps - self.warm_up)
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 CLIP_RECIPES: dict[str, ClipRecipe] = {"tiny-clip": ClipRecipe()}

@@ -1,7 +1,7 @@
 """Trains the contrastive model of the drawn world from nothing: seeded, resumable.
 
-The loss is CLIP's (every picture against the captions of the batch, and back) plus the same with
-known negatives: every picture against all words of each concept and against phrases of a color and
+At first its image tower learns to see (`clip_seeing`), then both towers to match. There the loss is
+CLIP's (every picture against the captions of the batch, and back) plus the same with known negatives: every picture against all words of each concept and against phrases of a color and
 a noun. What a batch says twice counts as right for every picture that it holds for. To it comes a
 penalty on every head's root-mean-square signal, so that heads that are not needed fall silent.
 """
@@ -25,13 +25,13 @@ from headviz.clip_tower import open_tower
 from headviz.shapes import Float, Tensor
 from headviz.toyworld import clip_texts
 from headviz.toyworld.clip_recipe import ClipRecipe
+from headviz.toyworld.clip_seeing import SIDES, Readout, seeing_loss
 from headviz.toyworld.pictures.captions import EVERYTHING, RATES, caption
 from headviz.toyworld.pictures.content import Picture, pictures
 from headviz.toyworld.pictures.drawing import SIDE, draw
 from headviz.toyworld.running import Run, adamw
 
 WEIGHTS = "open_clip_model.safetensors"
-SIDES = (SIDE, SIDE, 2 * SIDE)  # larger drawings are scaled down, as uploads are
 
 
 class Towers(nn.Module):
@@ -49,6 +49,7 @@ class Towers(nn.Module):
         )
         self.clip: Any = open_clip.CLIP(**self.shape)
         self.visual = open_tower(self.clip.visual, recipe.name)
+        self.readout = Readout(recipe)
 
     def forward(self, pixels: Tensor, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
         """Unit embeddings of pictures and of texts, and the heads' root-mean-square, summed."""
@@ -143,26 +144,31 @@ def train_clip(
     `stop_after`: end early after this many steps in all, the checkpoint written.
     """
     towers = Towers(recipe).train()
-    run = Run(recipe, towers.clip, adamw(towers.clip, recipe))
+    run = Run(recipe, towers, adamw(towers, recipe, towers.clip.visual, recipe.tower_pace))
     run.resume(checkpoint, "cpu")
-    start, optimizer = run.step, run.optimizer
-    pool, pixels = drawn(recipe)
-    end = min(recipe.steps, stop_after or recipe.steps)
-    bar = tqdm(range(start, end), total=end, initial=start, desc=recipe.name, mininterval=5)
+    pool: list[Picture] = []
+    end = min(recipe.all_steps, stop_after or recipe.all_steps)
+    bar = tqdm(range(run.step, end), total=end, initial=run.step, desc=recipe.name, mininterval=5)
     for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(step)
-        rng = random.Random(f"step {recipe.seed} {step}")
-        rows = rng.sample(range(recipe.pool), recipe.batch)
-        batch = pixels[rows].float() / 127.5 - 1
-        loss, right = loss_of(towers, recipe, [pool[row] for row in rows], batch, rng)
+        seeing = step < recipe.seeing_steps
+        for group in run.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate_at(step) * (1.0 if seeing else group["pace"])
+        if seeing:
+            loss, right = seeing_loss(towers.visual, towers.readout, recipe, step)
+        else:
+            if not pool:
+                pool, pixels = drawn(recipe)
+            rng = random.Random(f"step {recipe.seed} {step}")
+            rows = rng.sample(range(recipe.pool), recipe.batch)
+            batch = pixels[rows].float() / 127.5 - 1
+            loss, right = loss_of(towers, recipe, [pool[row] for row in rows], batch, rng)
         loss.backward()
-        nn.utils.clip_grad_norm_(towers.clip.parameters(), recipe.clip)
-        optimizer.step()
-        optimizer.zero_grad()
+        nn.utils.clip_grad_norm_(towers.parameters(), recipe.clip)
+        run.optimizer.step()
+        run.optimizer.zero_grad()
         towers.clip.logit_scale.data.clamp_(max=recipe.hottest)
         if step % 10 == 0:
-            bar.set_postfix(loss=f"{loss:.3f}", captions=f"{right:.3f}")
+            bar.set_postfix(loss=f"{loss:.3f}", right=f"{right:.3f}")
         run.step = step + 1
         if run.step % save_every == 0 or run.step == end:
             run.save(checkpoint)

@@ -6,6 +6,7 @@ are in units of the picture's side / SIDE. Knows no sentences.
 
 import math
 import random
+from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
@@ -30,19 +31,35 @@ PAINT_JITTER = 10  # of 255, each channel
 Box = tuple[float, float, float, float]
 
 
+@dataclass(frozen=True)
+class Placed:
+    """Where a thing lies, in units of the picture's side / SIDE."""
+
+    group: int  # its number in the picture
+    box: Box
+
+
 def draw(picture: Picture, side: int = SIDE) -> Image.Image:
     """The picture as an RGB image of `side` × `side` pixels."""
+    return draw_placed(picture, side)[0]
+
+
+def draw_placed(picture: Picture, side: int = SIDE) -> tuple[Image.Image, tuple[Placed, ...]]:
+    """The picture as `draw` gives it, and where its things lie."""
     rng = random.Random(picture.seed)
     scale = side * OVERSAMPLED / SIDE
     image = Image.new("RGB", (side * OVERSAMPLED, side * OVERSAMPLED))
     if picture.background:
         _draw_background(image, rng, picture.background, scale)
-    for group, box in zip(picture.groups, _boxes(picture), strict=True):
+    placed: list[Placed] = []
+    for number, (group, box) in enumerate(zip(picture.groups, _boxes(picture), strict=True)):
         if group.kind == "texture":
             _draw_texture(image, rng, group, box, scale)
+            boxes = [box]
         else:
-            _draw_things(image, rng, group, box, scale)
-    return image.reduce(OVERSAMPLED)
+            boxes = _draw_things(image, rng, group, box, scale)
+        placed += [Placed(number, found) for found in boxes]
+    return image.reduce(OVERSAMPLED), tuple(placed)
 
 
 def _boxes(picture: Picture) -> list[Box]:
@@ -97,10 +114,11 @@ def _draw_texture(
 
 def _draw_things(
     image: Image.Image, rng: random.Random, group: Group, box: Box, scale: float
-) -> None:
-    """Each thing somewhere in a grid cell of its own."""
+) -> list[Box]:
+    """Each thing somewhere in a grid cell of its own; where they lie."""
     extent = EXTENTS[group.kind][group.size]
     paint = paint_of(rng, COLORS[group.color])
+    boxes: list[Box] = []
     for x, y in _centres(rng, box, extent, group.count):
         size = extent * rng.uniform(0.94, 1.0) / 2 * scale
         centre = (x * scale, y * scale)
@@ -110,6 +128,9 @@ def _draw_things(
             draw_digit(image, rng, centre, size, paint, group.noun)
         else:
             _draw_shape(image, rng, centre, size, paint, group.noun)
+        reach = extent / 2
+        boxes.append((x - reach, y - reach, x + reach, y + reach))
+    return boxes
 
 
 def _centres(rng: random.Random, box: Box, extent: float, count: int) -> list[tuple[float, float]]:

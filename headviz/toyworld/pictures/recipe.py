@@ -23,10 +23,10 @@ class Stage:
 
 
 STAGES = (
-    Stage(220, 1.5e-3, 0.45),
-    Stage(220, 1.5e-3, 0.45),
-    Stage(220, 1.2e-3, 0.4),
-    Stage(220, 1.2e-3, 0.25),
+    Stage(200, 1.5e-3, 0.45),
+    Stage(200, 1.5e-3, 0.45),
+    Stage(200, 1.2e-3, 0.4),
+    Stage(200, 1.2e-3, 0.25),
 )
 
 
@@ -43,13 +43,13 @@ class PictureRecipe:
     d_feed_forward: int = 512
     tower: str = "tiny-clip"  # the built-in CLIP model whose image tower it begins with; "": random
     tower_pace: float = 0.25  # its learning rate, as a multiple of the others'
-    vision_layers: int = 4
+    vision_layers: int = 5
     vision_width: int = 128
     vision_heads: int = 8
     context: int = 512  # tokens
     room: int = 60  # tokens of captions and questions about a picture, at most
     batch: int = 32  # pictures
-    steps: int = 1100  # of the first, natural part of the training
+    steps: int = 1000  # of the first, natural part of the training
     learning_rate: float = 2e-3
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.05

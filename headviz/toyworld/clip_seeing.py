@@ -1,0 +1,144 @@
+"""The first part of tiny-clip's training: its image tower learns to see, before it learns to match.
+
+From the patches of the last layer but one it is read off what the thing on each patch is (its kind,
+its noun, its color, how many of them there are, ...), and from the picture's embedding which words
+hold for the picture. Matching captions alone teaches small shapes far more slowly (docs/log.md).
+"""
+
+import itertools
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from headviz.shapes import Float, Int, Tensor
+from headviz.toyworld.batching import IGNORED
+from headviz.toyworld.clip_recipe import ClipRecipe
+from headviz.toyworld.clip_texts import WORDS, shown
+from headviz.toyworld.pictures.captions import NOUN_CONCEPTS
+from headviz.toyworld.pictures.content import Group, Picture, pictures
+from headviz.toyworld.pictures.drawing import SIDE, Placed, draw_placed
+
+SIDES = (SIDE, SIDE, 2 * SIDE)  # larger drawings are scaled down, as uploads are
+KINDS = ("nothing", *NOUN_CONCEPTS)
+CLASSES: Mapping[str, tuple[str, ...]] = {"kinds": KINDS, **WORDS}
+"""What is read off a patch -> the classes that it may be in."""
+N_CLASSES = sum(map(len, CLASSES.values()))
+N_WORDS = sum(map(len, WORDS.values()))
+
+
+class Readout(nn.Module):
+    """Linear maps from what the tower gives to words; thrown away after this part."""
+
+    def __init__(self, recipe: ClipRecipe) -> None:
+        """With random weights."""
+        super().__init__()
+        self.patches = nn.Linear(recipe.vision_width, N_CLASSES)
+        self.whole = nn.Linear(recipe.embed_dim, N_WORDS)
+
+
+def seen_pixels(
+    picture: Picture, rng: random.Random
+) -> tuple[Int[np.ndarray, "side side 3"], tuple[Placed, ...]]:
+    """The picture's pixels, drawn at one of SIDES and scaled to SIDE, and where its things lie."""
+    image, placed = draw_placed(picture, rng.choice(SIDES))
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)), placed
+
+
+def classes_of(group: Group) -> dict[str, str]:
+    """What holds for each patch that a thing of the group lies on."""
+    found = {"kinds": group.kind, "colors": group.color, "sizes": group.size}
+    if group.kind != "texture":
+        found["numbers"] = WORDS["numbers"][group.count - 1]
+    if group.mood:
+        found["feelings"] = group.mood
+    if noun := NOUN_CONCEPTS[group.kind]:
+        found[noun] = group.noun
+    return found
+
+
+def patch_labels(
+    picture: Picture, placed: tuple[Placed, ...], patch: int
+) -> dict[str, Int[Tensor, " patch"]]:
+    """Key of CLASSES -> the class at each patch; IGNORED where it has none.
+
+    A patch shows the thing in whose box its middle lies, of several the nearest.
+    """
+    row = [patch * (n + 0.5) for n in range(SIDE // patch)]
+    middles = [(x, y) for y in row for x in row]
+    told = [classes_of(group) for group in picture.groups]
+    nothing = {"kinds": KINDS[0]} | (
+        {"backgrounds": picture.background} if picture.background else {}
+    )
+    here = [
+        nothing if thing is None else told[thing]
+        for thing in (_thing_at(x, y, placed) for x, y in middles)
+    ]
+    return {
+        concept: torch.tensor(
+            [names.index(one[concept]) if concept in one else IGNORED for one in here]
+        )
+        for concept, names in CLASSES.items()
+    }
+
+
+def _thing_at(x: float, y: float, placed: tuple[Placed, ...]) -> int | None:
+    """The number of the group whose thing lies at (x, y)."""
+    around = [
+        (abs(x - (left + right) / 2) + abs(y - (top + bottom) / 2), thing.group)
+        for thing in placed
+        for left, top, right, bottom in [thing.box]
+        if left <= x <= right and top <= y <= bottom
+    ]
+    return min(around)[1] if around else None
+
+
+def seeing_batch(
+    recipe: ClipRecipe, step: int
+) -> tuple[
+    Float[Tensor, "row 3 side side"], dict[str, Int[Tensor, "row patch"]], Float[Tensor, "row word"]
+]:
+    """Of the pictures of a step: pixels, the class of every patch, which words of WORDS hold."""
+    rng = random.Random(f"seeing {recipe.seed} {step}")
+    stream = pictures(recipe.seed * 1_000_000 + step + 1)
+    pixels, labels, words = [], [], []
+    for picture in itertools.islice(stream, recipe.seeing_batch):
+        image, placed = seen_pixels(picture, rng)
+        pixels.append(torch.from_numpy(image.copy()))
+        labels.append(patch_labels(picture, placed, recipe.patch))
+        truth = shown(picture)
+        words.append([float(w in truth[concept]) for concept, own in WORDS.items() for w in own])
+    by_concept = {concept: torch.stack([one[concept] for one in labels]) for concept in CLASSES}
+    values = torch.stack(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return values, by_concept, torch.tensor(words)
+
+
+def seeing_loss(
+    visual: Any, readout: Readout, recipe: ClipRecipe, step: int
+) -> tuple[Tensor, Tensor]:
+    """The loss on the pictures of a step, and the share of shapes' and digits' patches told right."""
+    pixels, labels, words = seeing_batch(recipe, step)
+    before_last: list[Tensor] = []
+    handle = visual.transformer.resblocks[-2].register_forward_hook(
+        lambda _module, _args, output: before_last.append(output)
+    )
+    try:
+        embedded = visual(pixels)
+    finally:
+        handle.remove()
+    told = readout.patches(before_last[0][:, 1:])  # without the class token
+    parts = told.split([len(names) for names in CLASSES.values()], dim=2)
+    loss = nn.functional.binary_cross_entropy_with_logits(readout.whole(embedded), words)
+    loss = loss * recipe.whole_weight
+    right, asked = torch.zeros(()), 0
+    for (concept, target), part in zip(labels.items(), parts, strict=True):
+        due = target != IGNORED
+        loss = loss + nn.functional.cross_entropy(part[due], target[due])
+        if concept in ("shapes", "digits"):
+            right = right + (part[due].argmax(1) == target[due]).sum()
+            asked += int(due.sum())
+    return loss, right / asked
