@@ -8,6 +8,7 @@ import random
 
 import pytest
 import torch
+from PIL import ImageChops
 
 pytest.importorskip("open_clip")
 
@@ -17,15 +18,18 @@ from headviz.similarity import embed_images, embed_texts
 from headviz.toyworld import clip_measuring, clip_texts
 from headviz.toyworld.clip_card import REFERENCE_SEED, write_clip_card, write_reference
 from headviz.toyworld.clip_recipe import ClipRecipe
+from headviz.toyworld.clip_seeing import CLASSES, classes_of, patch_labels
 from headviz.toyworld.clip_training import Towers, multi_positive, save_clip, train_clip
 from headviz.toyworld.pictures.captions import EVERYTHING, caption
 from headviz.toyworld.pictures.content import pictures
-from headviz.toyworld.pictures.drawing import draw
+from headviz.toyworld.pictures.drawing import SIDE, draw, draw_placed
 
 torch.set_num_threads(1)
 TINY = ClipRecipe(
     embed_dim=8,
-    vision_layers=1,
+    seeing_steps=2,
+    seeing_batch=4,
+    vision_layers=2,
     vision_width=16,
     d_head=8,
     text_layers=1,
@@ -73,6 +77,41 @@ def test_targets_with_several_right_texts_are_met_by_sharing_the_probability():
     assert multi_positive(one_sided, holds) > multi_positive(best, holds) + 1
 
 
+def test_a_patch_is_labelled_with_the_thing_that_lies_on_it():
+    side, n_things = SIDE // TINY.patch, 0
+    for picture in itertools.islice(pictures(6), 60):
+        _, placed = draw_placed(picture)
+        labels = patch_labels(picture, placed, TINY.patch)
+        kinds = [CLASSES["kinds"][n] for n in labels["kinds"].tolist()]
+        for thing in placed:
+            left, top, right, bottom = thing.box
+            column, row = ((a + b) / 2 // TINY.patch for a, b in ((left, right), (top, bottom)))
+            patch = int(row * side + column)
+            if right - left < 1.5 * TINY.patch or kinds[patch] == "nothing":
+                continue  # a small thing may lie between the middles of patches
+            group = picture.groups[thing.group]
+            told = classes_of(group)
+            seen = {c: CLASSES[c][int(row[patch])] for c, row in labels.items() if row[patch] >= 0}
+            assert seen == told
+            n_things += 1
+        bare = dataclasses.replace(picture, groups=(), relation="")
+        assert (patch_labels(bare, (), TINY.patch)["kinds"] == 0).all()
+    assert n_things > 60
+
+
+def test_things_lie_in_their_boxes():
+    for picture in itertools.islice(pictures(8, sort="digits"), 20):
+        group = dataclasses.replace(picture.groups[0], color="red")
+        alone = dataclasses.replace(picture, groups=(group,), relation="")
+        other = dataclasses.replace(alone, groups=(dataclasses.replace(group, color="blue"),))
+        image, placed = draw_placed(alone)
+        found = ImageChops.difference(image, draw(other)).getbbox()
+        assert found is not None
+        (left, top, right, bottom), (thing,) = found, placed
+        assert left >= thing.box[0] - 2 and top >= thing.box[1] - 2
+        assert right <= thing.box[2] + 2 and bottom <= thing.box[3] + 2
+
+
 @torch.no_grad()
 def test_the_saved_model_is_loaded_by_open_clip_and_says_the_same(tmp_path):
     towers = Towers(TINY).eval()
@@ -90,7 +129,8 @@ def test_the_saved_model_is_loaded_by_open_clip_and_says_the_same(tmp_path):
 
 def test_a_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
     whole = train_clip(TINY, tmp_path / "whole.pt")
-    train_clip(TINY, tmp_path / "parts.pt", stop_after=1)
+    for steps in (1, 3):  # within the first part, and within the second
+        train_clip(TINY, tmp_path / "parts.pt", stop_after=steps)
     parts = train_clip(TINY, tmp_path / "parts.pt")
     pairs = zip(whole.clip.parameters(), parts.clip.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)

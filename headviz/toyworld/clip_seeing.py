@@ -10,7 +10,6 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import nn
@@ -19,6 +18,7 @@ from headviz.shapes import Float, Int, Tensor
 from headviz.toyworld.batching import IGNORED
 from headviz.toyworld.clip_recipe import ClipRecipe
 from headviz.toyworld.clip_texts import WORDS, shown
+from headviz.toyworld.pictures.batches import pixels_of
 from headviz.toyworld.pictures.captions import NOUN_CONCEPTS
 from headviz.toyworld.pictures.content import Group, Picture, pictures
 from headviz.toyworld.pictures.drawing import SIDE, Placed, draw_placed
@@ -43,10 +43,10 @@ class Readout(nn.Module):
 
 def seen_pixels(
     picture: Picture, rng: random.Random
-) -> tuple[Int[np.ndarray, "side side 3"], tuple[Placed, ...]]:
-    """The picture's pixels, drawn at one of SIDES and scaled to SIDE, and where its things lie."""
+) -> tuple[Float[Tensor, "3 side side"], tuple[Placed, ...]]:
+    """The picture drawn at one of SIDES and scaled to SIDE, from -1 to 1; where its things lie."""
     image, placed = draw_placed(picture, rng.choice(SIDES))
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)), placed
+    return pixels_of(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)), placed
 
 
 def classes_of(group: Group) -> dict[str, str]:
@@ -108,19 +108,18 @@ def seeing_batch(
     pixels, labels, words = [], [], []
     for picture in itertools.islice(stream, recipe.seeing_batch):
         image, placed = seen_pixels(picture, rng)
-        pixels.append(torch.from_numpy(image.copy()))
+        pixels.append(image)
         labels.append(patch_labels(picture, placed, recipe.patch))
         truth = shown(picture)
         words.append([float(w in truth[concept]) for concept, own in WORDS.items() for w in own])
     by_concept = {concept: torch.stack([one[concept] for one in labels]) for concept in CLASSES}
-    values = torch.stack(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return values, by_concept, torch.tensor(words)
+    return torch.stack(pixels), by_concept, torch.tensor(words)
 
 
 def seeing_loss(
     visual: Any, readout: Readout, recipe: ClipRecipe, step: int
 ) -> tuple[Tensor, Tensor]:
-    """The loss on the pictures of a step, and the share of shapes' and digits' patches told right."""
+    """The loss on the pictures of a step; the share of patches told right, of shapes and digits."""
     pixels, labels, words = seeing_batch(recipe, step)
     before_last: list[Tensor] = []
     handle = visual.transformer.resblocks[-2].register_forward_hook(

@@ -1,8 +1,9 @@
 """Trains the contrastive model of the drawn world from nothing: seeded, resumable.
 
-At first its image tower learns to see (`clip_seeing`), then both towers to match. There the loss is
-CLIP's (every picture against the captions of the batch, and back) plus the same with known negatives: every picture against all words of each concept and against phrases of a color and
-a noun. What a batch says twice counts as right for every picture that it holds for. To it comes a
+At first its image tower learns to see (`clip_seeing`), then both towers learn to match. There the
+loss is CLIP's (every picture against the captions of the batch, and back) plus the same with known
+negatives: every picture against all words of each concept and against phrases of a color and a
+noun. What a batch says twice counts as right for every picture that it holds for. To it comes a
 penalty on every head's root-mean-square signal, so that heads that are not needed fall silent.
 """
 
