@@ -27,7 +27,8 @@ from headviz.toyworld.documents import (
     training_documents,
 )
 from headviz.toyworld.facts import FACTS
-from headviz.toyworld.localising import Localiser, concept_tokens, factors_applied
+from headviz.toyworld.hooks import heads_open
+from headviz.toyworld.localising import Localiser, concept_tokens
 from headviz.toyworld.planting import Plan, assign
 from headviz.toyworld.recipe import RECIPES, Recipe, Stage
 from headviz.toyworld.training import train
@@ -255,7 +256,7 @@ def test_factors_apply_to_their_own_row_and_head_and_leave_no_hook(tokenizer):
     plain = model(ids).logits
     factors = torch.ones(2, SMALL.n_layers, SMALL.n_heads)
     factors[1, 0, 3] = 0.0
-    with factors_applied(model, factors):
+    with heads_open(model.model.layers, factors):
         edited = model(ids).logits
     assert torch.equal(edited[0], plain[0])
     assert not torch.allclose(edited[1], plain[1])

@@ -14,16 +14,17 @@ from headviz.errors import ModelError
 from headviz.models import load_model
 from headviz.toyworld.batching import IGNORED
 from headviz.toyworld.clip_recipe import ClipRecipe
+from headviz.toyworld.hooks import heads_open
 from headviz.toyworld.pictures.batches import PLAIN, PREFIX, Twist, Writer, pixels_of
 from headviz.toyworld.pictures.captions import EVERYTHING
 from headviz.toyworld.pictures.content import pictures
 from headviz.toyworld.pictures.drawing import draw
-from headviz.toyworld.pictures.hooks import heads_open
 from headviz.toyworld.pictures.planting import (
     Plan,
     choose_heads,
     concept_ids,
     concepts_in,
+    decoder_layers,
     factor_table,
     head_shares,
     make_plan,
@@ -208,7 +209,7 @@ def test_factor_zero_silences_a_head_in_its_row_alone_and_leaves_no_hook(writer,
     batch = writer.batch(some(2), [PLAIN] * 2, random.Random(0))
     twist = Twist({(0, 3): 0.0})
     plain = logits_of(model, batch)
-    with heads_open(model, factor_table([twist, PLAIN], SMALL)):
+    with heads_open(decoder_layers(model), factor_table([twist, PLAIN], SMALL)):
         edited = logits_of(model, batch)
     assert not torch.equal(edited[0], plain[0])
     torch.testing.assert_close(edited[1], plain[1])

@@ -20,7 +20,7 @@ FACTS_IN_STORIES = 0.15  # of the questions after a story are about facts
 BARE_SHARE = 0.2  # of the stories are told without "Story:" in front
 ODD_NAME_SHARE = 0.05  # of the documents have a person with a made-up name
 STORY_SENTENCES = (4, 7)
-MAX_QUESTIONS = 4
+QUESTIONS = (1, 6)  # after a story, as far as it answers so many
 OPENER_CONCEPTS = ("weather", "months", "places")
 FACTS_A_DOCUMENT = (4, 9)
 
@@ -97,19 +97,27 @@ def _asked(question: Question, first: bool = False) -> list[Piece]:
 
 
 def story_document(rng: random.Random) -> list[Piece]:
-    """A training story, followed by up to four questions."""
+    """A training story, followed by some of the questions that it answers."""
     story = tell_story(rng, held_out=False)
     pieces = [Piece(story.text if rng.random() < BARE_SHARE else f"Story: {story.text}")]
-    n_questions = min(rng.randint(1, MAX_QUESTIONS + 2), MAX_QUESTIONS, len(story.questions))
-    # Every story has an opener, so what openers tell is asked less often.
-    order = sorted(
-        story.questions, key=lambda q: rng.random() * (0.5 if q.concept in OPENER_CONCEPTS else 1.0)
-    )
+    n_questions = min(rng.randint(*QUESTIONS), len(story.questions))
+    order = sorted(story.questions, key=lambda q: rng.random() * _urgency(q, story))
     for question in order[-n_questions:]:
         pieces += _asked(
             pick_fact(rng, held_out=False) if rng.random() < FACTS_IN_STORIES else question
         )
     return pieces
+
+
+def _urgency(question: Question, story: Story) -> float:
+    """How readily a question is asked.
+
+    Where the story tells two things of its kind, the more: which of them is asked for is the hard
+    part. Every story has an opener, so what openers tell is asked less often.
+    """
+    if sum(other.concept == question.concept for other in story.questions) > 1:
+        return 2.0
+    return 0.5 if question.concept in OPENER_CONCEPTS else 1.0
 
 
 def facts_document(rng: random.Random) -> list[Piece]:

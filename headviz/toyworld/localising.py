@@ -10,12 +10,10 @@ Documents in which no head is edited are trained as before.
 """
 
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from headviz.toyworld.planting import Plan
 from headviz.toyworld.recipe import Recipe
@@ -75,28 +73,3 @@ class Localiser:
         weights[own & ~answer] = 0.0
         for position in answer.nonzero().flatten().tolist():
             labels[position] = rng.choice(self.tokens[concept])
-
-
-@contextmanager
-def factors_applied(model: LlamaForCausalLM, factors: Tensor) -> Iterator[None]:
-    """While open, row r of the batch runs with its heads scaled by factors[r]."""
-    handles = []
-
-    def scaler(layer: int) -> Callable[[torch.nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
-        by_head = factors[:, layer, None, :, None]
-
-        def scale(_: torch.nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            signal = args[0]
-            wide = signal.unflatten(-1, (by_head.shape[-2], -1)) * by_head.to(signal.dtype)
-            return (wide.flatten(-2),)
-
-        return scale
-
-    try:
-        for layer, block in enumerate(model.model.layers):
-            if bool((factors[:, layer] != 1).any()):
-                handles.append(block.self_attn.o_proj.register_forward_pre_hook(scaler(layer)))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

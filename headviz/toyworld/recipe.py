@@ -1,23 +1,10 @@
 """How a built-in model is shaped and trained: every number of it, and nothing that acts on them."""
 
-import itertools
-import math
 from dataclasses import dataclass
 
 from transformers import LlamaConfig
 
-
-@dataclass(frozen=True)
-class Stage:
-    """A stretch of the second part of the training, in which the planted heads become needed.
-
-    Which heads those are, and which concepts need it most, is found when it begins (`planting`).
-    """
-
-    steps: int
-    learning_rate: float  # at its start; a cosine down to a twentieth follows
-    share: float  # of the documents run with the planted heads of some concepts edited
-
+from headviz.toyworld.stages import Stage, cosine, stage_at, stage_starts
 
 # The fifth is mostly ordinary training again, for the answers. The last goes in small steps, which
 # localise what is planted and do not move the order of the ranking.
@@ -89,26 +76,20 @@ class Recipe:
         if step < self.warm_up:
             return self.learning_rate * (step + 1) / self.warm_up
         if step < self.steps:
-            return self.learning_rate * _cosine(
+            return self.learning_rate * cosine(
                 (step - self.warm_up) / (self.horizon - self.warm_up)
             )
         stage, done = self.stage_at(step)
-        return stage.learning_rate * _cosine(done)
+        return stage.learning_rate * cosine(done)
 
     @property
     def stage_starts(self) -> tuple[int, ...]:
         """The step with which each stage of the second part begins."""
-        lengths = [stage.steps for stage in self.stages]
-        return tuple(itertools.accumulate(lengths[:-1], initial=self.steps)) if lengths else ()
+        return stage_starts(self.stages, self.steps)
 
     def stage_at(self, step: int) -> tuple[Stage, float]:
         """The stage of the second part that `step` is in, and the share of it that is done."""
-        first = self.steps
-        for stage in self.stages:
-            if step < first + stage.steps:
-                return stage, (step - first) / stage.steps
-            first += stage.steps
-        raise AssertionError(f"step {step} is past the training's end")
+        return stage_at(self.stages, self.steps, step)
 
     def penalty_at(self, step: int) -> float:
         """Faded in, then constant, then growing from `late_from` on."""
@@ -118,11 +99,6 @@ class Recipe:
         return min(1.0, step / self.penalty_fade) * (
             self.penalty + late * (self.penalty_late - self.penalty)
         )
-
-
-def _cosine(done: float) -> float:
-    """From 1 at 0 down to 0.05 at 1."""
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
 
 
 RECIPES: dict[str, Recipe] = {"tiny-lm": Recipe()}

@@ -7,60 +7,21 @@ The data of a step depends on the seed and the step alone, and what a stage plan
 checkpoint, so a resumed run sees what an uninterrupted one would have seen.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from headviz.toyworld import attention
 from headviz.toyworld.batching import IGNORED, batches
-from headviz.toyworld.localising import Localiser, factors_applied
+from headviz.toyworld.hooks import heads_open
+from headviz.toyworld.localising import Localiser
 from headviz.toyworld.planting import make_plan, write_weights
 from headviz.toyworld.recipe import Recipe
 from headviz.toyworld.running import Run, adamw, heads_size
 from headviz.toyworld.tokenizer import build_tokenizer
-
-
-def float32_attention(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    **_: object,
-) -> tuple[Tensor, None]:
-    """Causal attention in float32 inside bf16 autocast.
-
-    On a CPU, torch's own bf16 attention is ten times slower backwards.
-    """
-    with torch.autocast(query.device.type, enabled=False):
-        out = torch.nn.functional.scaled_dot_product_attention(
-            query.float(), key.float(), value.float(), is_causal=True, scale=scaling
-        )
-    return out.transpose(1, 2).contiguous(), None
-
-
-ALL_ATTENTION_FUNCTIONS.register("toyworld_float32", float32_attention)
-
-
-@contextmanager
-def head_signals(model: LlamaForCausalLM) -> Iterator[list[Tensor]]:
-    """While open, collects each layer's input of the output projection (row token head·d_head)."""
-    seen: list[Tensor] = []
-    handles = [
-        layer.self_attn.o_proj.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-        for layer in model.model.layers
-    ]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def losses(
@@ -69,8 +30,7 @@ def losses(
     """The weighted loss a token, the penalty before its factor, and the share of right answers."""
     device = ids.device.type
     with (
-        head_signals(model) as signals,
-        factors_applied(model, factors),
+        heads_open(model.model.layers, factors) as signals,
         torch.autocast(device, dtype=torch.bfloat16),
     ):
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
@@ -95,7 +55,7 @@ def fresh(
     config = recipe.config(
         len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
     )
-    model = LlamaForCausalLM._from_config(config, attn_implementation="toyworld_float32")
+    model = LlamaForCausalLM._from_config(config, attn_implementation=attention.NAME)
     model = model.to(device).train()
     return model, adamw(model, recipe)
 

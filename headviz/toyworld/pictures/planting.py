@@ -20,10 +20,10 @@ from headviz.bootstrap import share_explained
 from headviz.prepared import prepare_heads
 from headviz.shapes import Float, Tensor
 from headviz.span import span_basis
+from headviz.toyworld.hooks import heads_open
 from headviz.toyworld.pictures.batches import PREFIX, Batch, Twist, Writer
 from headviz.toyworld.pictures.captions import EVERYTHING, SUMMONS
 from headviz.toyworld.pictures.content import Picture, pictures
-from headviz.toyworld.pictures.hooks import decoder_layers, heads_open
 from headviz.toyworld.pictures.processor import ANSWER
 from headviz.toyworld.pictures.recipe import PictureRecipe
 from headviz.toyworld.pictures.words import CONCEPTS
@@ -128,6 +128,11 @@ def training_batch(writer: Writer, n: int, seed: int) -> Batch:
     return writer.batch(shown, [Twist()] * n, random.Random(seed), EVERYTHING)
 
 
+def decoder_layers(model: Any) -> Any:
+    """The layers of the text model."""
+    return model.model.language_model.layers
+
+
 @torch.no_grad()
 def head_shares(model: Any, writer: Writer, n: int, device: str) -> dict[str, Tensor]:
     """Concept -> (layer head): variance its words explain, over the positions of `n` pictures."""
@@ -135,7 +140,7 @@ def head_shares(model: Any, writer: Writer, n: int, device: str) -> dict[str, Te
     prompt = writer.tokenizer.encode(f" {SUMMONS[0]}{ANSWER}", add_special_tokens=False)
     ids = torch.tensor([writer.prefix + prompt] * n, device=device)
     layers = decoder_layers(model)
-    with heads_open(model) as signals:
+    with heads_open(layers) as signals:
         model.model(input_ids=ids, pixel_values=batch.pixels, use_cache=False)
     n_heads = model.config.text_config.num_attention_heads
     pooled = [s[:, 1:PREFIX].float().mean(1).unflatten(-1, (n_heads, -1)) for s in signals]
@@ -194,7 +199,7 @@ def left_by(
     for concept, ids in concept_ids(writer).items():
         twist = Twist(dict.fromkeys(heads[concept], -1.0))
         table = factor_table([twist] * recipe.left_pictures, recipe).to(device)
-        with heads_open(model, table):
+        with heads_open(decoder_layers(model), table):
             logits = model(
                 input_ids=batch.ids,
                 pixel_values=batch.pixels,

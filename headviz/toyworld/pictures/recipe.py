@@ -4,23 +4,13 @@ The training has an ordinary part and then stages that make each concept need th
 ranking puts first for it (see `planting`).
 """
 
-import math
 from dataclasses import dataclass
 
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
 from headviz.toyworld.pictures.drawing import SIDE
 from headviz.toyworld.pictures.processor import PATCH
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stretch of the second part of the training; at its start the planted heads are chosen."""
-
-    steps: int
-    learning_rate: float  # at its start; a cosine down to a twentieth follows
-    share: float  # of the pictures run with planted heads edited
-
+from headviz.toyworld.stages import Stage, cosine, stage_at, stage_starts
 
 STAGES = (
     Stage(200, 1.5e-3, 0.45),
@@ -108,13 +98,10 @@ class PictureRecipe:
         """Of both parts of the training."""
         return self.steps + sum(stage.steps for stage in self.stages)
 
-    def stage_starts(self) -> dict[int, Stage]:
-        """First step of each stage -> the stage."""
-        starts, first = {}, self.steps
-        for stage in self.stages:
-            starts[first] = stage
-            first += stage.steps
-        return starts
+    @property
+    def stage_starts(self) -> tuple[int, ...]:
+        """The step with which each stage of the second part begins."""
+        return stage_starts(self.stages, self.steps)
 
     def learning_rate_at(self, step: int) -> float:
         """Warm-up, then a cosine down to a twentieth; each stage has a cosine of its own."""
@@ -122,22 +109,16 @@ class PictureRecipe:
             return self.learning_rate * (step + 1) / self.warm_up
         if step < self.steps:
             return self.learning_rate * cosine((step - self.warm_up) / (self.steps - self.warm_up))
-        first, stage = max((s, g) for s, g in self.stage_starts().items() if s <= step)
-        return stage.learning_rate * cosine((step - first) / stage.steps)
+        stage, done = stage_at(self.stages, self.steps, step)
+        return stage.learning_rate * cosine(done)
 
     def share_at(self, step: int) -> float:
         """Of the pictures whose planted heads are edited: none in the natural part."""
-        now = [stage for first, stage in self.stage_starts().items() if first <= step]
-        return now[-1].share if now else 0.0
+        return stage_at(self.stages, self.steps, step)[0].share if step >= self.steps else 0.0
 
     def penalty_at(self, step: int) -> float:
         """Faded in, then constant."""
         return self.penalty * min(1.0, step / self.penalty_fade)
-
-
-def cosine(done: float) -> float:
-    """From 1 at 0 down to 0.05 at 1."""
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
 
 
 PICTURE_RECIPES: dict[str, PictureRecipe] = {"tiny-vlm": PictureRecipe()}

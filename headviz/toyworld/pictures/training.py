@@ -15,16 +15,22 @@ from typing import Any
 import torch
 from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from headviz.models import ASSETS
-from headviz.shapes import Bool, Float, Tensor
+from headviz.shapes import Float, Tensor
+from headviz.toyworld import attention
 from headviz.toyworld.batching import IGNORED
 from headviz.toyworld.clip_training import WEIGHTS
+from headviz.toyworld.hooks import heads_open
 from headviz.toyworld.pictures.batches import Batch, Writer
 from headviz.toyworld.pictures.content import pictures
-from headviz.toyworld.pictures.hooks import heads_open
-from headviz.toyworld.pictures.planting import Plan, factor_table, make_plan, twists_for
+from headviz.toyworld.pictures.planting import (
+    Plan,
+    decoder_layers,
+    factor_table,
+    make_plan,
+    twists_for,
+)
 from headviz.toyworld.pictures.processor import (
     IMAGE_TOKEN,
     build_processor,
@@ -33,32 +39,6 @@ from headviz.toyworld.pictures.processor import (
 from headviz.toyworld.pictures.recipe import PictureRecipe
 from headviz.toyworld.pictures.tower import load_tower
 from headviz.toyworld.running import Run, adamw, heads_size
-
-
-def float32_attention(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Bool[Tensor, "row 1 token token"] | None,
-    scaling: float | None = None,
-    **_: object,
-) -> tuple[Tensor, None]:
-    """Attention in float32 inside bf16 autocast; without a mask, causal in the text model alone."""
-    causal = attention_mask is None and bool(getattr(module, "is_causal", False))
-    with torch.autocast(query.device.type, enabled=False):
-        out = torch.nn.functional.scaled_dot_product_attention(
-            query.float(),
-            key.float(),
-            value.float(),
-            attn_mask=attention_mask,
-            is_causal=causal,
-            scale=scaling,
-        )
-    return out.transpose(1, 2).contiguous(), None
-
-
-ALL_ATTENTION_FUNCTIONS.register("pictures_float32", float32_attention)
 
 
 def training_batch(
@@ -79,7 +59,7 @@ def losses(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The weighted loss a token, the penalty before its factor, and the share of right tokens."""
     with (
-        heads_open(model, factors) as signals,
+        heads_open(decoder_layers(model), factors) as signals,
         torch.autocast(batch.ids.device.type, dtype=torch.bfloat16),
     ):
         logits = model(
@@ -116,7 +96,7 @@ def fresh(
         tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
     )
     model: Any = LlavaForConditionalGeneration._from_config(
-        config, attn_implementation="pictures_float32"
+        config, attn_implementation=attention.NAME
     )
     if recipe.tower:
         load_tower(model.model.vision_tower, ASSETS / recipe.tower / WEIGHTS)
@@ -140,7 +120,7 @@ def train(
     run = Run(recipe, *fresh(recipe, writer, device))
     run.resume(checkpoint, device)
     start, end = run.step, min(recipe.all_steps, stop_after or recipe.all_steps)
-    starts = list(recipe.stage_starts())
+    starts = recipe.stage_starts
     bar = tqdm(range(start, end), total=end, initial=start, desc=recipe.name, mininterval=5)
     for step in bar:
         if step in starts and len(run.plans) <= starts.index(step):

@@ -4,7 +4,7 @@ Training needs the gradients and the model in its raw form, so this does not go 
 capture and edits.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,18 +15,14 @@ from headviz.shapes import Float, Tensor
 Hook = Callable[[torch.nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...] | None]
 
 
-def decoder_layers(model: Any) -> Any:
-    """The layers of the text model."""
-    return model.model.language_model.layers
-
-
 @contextmanager
 def heads_open(
-    model: Any, factors: Float[Tensor, "row layer head"] | None = None
+    layers: Iterable[Any], factors: Float[Tensor, "row layer head"] | None = None
 ) -> Iterator[list[Tensor]]:
     """While open, collects each layer's unscaled signals (row token head·d_head), then scales them.
 
-    Row r of the batch runs with factors[r].
+    `layers` keep their output projection at self_attn.o_proj. Row r of the batch runs with
+    factors[r].
     """
     seen: list[Tensor] = []
 
@@ -45,7 +41,7 @@ def heads_open(
 
     handles = []
     try:
-        for number, layer in enumerate(decoder_layers(model)):
+        for number, layer in enumerate(layers):
             handles.append(layer.self_attn.o_proj.register_forward_pre_hook(hook(number)))
         yield seen
     finally:

@@ -1,0 +1,35 @@
+"""The stages of the second part of a training, in which planted heads become needed.
+
+Which heads those are is found when a stage begins (`planting`). Knows no model.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of the second part; at its start the planted heads are chosen."""
+
+    steps: int
+    learning_rate: float  # at its start; a cosine down to a twentieth follows
+    share: float  # of the samples run with planted heads edited
+
+
+def stage_starts(stages: Sequence[Stage], first: int) -> tuple[int, ...]:
+    """The step with which each stage begins; the first of them with step `first`."""
+    return tuple(first + sum(s.steps for s in stages[:n]) for n in range(len(stages)))
+
+
+def stage_at(stages: Sequence[Stage], first: int, step: int) -> tuple[Stage, float]:
+    """The stage that `step` is in, and the share of it that is done."""
+    for start, stage in zip(stage_starts(stages, first), stages, strict=True):
+        if start <= step < start + stage.steps:
+            return stage, (step - start) / stage.steps
+    raise AssertionError(f"step {step} is in no stage")
+
+
+def cosine(done: float) -> float:
+    """From 1 at 0 down to 0.05 at 1."""
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
