@@ -13,10 +13,10 @@ from headviz.toyworld.pictures.processor import PATCH
 from headviz.toyworld.stages import Stage, cosine, stage_at, stage_starts
 
 STAGES = (
-    Stage(200, 1.5e-3, 0.45),
-    Stage(200, 1.5e-3, 0.45),
-    Stage(200, 1.2e-3, 0.4),
-    Stage(200, 1.2e-3, 0.25),
+    Stage(160, 1.5e-3, 0.45),
+    Stage(160, 1.5e-3, 0.45),
+    Stage(160, 1.2e-3, 0.4),
+    Stage(160, 1.2e-3, 0.25),
 )
 
 
@@ -39,7 +39,7 @@ class PictureRecipe:
     context: int = 512  # tokens
     room: int = 60  # tokens of captions and questions about a picture, at most
     batch: int = 32  # pictures
-    steps: int = 1000  # of the first, natural part of the training
+    steps: int = 800  # of the first, natural part of the training
     learning_rate: float = 2e-3
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.05
