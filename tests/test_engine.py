@@ -190,7 +190,6 @@ def test_heads_padded_to_the_longest_find_the_same(kind, monkeypatch):
     alone = [pursue(z, w_o, atoms, 6, engine=engine) for engine in ENGINES]
     monkeypatch.setattr("headviz.bounded._ONE_BY_ONE", set())
     monkeypatch.setattr("headviz.stored._TILE_BYTES", 2**40)
-    monkeypatch.setattr("headviz.prepared._PANEL", 2**40)
     for engine, expected in zip(ENGINES, alone, strict=True):
         found = pursue(z, w_o, atoms, 6, engine=engine)
         check(found, z, w_o, atoms)
