@@ -55,13 +55,12 @@ def drawn_shares(
     centre: bool,
 ) -> Float[Tensor, "draw head"]:
     """`share_explained` in every draw, about the draw's own mean if centred. Needs the samples."""
-    assert heads.z is not None, "statistics alone cannot be drawn from"
     # Squares along the basis, and of all of H: both are quadratic forms of z.
     forms = torch.stack([basis.mT @ basis, heads.gram])
     n = counts.sum(1)
     found = []
     for start in range(0, len(heads), _GROUP):
-        z = heads.z[start : start + _GROUP]
+        z = heads.signals(start, start + _GROUP)
         form = forms[:, start : start + _GROUP]
         energies = ((z @ form) * z).sum(3)
         drawn = energies @ counts.T

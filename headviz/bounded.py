@@ -13,17 +13,21 @@ but a tile of candidates.
 """
 
 from collections.abc import Callable
+from threading import Lock
 
 import torch
 
 from headviz.picks import Pursuit, Trail, join
 from headviz.prepared import PreparedHeads
+from headviz.products import rows_times_rows
 from headviz.shapes import Bool, Float, Int, Tensor
+from headviz.workers import in_parts, leave_if_stopped, n_cores, share_size
 
 _FIRST = 64  # candidates scored first; the best of them decides which others are
 _ROUNDING = 1e-5  # of an energy at the start: what float32 sums may be wrong by, with room
 _TILE_BYTES = 2**20  # of correlations at once on a CPU, so that they stay in its cache
 
+_ROWS = 2048  # atoms whose energies are worked out at once
 _ONE_BY_ONE = {
     "cpu"
 }  # device types that score heads one after the other; others pad to the longest
@@ -50,19 +54,34 @@ def pursue_bounded(
         budget: bytes of working memory beside heads and atoms; heads are taken in groups of it.
         watch: called after every step.
     """
-    taken = min(steps, len(atoms))
-    each = bytes_of_a_head(heads, len(atoms), taken)
-    size = max(1, min(len(heads), budget // each))
-    parts = []
-    for start in range(0, len(heads), size):
-        group = heads.group(start, min(start + size, len(heads)))
+    taken, device = min(steps, len(atoms)), atoms.device
+    fit = max(1, budget // bytes_of_a_head(heads, len(atoms), taken))
+    at_once = min(fit, n_cores(device), len(heads))
+    told = _Told(watch, len(heads))
 
-        def watched(share: float, done: int = start, n: int = len(group)) -> None:
-            watch((done + share * n) / len(heads))
+    def search(start: int, stop: int) -> Pursuit:
+        group = heads.group(start, stop)
+        found = _Search(group, atoms, taken, rule, budget // at_once)
+        return found.run(steps, lambda share: told.by(start, share * len(group)))
 
-        search = _Search(group, atoms, taken, rule, budget)
-        parts.append(search.run(steps, watched))
-    return join(parts)
+    size = share_size(len(heads), max(1, fit // at_once), device)
+    return join(in_parts(search, len(heads), size, device, at_once))
+
+
+class _Told:
+    """Sums up what the parts have done, for one who watches the whole."""
+
+    def __init__(self, watch: Watch, total: int) -> None:
+        self.watch, self.total = watch, total
+        self.done: dict[int, float] = {}
+        self.lock = Lock()
+
+    def by(self, start: int, done: float) -> None:
+        """Note the heads done of the part that begins at `start`."""
+        leave_if_stopped()
+        with self.lock:
+            self.done[start] = done
+            self.watch(sum(self.done.values()) / self.total)
 
 
 def bytes_of_a_head(heads: PreparedHeads, atoms: int, steps: int) -> int:
@@ -83,7 +102,7 @@ class _Search:
     ) -> None:
         self.heads, self.atoms, self.steps = heads, atoms, steps
         self.by_energy = rule == "energy"
-        self.z = heads.z if heads.z is not None else heads.moments[:, :0]
+        self.z = heads.moments[:, :0] if heads.z is None else heads.signals(0, len(heads))
         n_heads, on_cpu = len(heads), atoms.device.type == "cpu"
         tile = min(budget, _TILE_BYTES) if on_cpu else max(budget // (8 * n_heads), _TILE_BYTES)
         self.tile = max(16, tile // (heads.n_samples * atoms.element_size()))
@@ -138,13 +157,25 @@ class _Search:
         self, atom: Int[Tensor, "head few"], wanted: Bool[Tensor, "head few"], step: int
     ) -> None:
         """Replace the bounds of a few atoms of each head by their exact L1 scores."""
-        alone = atom.device.type in _ONE_BY_ONE
-        for head in self.every.split(1) if alone else [self.every]:
-            mine = atom[head][:, wanted[head[0]]] if alone else atom
-            for few in mine.split(self.tile, 1):
-                correlations = self._residual(head, few, step) @ self.z[head].mT
-                self.upper[head[:, None], few] = correlations.abs_().sum(2)
-                self.exact[head[:, None], few] = True
+        if atom.device.type in _ONE_BY_ONE:
+            for head, mine in enumerate(atom):
+                for few in mine[wanted[head]].split(self.tile):
+                    correlations = rows_times_rows(self._residual_of(head, few, step), self.z[head])
+                    self.upper[head, few] = correlations.abs_().sum(1)
+                    self.exact[head, few] = True
+            return
+        for few in atom.split(self.tile, 1):
+            correlations = self._residual(self.every, few, step) @ self.z.mT
+            self.upper.scatter_(1, few, correlations.abs_().sum(2))
+            self.exact.scatter_(1, few, True)
+
+    def _residual_of(
+        self, head: int, atom: Int[Tensor, " few"], step: int
+    ) -> Float[Tensor, "few d_head"]:
+        """`_residual` of one head."""
+        inside = self.in_head[head].index_select(0, atom)
+        b = self.b[head, :step].index_select(1, atom)
+        return inside.addmm_(b.T, self.u[head, :step], alpha=-1)
 
     def _residual(
         self, head: Int[Tensor, " some"], atom: Int[Tensor, "some few"], step: int
@@ -173,7 +204,7 @@ class _Search:
         gain = (moment * u).sum(1)
         self.trail.gain(gain)
         self.basis[:, step] = direction * scale[:, None]
-        b = _products(self.basis[:, step], self.atoms)
+        b = _products(self.basis[:, step].contiguous(), self.atoms)
         change = torch.einsum("hak,hk->ha", self.in_head, moment)
         if step:
             shared = torch.einsum("htk,hk->ht", self.u[:, :step], moment)
@@ -198,10 +229,12 @@ def _products(
     rows: Float[Tensor, "head d_model"], atoms: Float[Tensor, "atom d_model"]
 ) -> Float[Tensor, "head atom"]:
     """Products of a few rows with every atom."""
-    return (atoms @ rows[0])[None] if len(rows) == 1 else rows @ atoms.T
+    return (atoms @ rows[0])[None] if len(rows) == 1 else rows_times_rows(atoms, rows).T
 
 
 def _energy(
     rows: Float[Tensor, "atom d_head"], moments: Float[Tensor, "d_head d_head"]
 ) -> Float[Tensor, " atom"]:
-    return torch.cat([((part @ moments) * part).sum(1) for part in rows.split(2048)])
+    return torch.cat(
+        [(rows_times_rows(part, moments) * part).sum(1) for part in rows.split(_ROWS)]
+    )  # the moments are symmetric

@@ -32,6 +32,8 @@ def converted(
     return replace(
         heads,
         z=None if heads.z is None else heads.z.double(),
+        mean=None if heads.mean is None else heads.mean.double(),
+        varies=None if heads.varies is None else heads.varies.double(),
         w_o=tuple(block.double() for block in heads.w_o),
         moments=heads.moments.double(),
         gram=heads.gram.double(),

@@ -12,9 +12,10 @@ import torch
 from headviz.picks import Pursuit, Trail, join
 from headviz.prepared import PreparedHeads
 from headviz.shapes import Float, Tensor
+from headviz.workers import in_parts, n_cores, share_size
 
-_GROUP_BYTES = 64 * 2**20  # of a group's tables on a CPU
-_TILE_BYTES = 2**20  # of the tables and sums that a core works on: it has 2 MiB of its own
+_GROUP_BYTES = 8 * 2**20  # of a group's tables on a CPU: they stay in the cache of all cores
+_TILE_BYTES = 2 * 2**20  # of the tables and sums that a core works on at once
 _CHECK_EVERY = 8  # steps between looks whether all heads are done: a look stops a GPU
 _JITTER = 1e-7  # of the mean variance of a signal: makes its matrix of moments invertible
 
@@ -37,39 +38,64 @@ def pursue_stored(
         budget: bytes that the tables of one group of heads may take.
         in_head: the atoms in head space, where they are known already.
     """
-    in_head = heads.project(atoms) if in_head is None else in_head
     exact = atoms.double() @ atoms.double().T
     products = exact.to(atoms.dtype)
-    size = _group_size(heads, len(atoms), budget)
-    parts = []
-    for start in range(0, len(heads), size):
-        stop = min(start + size, len(heads))
+
+    def search(start: int, stop: int) -> Pursuit:
         group = heads.group(start, stop)
-        trail = _search(group, in_head[start:stop], products, min(steps, len(atoms)), rule)
+        inside = group.project(atoms) if in_head is None else in_head[start:stop]
+        trail = _search(group, inside, products, min(steps, len(atoms)), rule)
         picks = trail.picks.clamp_min(0)
         every = torch.arange(len(group), device=atoms.device)[:, None]
-        in_picks = in_head[start:stop][every, picks]
         of_picks = exact[picks[:, :, None], picks[:, None, :]]
-        parts.append(trail.finish(group, of_picks, in_picks, steps))
-    return join(parts)
+        return trail.finish(group, of_picks, inside[every, picks], steps)
+
+    most = _group_size(heads, len(atoms), budget)
+    size = share_size(len(heads), most, atoms.device)
+    return join(in_parts(search, len(heads), size, atoms.device))
 
 
 def _group_size(heads: PreparedHeads, atoms: int, budget: int) -> int:
     """How many heads' tables fit the budget; on a CPU no more than pays."""
     each = atoms * (heads.n_samples + atoms) * heads.variance.element_size()
-    limit = min(budget, _GROUP_BYTES) if heads.variance.device.type == "cpu" else budget
-    return max(1, min(len(heads), limit // each))
+    if heads.variance.device.type == "cpu":
+        budget = min(budget // n_cores(heads.variance.device), _GROUP_BYTES)
+    return max(1, min(len(heads), budget // each))
 
 
-def _signals(heads: PreparedHeads, rule: str) -> Float[Tensor, "head signal d_head"]:
-    """The samples; for the energy rule d_head rows with the same moments do as well."""
-    d_head = heads.moments.shape[1]
-    if heads.z is not None and (rule == "l1" or heads.n_samples <= d_head):
-        return heads.z
-    diagonal = heads.moments.diagonal(dim1=1, dim2=2)
+def _signals(
+    heads: PreparedHeads, start: int, stop: int, by_moments: bool
+) -> Float[Tensor, "head signal d_head"]:
+    """The samples; or d_head rows with the same moments, which do as well for the energy rule."""
+    if not by_moments:
+        return heads.signals(start, stop)
+    moments = heads.moments[start:stop]
+    diagonal = moments.diagonal(dim1=1, dim2=2)
     jitter = diagonal.mean(1).mul(_JITTER).clamp_min(torch.finfo(diagonal.dtype).tiny)
-    shifted = heads.moments + torch.diag_embed(jitter[:, None].expand_as(diagonal))
+    shifted = moments + torch.diag_embed(jitter[:, None].expand_as(diagonal))
     return torch.linalg.cholesky_ex(shifted).L.mT
+
+
+def _table(
+    heads: PreparedHeads,
+    in_head: Float[Tensor, "head atom d_head"],
+    products: Float[Tensor, "atom atom"],
+    rule: str,
+) -> Float[Tensor, "head atom _"]:
+    """Each atom's correlations with every signal, then its products with every atom."""
+    n_atoms, d_head = in_head.shape[1:]
+    by_moments = heads.z is None or (rule == "energy" and heads.n_samples > d_head)
+    width = d_head if by_moments else heads.n_samples
+    table = in_head.new_empty((len(heads), n_atoms, width + n_atoms))
+    table[:, :, width:] = products
+    # The signals are worked out a few heads at a time.
+    few = max(1, _TILE_BYTES // (2 * width * d_head * table.element_size()))
+    few = few if table.device.type == "cpu" else len(heads)
+    for start in range(0, len(heads), few):
+        stop = min(start + few, len(heads))
+        signals = _signals(heads, start, stop, by_moments)
+        table[start:stop, :, :width].baddbmm_(in_head[start:stop], signals.mT, beta=0)
+    return table
 
 
 def _search(
@@ -80,15 +106,15 @@ def _search(
     rule: str,
 ) -> Trail:
     """Pick until the steps or the heads are used up."""
-    signals = _signals(heads, rule)
-    n_heads, width, n_atoms = len(heads), signals.shape[1], len(products)
-    table = torch.cat([in_head @ signals.mT, products.expand(n_heads, -1, -1)], 2)
+    table = _table(heads, in_head, products, rule)
+    n_heads, n_atoms, width = table.shape
+    width -= n_atoms
     rows = table.view(n_heads * n_atoms, -1)
     atom_of = torch.arange(n_atoms, device=table.device).repeat(n_heads)  # by row
     first = torch.arange(n_heads, device=table.device) * n_atoms  # row of each head
     scores = table.new_empty((n_heads, n_atoms))
     whole = 2 * table.numel() * table.element_size()
-    tile = _TILE_BYTES * torch.get_num_threads() if table.device.type == "cpu" else whole
+    tile = _TILE_BYTES if table.device.type == "cpu" else whole
     squared = products.diagonal().contiguous()
     trail = Trail(heads.variance, steps)
     for step in range(steps):

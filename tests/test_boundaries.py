@@ -40,6 +40,8 @@ ORDER = [
     "clip_tower",
     "similarity",
     "dictionary",
+    "workers",
+    "products",
     "statistics",
     "prepared",
     "precision",

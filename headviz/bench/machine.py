@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from headviz.products import rows_times_rows
+
 _STATUS = Path("/proc/self/statm")
 _PAGE = 4096
 
@@ -22,7 +24,7 @@ class Rates:
     """A machine's measured rates."""
 
     product_flops: float
-    """Floating point operations a second in a large float32 product."""
+    """Floating point operations a second in a large float32 product, by the quicker library."""
     read_bytes: float
     """Bytes a second read from memory by a product of a matrix with a vector."""
     vector_updates: float
@@ -66,15 +68,18 @@ def measure_rates(device: torch.device) -> Rates:
     table = torch.randn(16, 50, 500, device=device)
     column, row = table[:, :, :1].clone(), table[:, :1].clone() * 1e-6
     works: list[Callable[[], object]] = [
-        lambda: square @ square,
+        lambda: square @ square.T,
+        lambda: rows_times_rows(square, square),
         lambda: tall @ vector,
         lambda: [table.addcmul_(column, row) for _ in range(100)],
     ]
     for work in works:
         work()
-    product, read, update = (seconds(work, device, 5) for work in works)
+    blas, other, read, update = (seconds(work, device, 5) for work in works)
     return Rates(
-        2 * n**3 / product, tall.numel() * tall.element_size() / read, 100 * table.numel() / update
+        product_flops=2 * n**3 / min(blas, other),
+        read_bytes=tall.nbytes / read,
+        vector_updates=100 * table.numel() / update,
     )
 
 

@@ -82,7 +82,8 @@ def _row_line(row: Row) -> str:
     least = f" (target {row.target_ratio:,.0f})" if row.target_ratio else ""
     return (
         f"{row.task}: {row.seconds:.3g} s{target}, oracle {row.oracle_s:,.0f} s "
-        f"[{row.oracle_on}], ratio {row.ratio:,.0f}{least}, same picks {row.same_picks}, "
+        f"[{row.oracle_on}], ratio {row.ratio:,.0f}{least}, as published "
+        f"{row.published_s:,.0f} s, ratio {row.published_ratio:,.0f}, same picks {row.same_picks}, "
         f"explained within {row.explained_off:.0e}, {row.peak_gib:.2f} GiB, "
         f"floor {row.floor_s:.3g} s (×{row.over_floor:.1f})"
     )

@@ -76,6 +76,9 @@ class Row:
     """Scaled to all heads and steps."""
     oracle_on: str
     ratio: float
+    published_s: float
+    """The same pursuit with the measures that its authors' program takes at every step."""
+    published_ratio: float
     target_ratio: float | None
     same_picks: str
     """Of the steps that the oracle was run for, ties aside."""
@@ -168,8 +171,9 @@ def _row(
     plain = [
         plain_somp(z[h], blocks[h], atoms, task.oracle_steps) for h in range(task.oracle_heads)
     ]
-    parts = task.oracle_heads * min(task.oracle_steps, task.steps)
-    oracle = sum(p.seconds for p in plain) * task.heads * task.steps / parts
+    published = plain_somp(z[0], blocks[0], atoms, task.oracle_steps, measures=True).seconds
+    of_a_head = task.heads * task.steps / min(task.oracle_steps, task.steps)
+    oracle = sum(p.seconds for p in plain) / len(plain) * of_a_head
     whole = taken * task.heads / len(z)
     same, n, off = compare(found, plain)
     bound = floor(task, rates)
@@ -183,6 +187,8 @@ def _row(
         f"{task.steps} steps"
         + (f"; the engine on {len(z)} of {task.heads} heads" if len(z) < task.heads else ""),
         ratio=oracle / whole,
+        published_s=published * of_a_head,
+        published_ratio=published * of_a_head / whole,
         target_ratio=task.target_ratio,
         same_picks=f"{same} of {n}",
         explained_off=off,
@@ -208,17 +214,18 @@ def compare(found: Pursuit, plain: list[Plain]) -> tuple[int, int, float]:
 def floor(task: Task, rates: Rates) -> float:
     """Seconds that the counted operations and bytes would take at the machine's measured rates.
 
-    Products run at the product rate, what is read again at every step at the memory rate, and
-    rank-one updates at the rate inside the cache; whichever of products and memory is slower.
+    Products run at the product rate, half of them where a matrix meets itself; what is read again
+    at every step at the memory rate; rank-one updates and the sums over them at the rate inside
+    the cache; whichever of products and memory is slower.
     """
     heads, n, k, d, atoms = task.heads, task.samples, task.d_head, task.d_model, task.atoms
-    prepare = 0 if task.again else 2 * heads * k * k * (d + n)
+    prepare = 0 if task.again else heads * k * (k + 1) * (d + n)
     project = 2 * heads * atoms * k * d
     weights = 4 * heads * k * d * (1 if task.again else 2)
     if atoms < 1024:
         flops = prepare + project + 2 * heads * atoms * n * k
         left = sum(atoms - step for step in range(1, min(task.steps, atoms)))
-        updates = heads * left * (n + atoms)
+        updates = heads * (left * (n + atoms) + (left + atoms) * n)
         memory = (weights + 4 * heads * n * k) / rates.read_bytes
         return max(flops / rates.product_flops, memory) + updates / rates.vector_updates
     energies = 2 * heads * atoms * k * k
