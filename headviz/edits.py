@@ -97,14 +97,19 @@ def applied(
     """While open, row r of every batch runs with the factors table[r], at its positions at[r]."""
     touched = (table != 1).any(2).any(0).tolist()
     wide = table.repeat_interleave(model.d_head, dim=2)[:, :, None]
-    if at is not None:
-        one = torch.ones((), dtype=wide.dtype, device=wide.device)
+    # Factors live where their layer runs, which a split model tells with its first signals.
+    near: dict[int, Tensor] = {}
 
     def scale(layer: int, signals: Tensor) -> Tensor | None:
         if not touched[layer]:
             return None
-        factors = wide[:, layer]
-        return signals * (factors if at is None else torch.where(at[:, :, None], factors, one))
+        if layer not in near:
+            factors = wide[:, layer].to(signals.device)
+            if at is not None:
+                one = torch.ones((), dtype=factors.dtype, device=factors.device)
+                factors = torch.where(at.to(signals.device)[:, :, None], factors, one)
+            near[layer] = factors
+        return signals * near[layer]
 
     with projection_inputs(model, scale):
         yield
