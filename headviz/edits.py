@@ -115,11 +115,27 @@ def applied(
         yield
 
 
+def check_bakeable(model: LoadedModel) -> None:
+    """Raise OptionError, with what to do, where an edit cannot be written into the weights."""
+    if model.quantised:
+        raise OptionError(
+            f"{model.name} is loaded in {model.quantised}, where a scaled column is rounded "
+            "anew and is no longer the edit. Load it with --dtype bfloat16 or float32 to bake it."
+        )
+    if model.is_split:
+        raise OptionError(
+            f"{model.name} is split over devices and disk, and no copy of it fits one of them. "
+            "Load it with --device cpu, on a machine that has room for it twice, to bake it."
+        )
+
+
 def bake(model: LoadedModel, edit: Edit) -> Any:
     """A copy of the transformers model whose weights have the edit in them: no hook needed.
 
-    Raises OptionError for an edit that holds only in places: weights are the same everywhere.
+    Raises OptionError for an edit that holds only in places: weights are the same everywhere; and
+    for a model of which no whole copy can be changed: quantised, or split over devices and disk.
     """
+    check_bakeable(model)
     if edit.where != "everywhere":
         raise OptionError(
             f"An edit that holds only in places ({edit.where}) cannot be written into weights."

@@ -1,9 +1,9 @@
 """Downloads a model of the hub; run as a process of its own, so that stopping it is certain.
 
 A download is threads in the hub's client, and native ones beside them, that nobody can stop from
-outside; a process can be ended at any moment, and the next one goes on where it was. Reads what to
-fetch as JSON from stdin, and answers with JSON: the folder, or what went wrong. It imports nothing
-of headviz, which would take longer than many a download.
+outside; a process can be ended at any moment. Reads what to fetch as JSON from stdin, and answers
+with JSON: the folder, or what went wrong. It imports nothing of headviz, which would take longer
+than many a download.
 """
 
 import json
@@ -21,7 +21,6 @@ def main() -> None:
             revision=asked["revision"],
             allow_patterns=asked["files"],
             cache_dir=asked["cache"],
-            endpoint=asked["endpoint"],
             max_workers=4,
         )
         answer = {"folder": folder}

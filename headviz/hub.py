@@ -129,35 +129,38 @@ def fetch(model: HubModel, progress: Progress = no_progress) -> Path:
     """Download what is missing; the folder with the files.
 
     Raises ModelError where the hub does not give them, and what `progress` raises: the download
-    then ends at once, and a later one goes on from there.
+    then ends at once, and a later one fetches again what was not whole.
     """
     asked = {
         "name": model.name,
         "revision": model.commit,
         "files": list(model.files),
         "cache": str(constants.HF_HUB_CACHE),
-        "endpoint": constants.ENDPOINT,
     }
     command = [sys.executable, "-P", str(Path(__file__).with_name("fetching.py"))]
+    before, others = _on_disk(model.name), set(_unfinished(model.name))
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+        env={**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": constants.ENDPOINT},
     ) as process:
         try:
             assert process.stdin is not None and process.stdout is not None
             process.stdin.write(json.dumps(asked))
             process.stdin.close()
-            before = _on_disk(model.name)
             while process.poll() is None:
                 _report(model, _on_disk(model.name) - before, progress)
                 time.sleep(_POLL)
             answer = process.stdout.read().strip()
         finally:
             process.kill()
+            process.wait()
+            # The hub's client never takes an unfinished file up again.
+            for file in set(_unfinished(model.name)) - others:
+                file.unlink(missing_ok=True)
     found = json.loads(answer or '{"error": "", "text": "the process that does it ended early"}')
     if "folder" in found:
         return Path(found["folder"])
@@ -170,11 +173,18 @@ def _report(model: HubModel, done: int, progress: Progress) -> None:
     progress(done / max(model.missing, 1), text)
 
 
+def _blobs(name: str) -> Path:
+    return Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "blobs"
+
+
+def _unfinished(name: str) -> list[Path]:
+    return list(_blobs(name).glob("*.incomplete"))
+
+
 def _on_disk(name: str) -> int:
     """Bytes of the model's files so far, unfinished ones with what they really hold."""
-    blobs = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "blobs"
     total = 0
-    for file in blobs.glob("*"):
+    for file in _blobs(name).glob("*"):
         try:
             status = file.stat()
         except OSError:

@@ -107,6 +107,7 @@ def load_model(
     except Exception as error:
         # transformers, the hub client and safetensors raise a dozen types for a bad name or file.
         raise ModelError(_load_failure(name, error)) from error
+    progress(1.0, f"{name} is loaded")
     where, why = wish.device, wish.why
     if plan.spread:
         where = run_device(model.get_input_embeddings())

@@ -56,6 +56,8 @@ def read_model(
     options: dict[str, Any] = {"dtype": number_format, "use_safetensors": True}
     if quantised:
         options["quantization_config"] = _quantisation(quantised, number_format)
+        # That 8 bits are multiplied in float16, once for every product.
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     scratch = None
     if plan.spread:
         scratch = tempfile.mkdtemp(prefix="headviz-")  # for weights that are stored otherwise

@@ -76,6 +76,7 @@ ORDER = [
     "naming_command",
     "bench",
     "commands",
+    "console",
     "__init__",
     "toyworld",
     "__main__",
