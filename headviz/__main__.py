@@ -14,8 +14,9 @@ from headviz import commands, naming_command
 from headviz.bench.pursuit import bench_pursuit
 from headviz.capture import POOLINGS
 from headviz.concepts import PIECES
+from headviz.console import Console
 from headviz.criteria import CRITERIA, Options
-from headviz.devices import DTYPES, choose_device
+from headviz.devices import DEVICES, DTYPES, QUANTISED, choose_device
 from headviz.edits import WHERE
 from headviz.errors import HeadvizError
 from headviz.pursuit import BUDGET
@@ -28,14 +29,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     memory = getattr(options, "memory", None)
     budget = int(memory * 2**30) if memory else BUDGET
-    session = Session(device=options.device, dtype=options.dtype, budget=budget)
+    console = Console()
+    session = Session(device=options.device, dtype=options.dtype, budget=budget, loading=console)
     try:
         _quiet_transformers()
         result, text = options.run(session, options)
     except HeadvizError as error:
+        console.clear()
         print(f"headviz: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        console.clear()
         print("headviz: stopped.", file=sys.stderr)
         return 130
     for notice in session.take_notices():
@@ -104,8 +108,8 @@ def build_parser() -> argparse.ArgumentParser:
 def _command(parsers: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = parsers.add_parser(name, help=text, description=text)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--dtype", default="auto", help=f"auto, {', '.join(DTYPES)}")
+    parser.add_argument("--device", default="auto", help=", ".join(DEVICES))
+    parser.add_argument("--dtype", default="auto", help=", ".join(("auto", *DTYPES, *QUANTISED)))
     parser.set_defaults(run=run)
     return parser
 

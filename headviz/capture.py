@@ -20,6 +20,7 @@ from headviz.forward import Batch, batch_of, continued
 from headviz.images import Picture
 from headviz.loaded import LoadedModel
 from headviz.probes import ProbeSet
+from headviz.progress import Progress, no_progress
 from headviz.prompts import EncodedPrompt, default_prompt, encode_prompt
 from headviz.shapes import Bool, Float, Tensor
 
@@ -32,20 +33,13 @@ POOLINGS = {
 BATCH_TOKENS = 8192
 GENERATED_TOKENS = 16
 
-Progress = Callable[[float, str], None]
-"""Called with the share done (0 to 1) and what is being done; raises Cancelled to stop."""
-
-
-def no_progress(share: float, what: str) -> None:
-    """Reports nothing."""
-
 
 @dataclass(frozen=True, eq=False)
 class HeadActivations:
     """What every head said about every sample."""
 
     z: Float[Tensor, "layer head sample d_head"]
-    """Pooled signals, float32, on the model's device."""
+    """Pooled signals, float32, at the model's `home`."""
     texts: tuple[str, ...]
     model: str
     revision: str
@@ -87,7 +81,7 @@ def capture(
     reserve = GENERATED_TOKENS if pooling == "generated" else 0
     prompts = _encode(model, probes, reserve, progress)
     size = (model.n_layers, model.n_heads, len(prompts), model.d_head)
-    z = torch.zeros(size, device=model.device)
+    z = torch.zeros(size, device=model.home)
     n_positions = done = 0
     kind = "pictures" if probes.pictures else "texts"
     for rows in _batches([len(p.ids) + reserve for p in prompts]):
@@ -194,9 +188,10 @@ def _pooled_signals(
 
     def read(layer: int, signals: Tensor) -> None:
         scale = model.write_scale(layer, signals)
-        at = weights if scale is None else weights * scale
-        mean = torch.einsum("spw,sp->sw", signals.float(), at)
-        pooled[layer] = mean.view(len(chosen), model.n_heads, model.d_head).transpose(0, 1)
+        at = weights.to(signals.device)
+        mean = torch.einsum("spw,sp->sw", signals.float(), at if scale is None else at * scale)
+        by_head = mean.view(len(chosen), model.n_heads, model.d_head).transpose(0, 1)
+        pooled[layer] = by_head.to(model.home)
 
     with projection_inputs(model, read):
         model.model.base_model(**batch.inputs(), use_cache=False)

@@ -31,7 +31,7 @@ def vocabulary_atoms(
     rows = model.unembedding
     if fold_norm:
         if getattr(model.final_norm, "weight", None) is not None:
-            rows = rows * norm_gain(model.final_norm)
+            rows = rows * norm_gain(model.final_norm).to(rows.device)
         if getattr(model.final_norm, "bias", None) is not None:
             # A LayerNorm also takes the mean away before its gain.
             rows = rows - rows.mean(1, keepdim=True)

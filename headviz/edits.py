@@ -97,24 +97,45 @@ def applied(
     """While open, row r of every batch runs with the factors table[r], at its positions at[r]."""
     touched = (table != 1).any(2).any(0).tolist()
     wide = table.repeat_interleave(model.d_head, dim=2)[:, :, None]
-    if at is not None:
-        one = torch.ones((), dtype=wide.dtype, device=wide.device)
+    # Factors live where their layer runs, which a split model tells with its first signals.
+    near: dict[int, Tensor] = {}
 
     def scale(layer: int, signals: Tensor) -> Tensor | None:
         if not touched[layer]:
             return None
-        factors = wide[:, layer]
-        return signals * (factors if at is None else torch.where(at[:, :, None], factors, one))
+        if layer not in near:
+            factors = wide[:, layer].to(signals.device)
+            if at is not None:
+                one = torch.ones((), dtype=factors.dtype, device=factors.device)
+                factors = torch.where(at.to(signals.device)[:, :, None], factors, one)
+            near[layer] = factors
+        return signals * near[layer]
 
     with projection_inputs(model, scale):
         yield
 
 
+def check_bakeable(model: LoadedModel) -> None:
+    """Raise OptionError, with what to do, where an edit cannot be written into the weights."""
+    if model.quantised:
+        raise OptionError(
+            f"{model.name} is loaded in {model.quantised}, where a scaled column is rounded "
+            "anew and is no longer the edit. Load it with --dtype bfloat16 or float32 to bake it."
+        )
+    if model.is_split:
+        raise OptionError(
+            f"{model.name} is split over devices and disk, and no copy of it fits one of them. "
+            "Load it with --device cpu, on a machine that has room for it twice, to bake it."
+        )
+
+
 def bake(model: LoadedModel, edit: Edit) -> Any:
     """A copy of the transformers model whose weights have the edit in them: no hook needed.
 
-    Raises OptionError for an edit that holds only in places: weights are the same everywhere.
+    Raises OptionError for an edit that holds only in places: weights are the same everywhere; and
+    for a model of which no whole copy can be changed: quantised, or split over devices and disk.
     """
+    check_bakeable(model)
     if edit.where != "everywhere":
         raise OptionError(
             f"An edit that holds only in places ({edit.where}) cannot be written into weights."

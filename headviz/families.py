@@ -12,6 +12,7 @@ from torch import nn
 
 from headviz.errors import ModelError
 from headviz.shapes import Float, Tensor
+from headviz.weights import is_quantised, linear_map, weight_of
 
 
 @dataclass(frozen=True)
@@ -126,15 +127,14 @@ def family_of(config: Any) -> Family:
 
 def output_weight(projection: nn.Module) -> Float[Tensor, "d_model heads_d_head"]:
     """W_O as (d_model, n_heads · d_head), whichever way round the module keeps it."""
-    weight = projection.weight
-    assert isinstance(weight, Tensor)
+    if is_quantised(projection):
+        return linear_map(projection).T
+    weight = weight_of(projection)
     # GPT-2's Conv1D keeps (in, out) where nn.Linear keeps (out, in).
     return weight if isinstance(projection, nn.Linear) else weight.T
 
 
 def norm_gain(norm: nn.Module) -> Float[Tensor, " d_model"]:
     """The gain γ of a root-mean-square norm, in float32."""
-    weight = norm.weight
-    assert isinstance(weight, Tensor)
     # Gemma keeps γ - 1.
-    return weight.detach().float() + (1.0 if type(norm).__name__.startswith("Gemma") else 0.0)
+    return weight_of(norm).float() + (1.0 if type(norm).__name__.startswith("Gemma") else 0.0)

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from headviz.families import Family, norm_gain, output_weight
+from headviz.recent import Recent
 from headviz.shapes import Float, Tensor
 from headviz.vision import Vision
+from headviz.weights import is_quantised, weight_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,9 @@ class LoadedModel:
     context: int
     """Longest input, in tokens."""
     device: torch.device
+    """Where its inputs go: that of the embedding, where the model is split."""
     dtype: torch.dtype
+    """What is computed in; the weights may be `quantised`."""
     why: str
     """Why this device and number format."""
     vision: Vision | None = field(default=None, repr=False)
@@ -41,6 +45,43 @@ class LoadedModel:
     def sees(self) -> bool:
         """Whether it reads pictures; it then needs one in every prompt."""
         return self.vision is not None
+
+    @property
+    def is_split(self) -> bool:
+        """Whether its layers lie on several devices or on the disk."""
+        return len(set(self.places.values())) > 1 or "disk" in self.places.values()
+
+    @property
+    def places(self) -> dict[str, int | str]:
+        """Device of each part, as accelerate names both; empty where all is on one."""
+        return dict(getattr(self.model, "hf_device_map", None) or {})
+
+    @property
+    def home(self) -> torch.device:
+        """Where signals and weights of all layers are gathered to be compared.
+
+        Main memory for a split model: what fills several GPUs does not fit into one.
+        """
+        return torch.device("cpu") if self.is_split else self.device
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that its weights take on its device."""
+        return sum(w.nbytes for w in self.model.parameters() if w.device == self.device)
+
+    @cached_property
+    def quantised(self) -> str:
+        """`int8` or `int4` where the projections' weights are, else nothing."""
+        if not is_quantised(self.projections[0]):
+            return ""
+        kind = type(self.projections[0].weight).__name__
+        return {"Int8Params": "int8", "Params4bit": "int4"}[kind]
+
+    @property
+    def number_format(self) -> str:
+        """`float32`, or `int4 in bfloat16`: what signals depend on beside the weights."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"{self.quantised} in {dtype}" if self.quantised else dtype
 
     @cached_property
     def layers(self) -> list[nn.Module]:
@@ -57,9 +98,19 @@ class LoadedModel:
 
         Where a norm follows the attention, its gain is folded in; see `write_scale`.
         """
-        weight = output_weight(self.projections[layer]).detach().float()
+        if not (self.is_split or self.quantised):
+            return self._read_head_weights(layer)
+        # Each reading costs: from the disk, from another device, or out of 4 bits.
+        return self._kept_weights.find_or_make(layer, lambda: self._read_head_weights(layer))
+
+    @cached_property
+    def _kept_weights(self) -> Recent[Tensor]:
+        return Recent(1)
+
+    def _read_head_weights(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
+        weight = output_weight(self.projections[layer]).to(self.home).float()
         if self.family.norm_after is not None:
-            weight = weight * norm_gain(self._norm_after(layer))[:, None]
+            weight = weight * norm_gain(self._norm_after(layer)).to(self.home)[:, None]
         return weight.T.reshape(self.n_heads, self.d_head, self.d_model)
 
     def write_scale(
@@ -72,7 +123,7 @@ class LoadedModel:
         """
         if self.family.norm_after is None:
             return None
-        weight = output_weight(self.projections[layer]).detach()
+        weight = output_weight(self.projections[layer]).to(signals)
         output = (signals @ weight.T).float()
         eps = getattr(self._norm_after(layer), "eps", 0.0)
         return (output.square().mean(-1) + eps).rsqrt()
@@ -85,8 +136,7 @@ class LoadedModel:
     @property
     def unembedding(self) -> Float[Tensor, "vocab d_model"]:
         """One row a token: the direction that raises this token's logit. Float32."""
-        weight: Tensor = self.model.get_output_embeddings().weight
-        return weight.detach().float()
+        return weight_of(self.model.get_output_embeddings()).to(self.home).float()
 
     @property
     def final_norm(self) -> nn.Module:
@@ -102,10 +152,10 @@ class LoadedModel:
     @property
     def summary(self) -> str:
         """One line for people: size, device and why."""
-        dtype = str(self.dtype).removeprefix("torch.")
+        where = "split" if self.is_split else self.device
         return (
             f"{self.total_heads} heads ({self.n_layers} layers × {self.n_heads}, "
-            f"d_head {self.d_head}) · {self.device}, {dtype}: {self.why}"
+            f"d_head {self.d_head}) · {where}, {self.number_format}: {self.why}"
         )
 
 
@@ -146,5 +196,5 @@ def describe(
         device=device,
         dtype=dtype,
         why=why,
-        vision=None if family.sight is None else Vision(model, reader, family.sight),
+        vision=None if family.sight is None else Vision(model, reader, family.sight, device),
     )

@@ -5,15 +5,11 @@ nothing of concepts, probes or edits.
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    RepositoryNotFoundError,
-)
+import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -22,14 +18,28 @@ from transformers import (
     AutoTokenizer,
 )
 
-from headviz.devices import choose_device
-from headviz.errors import ModelError
+from headviz.devices import QUANTISED, choose_device
+from headviz.errors import HeadvizError, ModelError
 from headviz.families import family_of
+from headviz.hub import (
+    HubModel,
+    NotOnHub,
+    cached_folder,
+    config_of,
+    fetch,
+    find_on_hub,
+    without_token,
+)
 from headviz.loaded import LoadedModel, describe
+from headviz.plan import Plan, plan_of, weights_in_memory, weights_of_hub
+from headviz.progress import Progress, no_progress
+from headviz.reading import check_quantising, read_model
+from headviz.weights import run_device
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 TRAINED_HERE = ("tiny-lm", "tiny-vlm", "tiny-clip")
 """Models that this repository trains; without their weights they are not built in."""
+_SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 _HASH_WHOLE_BELOW = 256 * 2**20  # bytes; larger weight files are hashed by their ends and size
 
 
@@ -50,46 +60,110 @@ def check_trained(name: str) -> None:
         )
 
 
-def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LoadedModel:
+def load_model(
+    name: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    progress: Progress = no_progress,
+    make_room: Callable[[], None] = lambda: None,
+    held: int = 0,
+) -> LoadedModel:
     """The model called `name`: a built-in one, a local folder, or one of the hub.
 
-    Raises ModelError, in one sentence, where it does not exist, has no safetensors weights or is
-    of a family that is not supported; OptionError for an unknown device or dtype.
+    Args:
+        name: of the model.
+        device: one of devices.DEVICES; `auto` spreads only what does not fit one device.
+        dtype: auto, or of devices.DTYPES or QUANTISED.
+        progress: told first what will be downloaded and read, then how far it is.
+        make_room: called when all is known to be well, before the first weight is read.
+        held: bytes of memory that `make_room` will free.
+
+    Raises:
+        ModelError: in one sentence, where it does not exist, may not be had, has no safetensors
+            weights, is of a family that is not supported, or does not fit.
+        OptionError: for an unknown device or dtype.
     """
     name = name.strip()
-    source, revision, offline = _locate(name)
-    chosen, number_format, why = choose_device(device, dtype)
+    wish = _Wish(name, device, dtype, held, progress)
+    check_quantising(wish.quantised)
+    place, revision = _locate(name)
     try:
-        shared: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline}
-        config = AutoConfig.from_pretrained(source, **shared)
-        family = family_of(config)
+        folder = wish.fetch(place) if isinstance(place, HubModel) else place
+        family = family_of(AutoConfig.from_pretrained(folder, **_SAFE))
         sees = family.sight is not None
-        maker: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-        loaded = maker.from_pretrained(
-            source, dtype=number_format, use_safetensors=True, output_loading_info=True, **shared
-        )
-        model, report = loaded
-        if missing := sorted(report["missing_keys"]):
-            # transformers would make them up at random, and every score with them.
-            raise ModelError(f"The weights of {name!r} lack {', '.join(missing[:3])}.")
-        model = model.to(chosen)
-        reader: Any = (AutoProcessor if sees else AutoTokenizer).from_pretrained(source, **shared)
-    except ModelError:
+        reader: Any = AutoProcessor if sees else AutoTokenizer
+        reader = reader.from_pretrained(folder, **_SAFE)
+        plan = wish.plan(_size(folder), weights_in_memory(folder, wish.format, wish.quantised))
+        make_room()
+        maker = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+        model = read_model(maker, folder, plan, wish.format, wish.quantised, progress)
+    except HeadvizError:
         raise
+    except (MemoryError, torch.OutOfMemoryError):
+        raise ModelError(
+            f"There is not enough memory for the model {name!r} on {wish.device}. Choose a smaller "
+            "one, --dtype bfloat16, or --device spread."
+        ) from None
     except Exception as error:
         # transformers, the hub client and safetensors raise a dozen types for a bad name or file.
-        raise ModelError(_load_failure(name, offline, error)) from error
-    return describe(name, revision, model, reader, family, chosen, number_format, why)
+        raise ModelError(_load_failure(name, error)) from error
+    progress(1.0, f"{name} is loaded")
+    where, why = wish.device, wish.why
+    if plan.spread:
+        where = run_device(model.get_input_embeddings())
+        why = f"{why}, spread over {_places(model)}"
+    return describe(name, revision, model, reader, family, where, wish.format, why)
 
 
-def _locate(name: str) -> tuple[str, str, bool]:
-    """What to hand to transformers, the revision ('' if read after loading), and if offline."""
+class _Wish:
+    """What was asked for, and how it would be met."""
+
+    def __init__(self, name: str, device: str, dtype: str, held: int, progress: Progress) -> None:
+        self.device, self.format, self.why = choose_device(device, dtype)
+        self.quantised = dtype if dtype in QUANTISED else ""
+        self._name, self._asked, self._held, self._progress = name, device, held, progress
+
+    def plan(self, n_bytes: int, weights: int, to_fetch: int = 0) -> Plan:
+        """How it is loaded, which is told at once. Raises ModelError where it does not fit."""
+        plan = plan_of(
+            self._name,
+            n_bytes,
+            weights,
+            self.device,
+            self._asked,
+            bool(self.quantised),
+            to_fetch,
+            self._held,
+        )
+        self._progress(0.0, str(plan))
+        return plan
+
+    def fetch(self, hub: HubModel) -> Path:
+        """The folder of a model of the hub, after a look at its config and its size."""
+        family_of(AutoConfig.from_pretrained(config_of(hub), **_SAFE))
+        weights = weights_of_hub(hub, self.format, self.quantised)
+        self.plan(hub.weights_bytes, weights, hub.missing)
+        return fetch(hub, self._progress)
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def _places(model: Any) -> str:
+    found = dict.fromkeys((getattr(model, "hf_device_map", None) or {}).values())
+    names = {"cpu": "main memory", "disk": "the disk"}
+    return ", ".join(names.get(str(place), f"GPU {place}") for place in found) or "one device"
+
+
+def _locate(name: str) -> tuple[Path | HubModel, str]:
+    """A folder or a model of the hub, and the revision."""
     if not name:
         raise ModelError(f"No model named. Built in: {', '.join(built_in_models())}.")
     folder = built_in_models().get(name) or _folder(name)
     if folder is None:
         check_trained(name)
-        return name, "", _is_offline(name)
+        return _on_hub(name)
     if not (folder / "config.json").is_file():
         raise ModelError(f"The folder {name!r} has no config.json: it is no model folder.")
     if not any(folder.glob("*.safetensors")):
@@ -97,7 +171,22 @@ def _locate(name: str) -> tuple[str, str, bool]:
             f"The folder {name!r} has no .safetensors weights, the only format headviz loads. "
             "Write them with model.save_pretrained(folder)."
         )
-    return str(folder), model_revision(folder), True
+    return folder, model_revision(folder)
+
+
+def _on_hub(name: str) -> tuple[Path | HubModel, str]:
+    try:
+        found = find_on_hub(name)
+    except NotOnHub:
+        raise ModelError(
+            _unknown(name, "the hub does not have it, or only for those with a token")
+        ) from None
+    if found is not None:
+        return found, found.commit
+    kept = cached_folder(name)
+    if kept is None:
+        raise ModelError(_unknown(name, "the hub cannot be reached"))
+    return kept
 
 
 def _folder(name: str) -> Path | None:
@@ -136,25 +225,6 @@ def model_revision(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def _is_offline(name: str) -> bool:
-    """Whether only a copy downloaded before can be had. Raises ModelError for a wrong name.
-
-    One quick question to the hub: transformers itself would try for half a minute.
-    """
-    try:
-        HfApi().model_info(name, timeout=10)
-    except GatedRepoError:
-        raise ModelError(
-            f"The model {name!r} is gated: accept its licence on its page at the hub and set the "
-            "environment variable HF_TOKEN, then load it again."
-        ) from None
-    except (RepositoryNotFoundError, HFValidationError):
-        raise ModelError(_unknown(name, "the hub does not have it")) from None
-    except Exception:  # the HTTP client's errors differ from release to release
-        return True
-    return False
-
-
 def _unknown(name: str, why: str) -> str:
     return (
         f"Unknown model {name!r}: not built in ({', '.join(built_in_models())}), no local folder, "
@@ -162,9 +232,7 @@ def _unknown(name: str, why: str) -> str:
     )
 
 
-def _load_failure(name: str, offline: bool, error: Exception) -> str:
-    text = str(error).strip()
-    if offline and name not in built_in_models() and _folder(name) is None:
-        return _unknown(name, "the hub cannot be reached")
+def _load_failure(name: str, error: Exception) -> str:
+    text = without_token(str(error).strip())
     first = text.splitlines()[0][:200] if text else type(error).__name__
     return f"The model {name!r} could not be loaded: {first}"

@@ -58,11 +58,11 @@ def image_signals(
             return
         z = signals.float().unflatten(2, (model.n_heads, model.d_head))[0, :, head.index]
         scale = model.write_scale(layer, signals)
-        found.append(z if scale is None else z * scale[0, :, None])
+        found.append((z if scale is None else z * scale[0, :, None]).to(model.home))
 
     with projection_inputs(model, read):
         model.model.base_model(**batch.inputs(), use_cache=False)
-    return found[0][batch.image[0]]
+    return found[0][batch.image[0].to(model.home)]
 
 
 @torch.inference_mode()

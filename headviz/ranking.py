@@ -133,7 +133,7 @@ def rank_heads(
     heads = prepared or prepare_model(model, activations, options.centre)
     found = score(model, activations, heads, dictionaries, options)
     scores = next(found)
-    spread = spread_of(scores.draw(draw_counts(activations.n_samples, device=model.device)))
+    spread = spread_of(scores.draw(draw_counts(activations.n_samples, device=model.home)))
     chance = torch.zeros_like(scores.values)
     for draw, by_chance in enumerate(found, 1):
         progress(draw / (draws + 1), f"chance level, draw {draw} of {draws}")

@@ -26,3 +26,13 @@ class Recent(OrderedDict[Any, T]):
                     self.popitem(last=False)
             self.move_to_end(key)
             return self[key]
+
+    def going(self) -> list[T]:
+        """What would be let go for one more."""
+        return list(self.values())[: max(len(self) + 1 - self._size, 0)]
+
+    def make_room(self) -> None:
+        """Let it go now rather than after the next one is made."""
+        with self._lock:
+            for _ in self.going():
+                self.popitem(last=False)

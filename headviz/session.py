@@ -7,7 +7,7 @@ runs a model, so that hooks of two visitors never overlap.
 import threading
 from collections.abc import Iterator, Sequence
 
-from headviz.capture import HeadActivations, Progress, no_progress
+from headviz.capture import HeadActivations
 from headviz.comparison import Comparison, compare
 from headviz.concepts import Concept, tokenize_concept
 from headviz.criteria import Options, prepare_model
@@ -20,10 +20,12 @@ from headviz.loaded import LoadedModel
 from headviz.models import built_in_models
 from headviz.prepared import PreparedHeads
 from headviz.probes import ProbeSet
+from headviz.progress import Progress, no_progress
 from headviz.prompts import default_prompt
 from headviz.pursuit import BUDGET
 from headviz.ranking import Ranking, rank_heads
 from headviz.recent import Recent
+from headviz.shelf import Shelf
 from headviz.spectra import all_spectra
 from headviz.spectrum import Spectrum, head_spectrum
 from headviz.store import Store, key_of
@@ -41,11 +43,13 @@ class Session:
         dtype: str = "auto",
         keep_models: int = 1,
         budget: int = BUDGET,
+        loading: Progress = no_progress,
     ) -> None:
         """A session without anything loaded.
 
         `allowed` limits the models that may be loaded, None allows any; `budget` is the working
-        memory in bytes that spectra may take beside model and texts.
+        memory in bytes that spectra may take beside model and texts; `loading` is told how far the
+        loading of a model is where nobody else is.
         """
         self.store = store or Store()
         self.allowed = tuple(allowed) if allowed is not None else None
@@ -53,9 +57,10 @@ class Session:
         self.notices: list[str] = []
         """Sentences about what went wrong without stopping the work, the newest last."""
         self._device, self._dtype, self._budget = device, dtype, budget
-        self._models: Recent[LoadedModel] = Recent(keep_models)
+        self._loading = loading
         self._activations: Recent[HeadActivations] = Recent(4)
         self._prepared: Recent[PreparedHeads] = Recent(2)
+        self._shelf = Shelf(keep_models, [self._activations, self._prepared])
         self._rankings: Recent[Ranking] = Recent(64)
         self._spectra: Recent[Spectrum] = Recent(512)
 
@@ -68,16 +73,22 @@ class Session:
         taken, self.notices = self.notices, []
         return taken
 
-    def model(self, name: str) -> LoadedModel:
-        """The model of that name, loaded at its first use. Raises ModelError."""
+    def model(self, name: str, progress: Progress | None = None) -> LoadedModel:
+        """The model of that name, loaded at its first use. Raises ModelError.
+
+        What `keep_models` leaves no room for is freed before the weights of another are read.
+        """
         name = name.strip()
         if self.allowed is not None and name not in self.allowed:
             raise ModelError(
                 f"The model {name!r} is not offered here. Offered: {', '.join(self.allowed)}."
             )
         with self.lock:
-            return self._models.find_or_make(
-                name, lambda: open_model(name, self._device, self._dtype, self.store)
+            return self._shelf.find_or_open(
+                name,
+                lambda *room: open_model(
+                    name, self._device, self._dtype, self.store, progress or self._loading, *room
+                ),
             )
 
     def default_options(self, name: str) -> Options:
@@ -94,7 +105,7 @@ class Session:
                 "kind": "activations",
                 "model": model.name,
                 "revision": model.revision,
-                "dtype": str(model.dtype),
+                "dtype": model.number_format,
                 "probes": probes.digest,
                 "pooling": pooling,
             }
@@ -114,17 +125,9 @@ class Session:
     ) -> HeadActivations:
         kept = self.store.get(key)
         if kept is not None:
-            z = kept[0]["z"].to(model.device)
-            return HeadActivations(
-                z,
-                probes.texts,
-                model.name,
-                model.revision,
-                probes.digest,
-                pooling,
-                int(kept[1]["n_positions"]),
-                probes.pictures,
-            )
+            z = kept[0]["z"].to(model.home)
+            origin = (probes.texts, model.name, model.revision, probes.digest, pooling)
+            return HeadActivations(z, *origin, int(kept[1]["n_positions"]), probes.pictures)
         activations = read_heads(model, probes, pooling, progress)
         notes = {**parts, "n_positions": activations.n_positions}
         try:

@@ -77,7 +77,7 @@ def _key(model: LoadedModel, activations: HeadActivations, options: Options, lay
         kind="spectra",
         model=model.name,
         revision=model.revision,
-        dtype=str(model.dtype),
+        dtype=model.number_format,
         probes=activations.probes,
         pooling=activations.pooling,
         options=options.as_dict(),

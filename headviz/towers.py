@@ -5,10 +5,11 @@ among them. Whoever asks for a model here need not know which kind it is.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from headviz.capture import HeadActivations, Progress, capture, default_pooling, no_progress
+from headviz.capture import HeadActivations, capture, default_pooling
 from headviz.clip import CONFIG, HUB, ClipModel, built_in_clips, load_clip
 from headviz.clip_heads import CLIP_POOLINGS, capture_images, tower_model
 from headviz.concepts import known_concepts
@@ -16,6 +17,7 @@ from headviz.errors import ProbeError
 from headviz.loaded import LoadedModel
 from headviz.models import load_model
 from headviz.probes import ProbeSet
+from headviz.progress import Progress, no_progress
 from headviz.store import Store
 
 _WITH_TAG = re.compile(r"[\w.-]+:[\w.-]+")
@@ -34,10 +36,20 @@ def is_clip(name: str) -> bool:
     return (folder / CONFIG).is_file() or name.startswith(HUB) or bool(_WITH_TAG.fullmatch(name))
 
 
-def open_model(name: str, device: str, dtype: str, store: Store | None = None) -> LoadedModel:
-    """The model of that name, a `Tower` for a CLIP model. Raises ModelError."""
+def open_model(
+    name: str,
+    device: str,
+    dtype: str,
+    store: Store | None = None,
+    progress: Progress = no_progress,
+    make_room: Callable[[], None] = lambda: None,
+    held: int = 0,
+) -> LoadedModel:
+    """The model of that name, a `Tower` for a CLIP model. Arguments and errors of `load_model`."""
     if not is_clip(name):
-        return load_model(name, device, dtype)
+        return load_model(name, device, dtype, progress, make_room, held)
+    progress(0.0, f"loading {name}")
+    make_room()
     clip = load_clip(name, device)
     words = [word for concept in known_concepts().values() for word in concept.words]
     tower = tower_model(clip, words, store=store)

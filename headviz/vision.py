@@ -43,8 +43,8 @@ class Seen:
 class Vision:
     """The processor and the vision tower of one model, with what they made of the last pictures."""
 
-    def __init__(self, model: Any, processor: Any, sight: Sight) -> None:
-        """For a transformers model in memory and its processor."""
+    def __init__(self, model: Any, processor: Any, sight: Sight, device: torch.device) -> None:
+        """For a transformers model in memory, its processor, and where its inputs go."""
         self.processor = processor
         self.sight = sight
         self.mark: str = getattr(processor, sight.mark)
@@ -56,6 +56,7 @@ class Vision:
         self.encoded: Recent[Any] = Recent(64)
         """What prompts.py made of the last prompts with pictures."""
         self._tower = model.model
+        self._device = device
         self._kept: OrderedDict[str, Seen] = OrderedDict()
 
     def process(self, text: str, pictures: Sequence[Picture]) -> Any:
@@ -94,7 +95,7 @@ class Vision:
 
     @torch.inference_mode()
     def _encode(self, picture: Picture) -> Seen:
-        inputs = self.process(self.mark, [picture]).to(self._tower.device, self._tower.dtype)
+        inputs = self.process(self.mark, [picture]).to(self._device, self._tower.dtype)
         encode = self._tower.get_image_features
         wanted = inspect.signature(encode).parameters
         given = {name: value for name, value in inputs.items() if name in wanted}

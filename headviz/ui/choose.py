@@ -5,15 +5,14 @@ from typing import Any
 
 import gradio as gr
 
-from headviz.clip import built_in_clips
 from headviz.concepts import PIECES, known_concepts
 from headviz.criteria import CRITERIA
 from headviz.probes import ProbeSet
-from headviz.session import Session
 from headviz.shipped import load_shipped
-from headviz.ui import html, naming, probing
+from headviz.ui import html, loading, naming, probing
 from headviz.ui.choosing import Choosing, concept_words, describe, usual_options
 from headviz.ui.errors import shown
+from headviz.ui.loading import Loading
 from headviz.ui.probing import Probing
 from headviz.ui.shared import MODEL_QUEUE, QUIET, Shared
 from headviz.ui.view import ModelShown, View
@@ -31,8 +30,7 @@ _CRITERIA_TITLES = {
 class _Inputs:
     """The panel's components."""
 
-    model: gr.Dropdown
-    summary: gr.Markdown
+    loading: Loading
     samples: Probing
     concept: gr.Dropdown
     words: gr.Textbox
@@ -53,7 +51,7 @@ def build(shared: Shared) -> None:
     first, start = shared.first, shared.model.value
     with gr.Row(equal_height=False):
         with gr.Column():
-            model, summary = _model(shared, start.name)
+            model = loading.build(shared, start.name)
         with gr.Column():
             samples = probing.build(start)
         with gr.Column():
@@ -66,8 +64,7 @@ def build(shared: Shared) -> None:
         stop = gr.Button("Stop", elem_id="stop-rank", scale=0)
     status = gr.Markdown(describe(first), elem_id="status", elem_classes="hv-note")
     inputs = _Inputs(
-        model=model,
-        summary=summary,
+        loading=model,
         samples=samples,
         concept=concept,
         words=words,
@@ -82,26 +79,6 @@ def build(shared: Shared) -> None:
     )
     _wire_choices(shared, inputs, Choosing(shared))
     _wire_ranking(shared, inputs, Choosing(shared))
-
-
-def _model(shared: Shared, name: str) -> tuple[gr.Dropdown, gr.Markdown]:
-    session = shared.session
-    model = gr.Dropdown(
-        offered_models(session),
-        value=name,
-        label="Model",
-        info="built in, a folder on this machine, or a name on the Hugging Face hub",
-        allow_custom_value=session.allowed is None,
-        elem_id="model",
-    )
-    built_in = f"{shared.first.total_heads} heads · built in" if shared.first else ""
-    return model, gr.Markdown(built_in, elem_id="summary", elem_classes="hv-note")
-
-
-def offered_models(session: Session) -> list[str]:
-    """The models that write text, and the CLIP models that come with them."""
-    clips = built_in_clips() if session.allowed is None else ()
-    return [*session.model_names(), *clips]
 
 
 def _concept(name: str) -> tuple[gr.Dropdown, gr.Textbox]:
@@ -152,28 +129,30 @@ def _options(
 
 
 def _wire_choices(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
-    @shown
-    def load(name: str, concept: str, bar: gr.Progress = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008 (gradio finds it by its default)
-        return do.load(name, concept, bar)
-
     samples = inputs.samples
-    loading: dict[str, Any] = {
-        "fn": load,
-        "inputs": [inputs.model, inputs.concept],
-        "outputs": [
-            inputs.summary,
+
+    def load(
+        request: gr.Request,
+        name: str,
+        concept: str,
+        bar: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
+    ) -> tuple[Any, ...]:
+        return do.load(request, name, concept, bar)
+
+    loading.wire(
+        shared,
+        inputs.loading,
+        load,
+        [inputs.loading.model, inputs.concept],
+        [
+            inputs.loading.summary,
             *samples.outputs,
             inputs.pooling,
             shared.model,
             shared.view,
             inputs.status,
         ],
-        "api_visibility": "private",
-        **MODEL_QUEUE,
-    }
-    inputs.model.change(**loading)
-    if shared.first is None:  # nothing was shipped: what the page must know is the model's own
-        shared.page.load(**loading)
+    )
     samples.upload.upload(
         shown(probing.take_files),
         [samples.upload, shared.model],
@@ -202,9 +181,9 @@ def _wire_choices(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
         **QUIET,
     )
     gr.on(
-        [inputs.words.change, inputs.pieces.change, inputs.model.change],
+        [inputs.words.change, inputs.pieces.change, shared.model.change],
         shown(do.words_to_chips),
-        [inputs.model, inputs.concept, inputs.words, inputs.pieces],
+        [shared.model, inputs.concept, inputs.words, inputs.pieces],
         inputs.chips,
         trigger_mode="always_last",
         **QUIET,
@@ -229,12 +208,12 @@ def _wire_ranking(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
         samples = (choice, typed, asked, uploaded)
         return do.rank(request, bar, model, samples, (concept, words), criterion, options)
 
-    given = [inputs.model, *inputs.samples.inputs]
+    given = [inputs.loading.model, *inputs.samples.inputs]
     asked = [inputs.concept, inputs.words, inputs.criterion, *inputs.options]
     inputs.rank.click(
         rank,
         [*given, *asked],
-        [shared.view, inputs.status, inputs.summary],
+        [shared.view, inputs.status, inputs.loading.summary],
         api_name="rank",
         **MODEL_QUEUE,
     )

@@ -17,6 +17,7 @@ from headviz.shipped import load_shipped
 from headviz.towers import Tower
 from headviz.ui import html, probing
 from headviz.ui.errors import warn
+from headviz.ui.runs import LOADING_STOPPED
 from headviz.ui.shared import Shared
 from headviz.ui.view import ModelShown, View, first_view, view_of
 
@@ -67,10 +68,13 @@ class Choosing:
 
     shared: Shared
 
-    def load(self, name: str, concept: str, bar: gr.Progress) -> tuple[Any, ...]:
+    def load(
+        self, request: gr.Request, name: str, concept: str, bar: gr.Progress
+    ) -> tuple[Any, ...]:
         """Load a model: its summary, what it reads, and its shipped ranking if there is one."""
-        bar(None, desc=f"loading {name}")
-        loaded = self.shared.session.model(name)
+        report = self.shared.runs.progress(request, bar, LOADING_STOPPED)
+        report(0.0, f"loading {name}")
+        loaded = self.shared.session.model(name, report)
         model = model_shown(loaded)
         choices = probing.pooling_choices(model)
         pooling = gr.update(choices=choices, value=choices[0][1])
@@ -92,13 +96,13 @@ class Choosing:
         found = (view, describe(view)) if view else (gr.skip(), gr.skip())
         return concept_words(concept), *found
 
-    def words_to_chips(self, model: str, concept: str, words: str, pieces: str) -> str:
+    def words_to_chips(self, model: ModelShown, concept: str, words: str, pieces: str) -> str:
         """Which token each word became in this model."""
         found = chosen_concept(concept, words)
-        shipped = load_shipped(model)
+        shipped = load_shipped(model.name)
         if shipped and found.name in shipped.concepts and pieces == Options().pieces:
             return html.chips(shipped.ranking(found.name).tokens)
-        tokenizer = self.shared.session.model(model).tokenizer
+        tokenizer = self.shared.session.model(model.name).tokenizer
         return html.chips(tokenize_concept(found, tokenizer, pieces))
 
     def rank(
@@ -118,7 +122,7 @@ class Choosing:
         steps, *rest = options
         chosen = Options(int(steps or 0), *rest)
         report(0.0, f"loading {name}")
-        loaded = session.model(name)
+        loaded = session.model(name, report)
         probes = probing.find_samples(*samples, model_shown(loaded))
         ranking = session.rank(name, found, probes, criterion, chosen, report)
         warn(session.take_notices())

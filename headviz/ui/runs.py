@@ -9,6 +9,10 @@ from headviz.capture import Progress
 from headviz.errors import Cancelled
 
 T = TypeVar("T")
+RANKING_STOPPED = "The ranking was stopped; what was shown before is still there."
+LOADING_STOPPED = (
+    "The loading was stopped; whole files that were downloaded are kept for the next time."
+)
 
 
 class Runs:
@@ -34,15 +38,20 @@ class Runs:
         if self._latest.get(visitor) is run:
             del self._latest[visitor]
 
-    def progress(self, request: gr.Request, bar: gr.Progress) -> Progress:
-        """A report function for the core that moves the bar, and ends the run if asked to."""
+    def progress(
+        self, request: gr.Request, bar: gr.Progress, stopped: str = RANKING_STOPPED
+    ) -> Progress:
+        """A report function for the core that moves the bar, and ends the run if asked to.
+
+        A person who stopped it reads `stopped`.
+        """
         visitor = request.session_hash or ""
         self._stopped.discard(visitor)
 
         def report(share: float, what: str) -> None:
             if visitor in self._stopped:
                 self._stopped.discard(visitor)
-                raise Cancelled("The ranking was stopped; what was shown before is still there.")
+                raise Cancelled(stopped)
             bar(share, desc=what)
 
         return report
