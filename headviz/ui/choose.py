@@ -6,25 +6,20 @@ from typing import Any
 import gradio as gr
 
 from headviz.clip import built_in_clips
-from headviz.concepts import PIECES, known_concepts
-from headviz.criteria import CRITERIA
+from headviz.concepts import known_concepts
 from headviz.probes import ProbeSet
 from headviz.session import Session
 from headviz.shipped import load_shipped
-from headviz.ui import html, naming, probing
-from headviz.ui.choosing import Choosing, concept_words, describe, usual_options
+from headviz.ui import html, naming, probing, scoring
+from headviz.ui.choosing import Choosing, concept_words, describe
 from headviz.ui.errors import shown
 from headviz.ui.probing import Probing
+from headviz.ui.recipes import Given
 from headviz.ui.shared import MODEL_QUEUE, QUIET, Shared
 from headviz.ui.view import ModelShown, View
 
 TITLE = "Choose"
 FIRST_CONCEPT = "colors"
-_CRITERIA_TITLES = {
-    "somp": "share of variance explained (pursuit)",
-    "logit-lens": "logit lens",
-    "energy": "share of variance, atoms picked by energy",
-}
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,7 @@ def build(shared: Shared) -> None:
             concept, words = _concept(first.concept.name if first else FIRST_CONCEPT)
     chips = gr.HTML(_first_chips(first), elem_id="chips")
     naming.build(shared, words)
-    criterion, options, pooling, pieces = _options(start)
+    criterion, options, pooling, pieces = scoring.build(start)
     with gr.Row():
         rank = gr.Button("Rank heads", variant="primary", elem_id="rank")
         stop = gr.Button("Stop", elem_id="stop-rank", scale=0)
@@ -123,46 +118,24 @@ def _concept(name: str) -> tuple[gr.Dropdown, gr.Textbox]:
     return concept, words
 
 
-def _options(
-    model: ModelShown,
-) -> tuple[gr.Dropdown, tuple[gr.components.Component, ...], gr.Dropdown, gr.Dropdown]:
-    default = usual_options(model)
-    with gr.Accordion("Options", open=False):
-        with gr.Row():
-            criterion = gr.Dropdown(
-                [(_CRITERIA_TITLES.get(c, c), c) for c in CRITERIA], value="somp", label="Score"
-            )
-            pooling = gr.Dropdown(
-                probing.pooling_choices(model),
-                value=default.pooling,
-                label="Where a head is read",
-                elem_id="pooling",
-            )
-            pieces = gr.Dropdown(
-                [(text, key) for key, text in PIECES.items()],
-                value=default.pieces,
-                label="Words of several tokens",
-            )
-        with gr.Row():
-            steps = gr.Number(default.steps, label="Atoms at most", precision=0)
-            centre = gr.Checkbox(default.centre, label="variance about the mean")
-            normalise = gr.Checkbox(default.normalise, label="atoms of unit length")
-            fold_norm = gr.Checkbox(default.fold_norm, label="final norm folded in")
-    return criterion, (steps, centre, normalise, fold_norm), pooling, pieces
+def _loading(shared: Shared, inputs: _Inputs, do: Choosing) -> dict[str, Any]:
+    """What loads the model that is named."""
 
-
-def _wire_choices(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
     @shown
-    def load(name: str, concept: str, bar: gr.Progress = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008 (gradio finds it by its default)
-        return do.load(name, concept, bar)
+    def load(
+        name: str,
+        concept: str,
+        words: str,
+        bar: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
+    ) -> tuple[Any, ...]:
+        return do.load(name, concept, words, bar)
 
-    samples = inputs.samples
-    loading: dict[str, Any] = {
+    return {
         "fn": load,
-        "inputs": [inputs.model, inputs.concept],
+        "inputs": [inputs.model, inputs.concept, inputs.words],
         "outputs": [
             inputs.summary,
-            *samples.outputs,
+            *inputs.samples.outputs,
             inputs.pooling,
             shared.model,
             shared.view,
@@ -171,9 +144,14 @@ def _wire_choices(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
         "api_visibility": "private",
         **MODEL_QUEUE,
     }
+
+
+def _wire_choices(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
+    samples, loading = inputs.samples, _loading(shared, inputs, do)
     inputs.model.change(**loading)
     if shared.first is None:  # nothing was shipped: what the page must know is the model's own
         shared.page.load(**loading)
+    _wire_recipe(shared, inputs, do, loading["outputs"])
     samples.upload.upload(
         shown(probing.take_files),
         [samples.upload, shared.model],
@@ -211,6 +189,29 @@ def _wire_choices(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
     )
 
 
+def _wire_recipe(
+    shared: Shared, inputs: _Inputs, do: Choosing, loaded: list[gr.components.Component]
+) -> None:
+    """A recipe brings its model and concept; whoever chooses others leaves it."""
+
+    @shown
+    def adopt(
+        given: Given | None,
+        concept: str,
+        bar: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
+    ) -> tuple[Any, ...]:
+        return do.adopt(given, concept, bar)
+
+    shared.given.change(
+        adopt,
+        [shared.given, inputs.concept],
+        [inputs.model, inputs.concept, inputs.words, *loaded],
+        api_visibility="private",
+        **MODEL_QUEUE,
+    )
+    gr.on([inputs.model.input, inputs.concept.input], lambda: None, None, shared.given, **QUIET)
+
+
 def _wire_ranking(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
     @shown
     def rank(
@@ -235,7 +236,7 @@ def _wire_ranking(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
         rank,
         [*given, *asked],
         [shared.view, inputs.status, inputs.summary],
-        api_name="rank",
+        api_visibility="private",
         **MODEL_QUEUE,
     )
     inputs.stop.click(shared.runs.stop, None, None, queue=False, api_visibility="private")
