@@ -53,6 +53,13 @@ def rows_of(content):
     return [*csv.DictReader(io.StringIO(content.decode(), newline=""))]
 
 
+def load_recipe(page, path):
+    """Choose a file for the button."""
+    with page.expect_file_chooser() as waiting:
+        page.locator("#load-recipe").click()
+    waiting.value.set_files(path)
+
+
 def sliders(page):
     """Head -> factor, as they stand on the page."""
     found = page.eval_on_selector_all(
@@ -140,14 +147,14 @@ def test_an_edit_goes_out_as_a_recipe_and_comes_back(page, tmp_path):
     (tmp_path / name).write_bytes(content)
     page.locator("#reset").click()
     wait_for_sliders(page, dict.fromkeys(first, 1.0))
-    page.locator("#load-recipe input[type=file]").set_input_files(tmp_path / name)
+    load_recipe(page, tmp_path / name)
     wait_for_sliders(page, first)
 
 
 def test_a_recipe_brings_its_concept_its_factors_and_its_place(page, tmp_path):
     edit = Edit({Head(1, 5): 0.25, Head(4, 60): -2.0}, "generated")
     path = Recipe("tiny-lm", "", edit, find_concept("numbers")).save(tmp_path / "r.json")
-    page.locator("#load-recipe input[type=file]").set_input_files(path)
+    load_recipe(page, path)
     wait_for_sliders(page, {"L1.H5": 0.25, "L4.H60": -2.0})
     page.wait_for_selector("#words textarea")
     page.wait_for_function("document.querySelector('#concept input').value == 'numbers'")
