@@ -5,7 +5,8 @@
 >>> edit = headviz.Edit.of(ranking.top(2), factor=-1)
 >>> result = headviz.compare("tiny-lm", "Question: ...", edit, ranking.words)
 
-These three functions and `spectrum` share one Session; make your own for other devices or caches.
+These functions, `spectrum`, `activations` and `bake` share one Session; make your own for other
+devices or caches. All of it is described in docs/api.md.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from pathlib import Path
 from PIL import Image
 
 from headviz.albums import open_pictures
+from headviz.capture import HeadActivations
+from headviz.checkpoint import Checkpoint, write_checkpoint
 from headviz.comparison import Comparison, last_of
 from headviz.concepts import Concept, find_concept
 from headviz.criteria import Options
@@ -23,28 +26,38 @@ from headviz.errors import HeadvizError
 from headviz.generation import Sampling
 from headviz.heads import Head
 from headviz.images import Picture, open_picture
-from headviz.probes import ProbeSet, find_probes, picture_probes
+from headviz.probes import ProbeSet, find_probes, make_probes, picture_probes
 from headviz.ranking import Ranking
+from headviz.recipe import Recipe
+from headviz.saving import save
 from headviz.session import Session
 from headviz.spectrum import Spectrum
 
 __all__ = [
+    "Checkpoint",
     "Comparison",
     "Concept",
     "Edit",
     "Head",
+    "HeadActivations",
     "HeadvizError",
     "Options",
     "Picture",
     "ProbeSet",
     "Ranking",
+    "Recipe",
     "Sampling",
     "Session",
     "Spectrum",
+    "activations",
+    "bake",
     "compare",
     "default_session",
+    "find_concept",
+    "make_probes",
     "open_picture",
     "rank",
+    "save",
     "spectrum",
 ]
 
@@ -60,7 +73,7 @@ def default_session() -> Session:
 def rank(
     model: str,
     concept: str | Sequence[str],
-    probes: str | None = None,
+    probes: str | ProbeSet | None = None,
     criterion: str = "somp",
     options: Options | None = None,
     images: Sequence[ImageLike] = (),
@@ -72,7 +85,7 @@ def rank(
         model: a built-in model, a folder, or a name on the hub.
         concept: a preset's name, or a list of words.
         probes: what to read the heads on: a built-in set, a file of texts, a folder or zip of
-            pictures, or None for the model's own.
+            pictures, a ProbeSet of yours, or None for the model's own.
         criterion: one of headviz.criteria.CRITERIA.
         options: choices that the score depends on.
         images: pictures (files, bytes or PIL images) to read the heads on in place of `probes`.
@@ -86,7 +99,7 @@ def rank(
 def spectrum(
     model: str,
     head: str | Head,
-    probes: str | None = None,
+    probes: str | ProbeSet | None = None,
     steps: int = 20,
     options: Options | None = None,
     images: Sequence[ImageLike] = (),
@@ -98,6 +111,19 @@ def spectrum(
     return default_session().spectrum(model, head, samples, steps, options)
 
 
+def activations(
+    model: str,
+    probes: str | ProbeSet | None = None,
+    pooling: str | None = None,
+    images: Sequence[ImageLike] = (),
+    prompt: str = "",
+) -> HeadActivations:
+    """Every head's signal on every text or picture; `pooling` is the model's usual one if None."""
+    samples = _probes(model, probes, images, prompt)
+    usual = default_session().default_options(model).pooling
+    return default_session().activations(model, samples, pooling or usual)
+
+
 def compare(
     model: str,
     prompt: str,
@@ -105,19 +131,38 @@ def compare(
     words: Sequence[str] = (),
     sampling: Sampling | None = None,
     images: Sequence[ImageLike] = (),
+    control_seed: int = 0,
 ) -> Comparison:
     """Original, edited and random control from one batch, with the concept's words counted.
 
-    A vision-language model needs one or more `images`: files, bytes or PIL images.
+    A vision-language model needs one or more `images`: files, bytes or PIL images. `control_seed`
+    chooses the control's heads.
     """
     pictures = open_pictures(images)
     streams = default_session().compare(
-        model, prompt, edit, tuple(words), True, sampling, pictures=pictures
+        model, prompt, edit, tuple(words), True, sampling, control_seed, pictures
     )
     return last_of(streams)
 
 
-def _probes(model: str, probes: str | None, images: Sequence[ImageLike], prompt: str) -> ProbeSet:
+def bake(model: str, edit: Edit | Recipe, folder: Path | str) -> Checkpoint:
+    """Write the model with the edit in its weights: an ordinary checkpoint in a new folder.
+
+    Raises OptionError for an edit that weights cannot hold, CheckpointError for a folder that is
+    not empty or a disk that is full.
+    """
+    session = default_session()
+    with session.lock:
+        loaded = session.model(model)
+        recipe = Recipe(model, loaded.revision, edit) if isinstance(edit, Edit) else edit
+        return write_checkpoint(loaded, recipe.on(loaded), Path(folder))
+
+
+def _probes(
+    model: str, probes: str | ProbeSet | None, images: Sequence[ImageLike], prompt: str
+) -> ProbeSet:
+    if isinstance(probes, ProbeSet):
+        return probes
     if images:
         return picture_probes("images", open_pictures(images), prompt)
     return find_probes(probes, model, default_session().model(model).sees, prompt)

@@ -1,4 +1,4 @@
-"""The command line: `python -m headviz models|concepts|rank|spectrum|generate|name-concept|bench`.
+"""The command line: `python -m headviz models|concepts|rank|spectrum|generate|bake|…`.
 
 Every command is the same call that the page makes. Bad input ends with status 2 and one sentence.
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from headviz import commands, naming_command
+from headviz import commands, edit_command, naming_command
 from headviz.bench.pursuit import bench_pursuit
 from headviz.capture import POOLINGS
 from headviz.concepts import PIECES
@@ -66,6 +66,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_concept(rank)
     rank.add_argument("--criterion", default="somp", help=f"one of {', '.join(CRITERIA)}")
     rank.add_argument("--top", type=int, default=10, metavar="N", help="heads to show")
+    rank.add_argument("--out", metavar="FILE", help="all heads as .csv, .json or .safetensors")
+    rank.add_argument("--activations", metavar="FILE", help="all signals as .safetensors")
+    rank.add_argument("--recipe", metavar="FILE", help="an edit of the top heads as .json")
+    rank.add_argument("--factor", type=float, default=-1.0, help="of that edit; -1 if not given")
     _add_reading(rank)
 
     spectrum = _command(
@@ -74,23 +78,27 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(spectrum)
     spectrum.add_argument("--head", required=True, help="e.g. L3.H7")
     spectrum.add_argument("--steps", type=int, default=20, metavar="N", help="tokens to pick")
+    spectrum.add_argument("--out", metavar="FILE", help="the tokens as .csv or .json")
     spectrum.add_argument("--memory", type=float, metavar="GIB", help="working memory to keep to")
     _add_reading(spectrum)
 
     generate = _command(parsers, "generate", "answer with and without an edit", commands.generate)
-    _add_model(generate)
+    generate.add_argument("--model", help=edit_command.MODEL_HELP)
     generate.add_argument("--prompt", default="", help="text; may be left out beside a picture")
     generate.add_argument(
         "--image", action="append", default=[], metavar="FILE", help="a picture; may be repeated"
     )
-    generate.add_argument("--edit", default="", help='factors by head, e.g. "L3.H7=-1,L2.H1=0"')
-    generate.add_argument("--where", default="everywhere", help=f"one of {', '.join(WHERE)}")
+    generate.add_argument("--edit", default="", help=edit_command.EDIT_HELP)
+    generate.add_argument("--where", help=f"one of {', '.join(WHERE)}")
     generate.add_argument("--control", action="store_true", help="also edit random other heads")
     generate.add_argument("--control-seed", type=int, default=0, metavar="N")
     generate.add_argument("--max-new-tokens", type=int, default=60, metavar="N")
     generate.add_argument("--temperature", type=float, default=0.0, help="0: most likely token")
     generate.add_argument("--seed", type=int, default=0, help="of the sampling noise")
+    generate.add_argument("--out", metavar="FILE", help="the texts as .csv or .json")
     _add_concept(generate)
+
+    edit_command.add_arguments(_command(parsers, "bake", edit_command.HELP, edit_command.run))
 
     naming = _command(parsers, "name-concept", naming_command.HELP, naming_command.run)
     naming_command.add_arguments(naming)

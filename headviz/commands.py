@@ -7,18 +7,23 @@ import argparse
 from typing import Any
 
 from headviz.albums import open_pictures
-from headviz.capture import default_pooling
+from headviz.capture import HeadActivations, default_pooling
 from headviz.clip import built_in_clips
 from headviz.comparison import Comparison, last_of
 from headviz.concepts import find_concept, known_concepts
 from headviz.criteria import Options
+from headviz.edit_command import given_recipe
 from headviz.edits import Edit
 from headviz.generation import Sampling
-from headviz.heads import Head
+from headviz.heads import Head, parse_factor
 from headviz.loaded import LoadedModel
 from headviz.models import TRAINED_HERE, built_in_models
 from headviz.probes import ProbeSet, built_in_probes, find_probes
+from headviz.ranking import Ranking
+from headviz.recipe import Recipe
+from headviz.saving import check_files, save
 from headviz.session import Session
+from headviz.spectrum import Spectrum
 
 
 def _options(model: LoadedModel, parsed: argparse.Namespace) -> Options:
@@ -63,9 +68,20 @@ def concepts(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
 def rank(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     """All heads, ranked for a concept."""
     concept = find_concept(parsed.concept, parsed.words)
+    files = {Ranking: parsed.out, HeadActivations: parsed.activations, Recipe: parsed.recipe}
+    check_files(files)
     model = session.model(parsed.model)
     probes = find_probes(parsed.probes, parsed.model, model.sees, parsed.prompt)
     ranking = session.rank(parsed.model, concept, probes, parsed.criterion, _options(model, parsed))
+    if parsed.out:
+        save(ranking, parsed.out)
+    if parsed.activations:
+        pooling = ranking.options.pooling
+        save(session.activations(parsed.model, probes, pooling), parsed.activations)
+    if parsed.recipe:
+        heads = ranking.top(max(parsed.top, 0))
+        edit = Edit.of(heads, parse_factor(str(parsed.factor)))
+        save(Recipe.of(edit, ranking), parsed.recipe)
     result = ranking.as_dict(max(parsed.top, 0))
     dropped = result["dropped"]
     lines = [
@@ -87,9 +103,12 @@ def rank(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
 def spectrum(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     """The tokens that one head talks about."""
     head = Head.parse(parsed.head)
+    check_files({Spectrum: parsed.out})
     model = session.model(parsed.model)
     probes = find_probes(parsed.probes, parsed.model, model.sees, parsed.prompt)
     found = session.spectrum(parsed.model, head, probes, parsed.steps, _options(model, parsed))
+    if parsed.out:
+        save(found, parsed.out)
     lines = [f"{found.head} of {found.model}, over {found.n_samples} {_kind(probes)}"]
     lines += [
         f"{n:>3}  {atom.token!r:<16} weight {atom.weight:>7.3f}  explained {atom.explained:6.1%}"
@@ -100,24 +119,27 @@ def spectrum(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
 
 def generate(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     """An answer or caption with and without an edit."""
+    check_files({Comparison: parsed.out})
+    recipe = given_recipe(session, parsed.model, parsed.edit, parsed.where)
     named = parsed.concept is not None or parsed.words is not None
-    words = find_concept(parsed.concept, parsed.words).words if named else ()
+    concept = find_concept(parsed.concept, parsed.words) if named else recipe.concept
     sampling = Sampling(parsed.max_new_tokens, parsed.temperature, parsed.seed)
-    edit = Edit.parse(parsed.edit, parsed.where)
-    pictures = open_pictures(parsed.image)
     streams = session.compare(
-        parsed.model,
+        recipe.model,
         parsed.prompt,
-        edit,
-        words,
+        recipe.edit,
+        concept.words if concept else (),
         parsed.control,
         sampling,
         parsed.control_seed,
-        pictures,
+        open_pictures(parsed.image),
     )
     comparison = last_of(streams)
-    apart = {"where": edit.where} if edit.where != "everywhere" else {}
-    result = {"model": parsed.model, "control": None, **apart, **comparison.as_dict()}
+    if parsed.out:
+        save(comparison, parsed.out)
+    where = recipe.edit.where
+    apart = {"where": where} if where != "everywhere" else {}
+    result = {"model": recipe.model, "control": None, **apart, **comparison.as_dict()}
     return result, _columns_as_text(comparison)
 
 

@@ -44,6 +44,18 @@ class OptionError(HeadvizError):
     """An option or a number out of its range."""
 
 
+class RecipeError(HeadvizError):
+    """A recipe that cannot be read or written."""
+
+
+class SaveError(HeadvizError):
+    """A file that cannot be written."""
+
+
+class CheckpointError(HeadvizError):
+    """A baked checkpoint that cannot be written."""
+
+
 class CacheError(HeadvizError):
     """A result could not be kept on the disk; the result itself is not lost."""
 

@@ -127,6 +127,20 @@ def encode_prompt(
     return encoded
 
 
+def rendered(model: LoadedModel, text: str, n_pictures: int = 0) -> tuple[str, bool]:
+    """The prompt as the model's tokenizer or processor gets it, inside a chat template if any.
+
+    Also whether the tokenizer is to set its special tokens itself.
+    """
+    if model.vision is not None:
+        whole = _with_pictures(model.vision, text.strip(), n_pictures)
+        bos = model.tokenizer.bos_token
+        return whole, not (bos and whole.startswith(bos))
+    if not getattr(model.tokenizer, "chat_template", None):
+        return text, True
+    return _inside_template(model.tokenizer, text.strip())[0], False
+
+
 def _encode_text(model: LoadedModel, text: str) -> EncodedPrompt:
     tokenizer = model.tokenizer
     chat = bool(getattr(tokenizer, "chat_template", None))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from html import escape
+from typing import Any
 
 from headviz.errors import ProbeError
 from headviz.images import Picture
@@ -15,8 +16,10 @@ from headviz.zero_shot import ZeroShot, zero_shot
 _LISTED = 5  # classes in a column
 
 
-def answer(shared: Shared, asked: Asked) -> Iterator[list[str]]:
+def answer(shared: Shared, asked: Asked, results: list[Any]) -> Iterator[list[str]]:
     """The three columns' HTML, and a table with a row for each picture.
+
+    The answers are added to `results`.
 
     The prompt names the classes, separated by commas; the concept's words are the classes if it is
     empty. Raises ProbeError where there is no picture, ConceptError for fewer than two classes.
@@ -36,6 +39,7 @@ def answer(shared: Shared, asked: Asked) -> Iterator[list[str]]:
             asked.edit,
             store=shared.session.store,
         )
+    results.append(found)
     columns = [_column(found, n) for n in range(len(found.answers))]
     yield [*columns, _table(found, asked.pictures)]
 

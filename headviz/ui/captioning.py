@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from headviz.comparison import Comparison
+from headviz.concepts import Concept
 from headviz.edits import Edit
 from headviz.errors import OptionError
 from headviz.generation import Sampling
@@ -25,34 +27,55 @@ class Asked:
     pictures: tuple[Picture, ...]
     """Each is asked about by itself; none for a language model."""
     edit: Edit
-    words: tuple[str, ...]
-    """Of the concept."""
+    concept: Concept | None
+    """Its words are counted."""
     sampling: Sampling
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Of the concept."""
+        return self.concept.words if self.concept else ()
 
-def stream(shared: Shared, asked: Asked) -> Iterator[list[str]]:
-    """The three columns' HTML, token by token, and the captions of all pictures, one by one."""
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What came of it: a result for each picture, or one."""
+
+    asked: Asked
+    results: tuple[Any, ...]
+    """Comparison, or ZeroShot where a CLIP model answered."""
+
+
+def stream(shared: Shared, asked: Asked, results: list[Any]) -> Iterator[list[str]]:
+    """The three columns' HTML, token by token, and the captions of all pictures, one by one.
+
+    Finished comparisons are added to `results`.
+    """
     if len(asked.pictures) > MOST:
         raise OptionError(
             f"{len(asked.pictures)} pictures are too many to describe in one go; leave {MOST} in "
             "the box."
         )
     if len(asked.pictures) < 2:
-        yield from _one(shared, asked, asked.pictures)
+        yield from _one(shared, asked, asked.pictures, results)
         return
     done: list[Captioned] = []
     rows = picture_html.captions((), len(asked.pictures), ())
     for picture in asked.pictures:
         for comparison in _compare(shared, asked, (picture,)):
             yield [*html.columns(comparison, asked.words), rows]
+        results.append(comparison)
         done.append(Captioned(picture, comparison, _fit(shared, picture, comparison)))
         rows = picture_html.captions(done, len(asked.pictures), asked.words)
         yield [*html.columns(comparison, asked.words, done[-1].fit), rows]
 
 
-def _one(shared: Shared, asked: Asked, pictures: tuple[Picture, ...]) -> Iterator[list[str]]:
+def _one(
+    shared: Shared, asked: Asked, pictures: tuple[Picture, ...], results: list[Any]
+) -> Iterator[list[str]]:
     for comparison in _compare(shared, asked, pictures):
         yield [*html.columns(comparison, asked.words), ""]
+    results.append(comparison)
     for picture in pictures:
         yield [*html.columns(comparison, asked.words, _fit(shared, picture, comparison)), ""]
 

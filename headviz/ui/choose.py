@@ -5,25 +5,20 @@ from typing import Any
 
 import gradio as gr
 
-from headviz.concepts import PIECES, known_concepts
-from headviz.criteria import CRITERIA
+from headviz.concepts import known_concepts
 from headviz.probes import ProbeSet
 from headviz.shipped import load_shipped
-from headviz.ui import html, loading, naming, probing
-from headviz.ui.choosing import Choosing, concept_words, describe, usual_options
+from headviz.ui import html, loading, naming, probing, scoring
+from headviz.ui.choosing import Choosing, concept_words, describe
 from headviz.ui.errors import shown
 from headviz.ui.loading import Loading
 from headviz.ui.probing import Probing
+from headviz.ui.recipes import Given
 from headviz.ui.shared import MODEL_QUEUE, QUIET, Shared
 from headviz.ui.view import ModelShown, View
 
 TITLE = "Choose"
 FIRST_CONCEPT = "colors"
-_CRITERIA_TITLES = {
-    "somp": "share of variance explained (pursuit)",
-    "logit-lens": "logit lens",
-    "energy": "share of variance, atoms picked by energy",
-}
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ def build(shared: Shared) -> None:
             concept, words = _concept(first.concept.name if first else FIRST_CONCEPT)
     chips = gr.HTML(_first_chips(first), elem_id="chips")
     naming.build(shared, words)
-    criterion, options, pooling, pieces = _options(start)
+    criterion, options, pooling, pieces = scoring.build(start)
     with gr.Row():
         rank = gr.Button("Rank heads", variant="primary", elem_id="rank")
         stop = gr.Button("Stop", elem_id="stop-rank", scale=0)
@@ -100,34 +95,6 @@ def _concept(name: str) -> tuple[gr.Dropdown, gr.Textbox]:
     return concept, words
 
 
-def _options(
-    model: ModelShown,
-) -> tuple[gr.Dropdown, tuple[gr.components.Component, ...], gr.Dropdown, gr.Dropdown]:
-    default = usual_options(model)
-    with gr.Accordion("Options", open=False):
-        with gr.Row():
-            criterion = gr.Dropdown(
-                [(_CRITERIA_TITLES.get(c, c), c) for c in CRITERIA], value="somp", label="Score"
-            )
-            pooling = gr.Dropdown(
-                probing.pooling_choices(model),
-                value=default.pooling,
-                label="Where a head is read",
-                elem_id="pooling",
-            )
-            pieces = gr.Dropdown(
-                [(text, key) for key, text in PIECES.items()],
-                value=default.pieces,
-                label="Words of several tokens",
-            )
-        with gr.Row():
-            steps = gr.Number(default.steps, label="Atoms at most", precision=0)
-            centre = gr.Checkbox(default.centre, label="variance about the mean")
-            normalise = gr.Checkbox(default.normalise, label="atoms of unit length")
-            fold_norm = gr.Checkbox(default.fold_norm, label="final norm folded in")
-    return criterion, (steps, centre, normalise, fold_norm), pooling, pieces
-
-
 def _wire_choices(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
     samples = inputs.samples
 
@@ -135,24 +102,22 @@ def _wire_choices(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
         request: gr.Request,
         name: str,
         concept: str,
+        words: str,
         bar: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
     ) -> tuple[Any, ...]:
-        return do.load(request, name, concept, bar)
+        return do.load(request, name, concept, words, bar)
 
-    loading.wire(
-        shared,
-        inputs.loading,
-        load,
-        [inputs.loading.model, inputs.concept],
-        [
-            inputs.loading.summary,
-            *samples.outputs,
-            inputs.pooling,
-            shared.model,
-            shared.view,
-            inputs.status,
-        ],
-    )
+    loaded: list[Any] = [
+        inputs.loading.summary,
+        *samples.outputs,
+        inputs.pooling,
+        shared.model,
+        shared.view,
+        inputs.status,
+    ]
+    named: list[Any] = [inputs.loading.model, inputs.concept, inputs.words]
+    loading.wire(shared, inputs.loading, load, named, loaded)
+    _wire_recipe(shared, inputs, do, loaded)
     samples.upload.upload(
         shown(probing.take_files),
         [samples.upload, shared.model],
@@ -190,6 +155,36 @@ def _wire_choices(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
     )
 
 
+def _wire_recipe(
+    shared: Shared, inputs: _Inputs, do: Choosing, loaded: list[gr.components.Component]
+) -> None:
+    """A recipe brings its model and concept; whoever chooses others leaves it."""
+
+    @shown
+    def adopt(
+        request: gr.Request,
+        given: Given | None,
+        concept: str,
+        bar: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
+    ) -> tuple[Any, ...]:
+        return do.adopt(request, given, concept, bar)
+
+    shared.given.change(
+        adopt,
+        [shared.given, inputs.concept],
+        [inputs.loading.model, inputs.concept, inputs.words, *loaded],
+        api_visibility="private",
+        **MODEL_QUEUE,
+    )
+    gr.on(
+        [inputs.loading.model.input, inputs.concept.input],
+        lambda: None,
+        None,
+        shared.given,
+        **QUIET,
+    )
+
+
 def _wire_ranking(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
     @shown
     def rank(
@@ -214,7 +209,7 @@ def _wire_ranking(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
         rank,
         [*given, *asked],
         [shared.view, inputs.status, inputs.loading.summary],
-        api_name="rank",
+        api_visibility="private",
         **MODEL_QUEUE,
     )
     inputs.stop.click(shared.runs.stop, None, None, queue=False, api_visibility="private")

@@ -17,6 +17,7 @@ from headviz.shipped import load_shipped
 from headviz.towers import Tower
 from headviz.ui import html, probing
 from headviz.ui.errors import warn
+from headviz.ui.recipes import Given
 from headviz.ui.runs import LOADING_STOPPED
 from headviz.ui.shared import Shared
 from headviz.ui.view import ModelShown, View, first_view, view_of
@@ -69,7 +70,7 @@ class Choosing:
     shared: Shared
 
     def load(
-        self, request: gr.Request, name: str, concept: str, bar: gr.Progress
+        self, request: gr.Request, name: str, concept: str, words: str, bar: gr.Progress
     ) -> tuple[Any, ...]:
         """Load a model: its summary, what it reads, and its shipped ranking if there is one."""
         report = self.shared.runs.progress(request, bar, LOADING_STOPPED)
@@ -78,8 +79,22 @@ class Choosing:
         model = model_shown(loaded)
         choices = probing.pooling_choices(model)
         pooling = gr.update(choices=choices, value=choices[0][1])
-        view = first_view(name, concept)
+        view = first_view(name, chosen_concept(concept, words).name if words.strip() else concept)
         return loaded.summary, *probing.fitted(model), pooling, model, view, describe(view)
+
+    def adopt(
+        self, request: gr.Request, given: Given | None, concept: str, bar: gr.Progress
+    ) -> tuple[Any, ...]:
+        """The model and concept of a recipe, and what `load` gives for them."""
+        if given is None:
+            return (gr.skip(),) * 11
+        recipe = given.recipe
+        found = recipe.concept
+        name = found.name if found and found.name in known_concepts() else concept
+        words = ", ".join(found.words) if found else concept_words(concept)
+        loaded = self.load(request, recipe.model, name, words, bar)
+        shown = gr.skip() if found is None else words
+        return recipe.model, name, shown, *loaded
 
     def pick(
         self,

@@ -10,16 +10,16 @@ from headviz.edits import Edit
 from headviz.generation import Sampling
 from headviz.heads import Head
 from headviz.images import Picture
-from headviz.ui import editing, html, seeing
+from headviz.ui import editing, html, scaling, seeing, sharing
 from headviz.ui.answering import answer
-from headviz.ui.captioning import Asked, stream
+from headviz.ui.captioning import Asked, Told, stream
 from headviz.ui.errors import shown_stream
 from headviz.ui.pictures import PictureBox
+from headviz.ui.recipes import Given
 from headviz.ui.shared import MODEL_QUEUE, QUIET, Number, Shared
 from headviz.ui.view import ModelShown, View
 
 TITLE = "Edit and compare"
-_LOWEST, _HIGHEST = -3.0, 8.0
 _COLUMNS = ("original", "edited", "control")
 
 
@@ -44,15 +44,17 @@ class _Inputs:
     columns: tuple[gr.HTML, ...]
     rows: gr.HTML
     """The captions of several pictures."""
+    told: gr.State
+    """What was generated last: a Told or None."""
 
 
 def build(shared: Shared) -> None:
     """Lay the panel out and wire it."""
     chosen: tuple[Head, ...] = shared.chosen.value
     with gr.Row():
-        count, alpha, share, pin, reset = _choice(shared, len(chosen))
+        count, alpha, share, pin, reset = scaling.build(shared, len(chosen))
     with gr.Row(elem_classes="hv-sliders"):
-        sliders = tuple(_head_slider(i, chosen) for i in range(editing.MAX_SLIDERS))
+        sliders = tuple(scaling.head_slider(i, chosen) for i in range(editing.MAX_SLIDERS))
     box, where = seeing.build(shared)
     with gr.Row(equal_height=False):
         prompt, example, sampling = _prompt(shared)
@@ -62,6 +64,8 @@ def build(shared: Shared) -> None:
     with gr.Row(equal_height=True):
         columns = tuple(gr.HTML(html.empty_column(c), elem_id=f"text-{c}") for c in _COLUMNS)
     rows = gr.HTML(elem_id="captions")
+    told = gr.State(None)
+    sharing.build(shared, told, where, sliders)
     inputs = _Inputs(
         pinned=gr.State(()),
         count=count,
@@ -79,51 +83,10 @@ def build(shared: Shared) -> None:
         stop=stop,
         columns=columns,
         rows=rows,
+        told=told,
     )
     _wire_runs(shared, inputs)
     _wire_choices(shared, inputs)
-
-
-def _choice(
-    shared: Shared, n_chosen: int
-) -> tuple[gr.Slider, gr.Slider, gr.Markdown, gr.Button, gr.Button]:
-    count = gr.Slider(
-        0,
-        editing.MAX_SLIDERS,
-        value=n_chosen,
-        step=1,
-        label="How many of the top heads",
-        elem_id="count",
-    )
-    alpha = gr.Slider(
-        _LOWEST,
-        _HIGHEST,
-        value=editing.START,
-        step=0.1,
-        label="α for all of them",
-        info="−1 inhibits · 0 removes · 1 leaves alone · above 1 enhances",
-        elem_id="alpha",
-        elem_classes="hv-alpha",
-    )
-    with gr.Column(scale=0, min_width=170):
-        share = gr.Markdown(editing.share_text(shared.first, n_chosen), elem_id="share")
-        pin = gr.Button("Add the open head", size="sm", elem_id="pin")
-        reset = gr.Button("Reset all to 1", size="sm", elem_id="reset")
-    return count, alpha, share, pin, reset
-
-
-def _head_slider(number: int, chosen: tuple[Head, ...]) -> gr.Slider:
-    return gr.Slider(
-        _LOWEST,
-        _HIGHEST,
-        value=editing.START,
-        step=0.1,
-        label=str(chosen[number]) if number < len(chosen) else "",
-        visible=number < len(chosen),
-        min_width=220,
-        elem_classes="hv-alpha",
-        elem_id=f"alpha-{number}",
-    )
 
 
 def _prompt(
@@ -171,6 +134,7 @@ def _wire_runs(shared: Shared, inputs: _Inputs) -> None:
         request: gr.Request,
         model: ModelShown,
         view: View | None,
+        given: Given | None,
         chosen: tuple[Head, ...],
         pictures: tuple[Picture, ...],
         where: str,
@@ -179,21 +143,21 @@ def _wire_runs(shared: Shared, inputs: _Inputs) -> None:
         temperature: Number | None,
         seed: Number | None,
         *factors: Number,
-    ) -> Iterator[list[str]]:
+    ) -> Iterator[list[Any]]:
         sampling = Sampling(int(n_tokens or 0), float(temperature or 0), int(seed or 0))
         factor_of = dict(zip(chosen, map(float, factors), strict=False))
         seen = pictures if model.sees else ()
-        edit = Edit(factor_of, where if model.sees and model.writes else "everywhere")
-        words = view.concept.words if view else ()
-        asked = Asked(model.name, prompt, seen, edit, words, sampling)
-        results = stream(shared, asked) if model.writes else answer(shared, asked)
-        yield from shared.runs.until_next(request, results)
+        edit = Edit(factor_of, where if model.writes else "everywhere")
+        concept = view.concept if view else given.recipe.concept if given else None
+        asked = Asked(model.name, prompt, seen, edit, concept, sampling)
+        yield from shared.runs.until_next(request, _run(shared, asked, model.writes))
 
     streaming: dict[str, Any] = {
         "fn": run,
         "inputs": [
             shared.model,
             shared.view,
+            shared.given,
             shared.chosen,
             inputs.box.pictures,
             inputs.where,
@@ -201,17 +165,26 @@ def _wire_runs(shared: Shared, inputs: _Inputs) -> None:
             *inputs.sampling,
             *inputs.sliders,
         ],
-        "outputs": [*inputs.columns, inputs.rows],
+        "outputs": [*inputs.columns, inputs.rows, inputs.told],
         "show_progress": "hidden",
         "trigger_mode": "always_last",
+        "api_visibility": "private",
         **MODEL_QUEUE,
     }
-    runs: list[Any] = [inputs.generate.click(**streaming, api_name="generate")]
-    streaming["api_visibility"] = "private"
+    runs: list[Any] = [inputs.generate.click(**streaming)]
     runs += [slider.release(**streaming) for slider in inputs.sliders]
     for release in (inputs.count.release, inputs.alpha.release):
         runs.append(release(**_choosing(shared, inputs)).then(**streaming))
     inputs.stop.click(None, None, None, cancels=runs, api_visibility="private")
+
+
+def _run(shared: Shared, asked: Asked, writes: bool) -> Iterator[list[Any]]:
+    """The columns as they come, and at the end what was told."""
+    results: list[Any] = []
+    shown = stream(shared, asked, results) if writes else answer(shared, asked, results)
+    for parts in shown:
+        yield [*parts, gr.skip()]
+    yield [*(gr.skip() for _ in parts), Told(asked, tuple(results))]
 
 
 def _wire_choices(shared: Shared, inputs: _Inputs) -> None:
@@ -224,13 +197,24 @@ def _wire_choices(shared: Shared, inputs: _Inputs) -> None:
         **QUIET,
     )
     settings = [inputs.prompt, inputs.pinned, inputs.count, inputs.alpha, inputs.example]
-    gr.on(
-        [shared.view.change, shared.model.change],
-        editing.new_view,
-        [shared.view, shared.model, inputs.prompt],
-        settings + choosing["outputs"],
+
+    def renew(view: View | None, model: ModelShown, prompt: str, given: Given | None) -> list[Any]:
+        if given is not None and given.fits(model, view):
+            return editing.new_edit(view, model, prompt, given.recipe.edit.factors)
+        return editing.new_view(view, model, prompt)
+
+    def follow(view: View | None, model: ModelShown, prompt: str, given: Given | None) -> list[Any]:
+        if given is None:  # it was left: what follows the new choice does the rest
+            return [gr.skip() for _ in settings + choosing["outputs"]]
+        return renew(view, model, prompt, given)
+
+    renewing: dict[str, Any] = {
+        "inputs": [shared.view, shared.model, inputs.prompt, shared.given],
+        "outputs": settings + choosing["outputs"],
         **QUIET,
-    )
+    }
+    gr.on([shared.view.change, shared.model.change], renew, **renewing)
+    shared.given.change(follow, **renewing)
     inputs.pin.click(editing.pin_head, [shared.opened, inputs.pinned], inputs.pinned, **QUIET).then(
         **choosing
     )

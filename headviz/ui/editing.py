@@ -1,6 +1,7 @@
 """What the panel `edit` does before it generates: prompts, chosen heads. Lays nothing out."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -13,6 +14,8 @@ from headviz.ui.view import ModelShown, View
 START = -1.0
 """The factor that chosen heads begin with."""
 MAX_SLIDERS = 32
+LOWEST, HIGHEST = -3.0, 8.0
+"""Factors that a slider can be set to."""
 
 
 def one_percent(view: View) -> int:
@@ -67,17 +70,26 @@ def choose_heads(view: View | None, k: int, pinned: tuple[Head, ...]) -> tuple[H
     return (*top, *(h for h in pinned if h not in top))[:MAX_SLIDERS]
 
 
-def slider_updates(heads: tuple[Head, ...], factor: Number) -> list[Any]:
+def slider_updates(heads: tuple[Head, ...], factors: Sequence[Number]) -> list[Any]:
     """One slider for each chosen head, the rest hidden."""
     # An update each: gradio empties the one that it has applied.
-    visible = [gr.update(visible=True, label=str(h), value=factor) for h in heads]
+    pairs = zip(heads, factors, strict=True)
+    visible = [
+        gr.update(visible=True, label=str(h), value=factor, step=_step(factor))
+        for h, factor in pairs
+    ]
     return visible + [gr.update(visible=False) for _ in range(MAX_SLIDERS - len(heads))]
+
+
+def _step(factor: Number) -> float:
+    """A slider's step: a tenth, unless its factor lies between two."""
+    return 0.1 if round(factor, 1) == factor else 0.0001
 
 
 def choose(view: View | None, k: Number, pinned: tuple[Head, ...], factor: Number) -> list[Any]:
     """The chosen heads, how many that is, and their sliders."""
     heads = choose_heads(view, int(k), pinned)
-    return [heads, share_text(view, len(heads)), *slider_updates(heads, factor)]
+    return [heads, share_text(view, len(heads)), *slider_updates(heads, [factor] * len(heads))]
 
 
 def new_view(view: View | None, model: ModelShown, prompt: str) -> list[Any]:
@@ -99,6 +111,17 @@ def new_view(view: View | None, model: ModelShown, prompt: str) -> list[Any]:
         gr.update(choices=prompts, visible=bool(prompts)),
         *choose(view, k, (), START),
     ]
+
+
+def new_edit(
+    view: View | None, model: ModelShown, prompt: str, factors: Mapping[Head, float]
+) -> list[Any]:
+    """As `new_view`, with the heads and factors of a recipe in place of the ranking's first."""
+    heads = tuple(factors)
+    settings = new_view(view, model, prompt)[: -2 - MAX_SLIDERS]
+    settings[1:3] = [heads, gr.update(value=0)]
+    sliders = slider_updates(heads, list(factors.values()))
+    return [*settings, heads, share_text(view, len(heads)), *sliders]
 
 
 def pin_head(head: Head | None, pinned: tuple[Head, ...]) -> tuple[Head, ...]:

@@ -7,6 +7,7 @@ from headviz.ranking import RankedHead, Ranking
 from headviz.spectrum import Spectrum
 
 INK = "#8a8f98"  # readable on white and on black: the page may be either
+WEAK, STRONG = "#eef2f7", "#08519c"  # as in style.css
 BAR, TRACE = "#2b7fb8", "#e08a1e"  # blue and orange: told apart by every kind of colour vision
 
 
@@ -31,6 +32,48 @@ def _interval(head: RankedHead) -> str:
     if head.low is None or head.high is None:
         return ""
     return f"{head.low:.2f}–{head.high:.2f}"
+
+
+def heat_figure(ranking: Ranking) -> go.Figure:
+    """Every head's score, layer by head: what the page's map shows."""
+    n_layers, n_heads = ranking.scores.shape
+    somp = ranking.criterion == "somp"
+    figure = go.Figure(
+        go.Heatmap(
+            z=ranking.scores.tolist(),
+            customdata=ranking.chance.tolist(),
+            x=list(range(n_heads)),
+            y=[f"L{layer}" for layer in range(n_layers)],
+            colorscale=[[0, WEAK], [1, STRONG]],
+            zmin=0,
+            xgap=1,
+            ygap=1,
+            colorbar={"title": "score", "tickformat": ".0%" if somp else ".3g"},
+            hovertemplate="%{y}.H%{x}<br>score %{z:.3f}, chance %{customdata:.3f}<extra></extra>",
+        )
+    )
+    figure.update_layout(
+        height=150 + 24 * max(n_layers, 6),
+        margin={"l": 10, "r": 10, "t": 40, "b": 40},
+        xaxis={"title": "head", "showgrid": False, "zeroline": False},
+        yaxis={"autorange": "reversed", "automargin": True, "showgrid": False, "title": "layer"},
+    )
+    return figure
+
+
+def on_paper(figure: go.Figure, title: str) -> go.Figure:
+    """The figure for a file: with a title, dark on white, as wide as a page of text."""
+    paper = go.Figure(figure)
+    paper.update_layout(
+        title={"text": _disarmed(title), "font": {"size": 15}},
+        width=900,
+        height=(figure.layout.height or 400) + 40,
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        font={"color": "#222"},
+        margin={"l": 20, "r": 20, "t": 90, "b": 50},
+    )
+    return paper
 
 
 def spectrum_figure(spectrum: Spectrum) -> go.Figure:
@@ -78,6 +121,10 @@ def spectrum_figure(spectrum: Spectrum) -> go.Figure:
 
 
 def _visible(token: str) -> str:
-    """A token for an axis label: blanks visible, plotly's own markup disarmed."""
-    shown = token.strip() or token.replace(" ", "␣").replace("\n", "⏎")
-    return shown.replace("<", "‹").replace(">", "›")  # noqa: RUF001 (they look alike on purpose)
+    """A token for an axis label, its blanks visible."""
+    return _disarmed(token.strip() or token.replace(" ", "␣").replace("\n", "⏎"))
+
+
+def _disarmed(text: str) -> str:
+    """A text without plotly's own markup."""
+    return text.replace("<", "‹").replace(">", "›")  # noqa: RUF001 (they look alike on purpose)

@@ -1,17 +1,30 @@
 """Panel: one head opened: its token spectrum, strongest samples and logit lens."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
+from headviz.errors import OptionError
 from headviz.heads import Head
 from headviz.patches import PatchMap, head_map
+from headviz.shipped import SPECTRUM_STEPS
+from headviz.snippets import spectrum_snippet
 from headviz.spectrum import Spectrum
 from headviz.towers import Tower
 from headviz.ui import html, picture_html
+from headviz.ui.choosing import usual_options
 from headviz.ui.errors import shown
-from headviz.ui.figures import spectrum_figure
+from headviz.ui.exporting import (
+    FIGURES,
+    Parcel,
+    code_box,
+    export_row,
+    figure_parcel,
+    result_parcel,
+)
+from headviz.ui.figures import on_paper, spectrum_figure
 from headviz.ui.shared import MODEL_QUEUE, QUIET, Shared
 from headviz.ui.view import ModelShown, View, find_ranking, find_spectrum
 
@@ -38,6 +51,8 @@ def build(shared: Shared) -> None:
                 elem_classes="hv-note",
             )
             lens = gr.HTML(start[3], elem_id="lens")
+
+    _share(shared)
 
     @shown
     def open_head(view: View | None, head: Head | None) -> tuple[Any, ...]:
@@ -76,6 +91,53 @@ def build(shared: Shared) -> None:
         shared.opened,
         **QUIET,
     ).then(**opening).then(**looking)
+
+
+def _share(shared: Shared) -> None:
+    """What the spectrum is saved as, and the Python that gives it."""
+    export_row(
+        "export-head",
+        ("csv", "json", *FIGURES),
+        lambda kind, view, head: export(shared, view, head, kind),
+        [shared.view, shared.opened],
+    )
+    start_code = code_of(shared.first, shared.opened.value, shared.model.value)
+    (box,) = code_box("code-head", {"": start_code})
+
+    @shown
+    def code(view: View | None, head: Head | None, model: ModelShown) -> str:
+        return code_of(view, head, model)
+
+    asked = [shared.view, shared.opened, shared.model]
+    gr.on([s.change for s in asked], code, asked, box, trigger_mode="always_last", **QUIET)
+
+
+def code_of(view: View | None, head: Head | None, model: ModelShown) -> str:
+    """The Python that gives the head's spectrum."""
+    if view is None or not view.top:
+        return "# Rank heads first, then open one."
+    options = replace(view.options, steps=usual_options(model).steps)
+    return spectrum_snippet(
+        view.model,
+        _fitting(view, head),
+        view.probes,
+        SPECTRUM_STEPS,
+        options,
+        usual_options(model),
+    )
+
+
+def export(shared: Shared, view: View | None, head: Head | None, kind: str) -> Parcel:
+    """The head's spectrum as a file. Raises OptionError where no head is open."""
+    if view is None or not view.top:
+        raise OptionError("No head is open. Rank heads, then choose one.")
+    head = _fitting(view, head)
+    spectrum = find_spectrum(shared.session, view, head)
+    names = (view.model, str(head), "spectrum")
+    if kind in FIGURES:
+        title = f"{head} of {view.model}: the tokens that it talks about"
+        return figure_parcel(on_paper(spectrum_figure(spectrum), title), kind, *names)
+    return result_parcel(spectrum, kind, *names)
 
 
 def _open(shared: Shared, view: View | None, head: Head | None) -> tuple[str, Any, str, str]:

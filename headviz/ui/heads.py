@@ -6,12 +6,27 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
+from headviz.errors import OptionError
 from headviz.heads import Head
+from headviz.saving import to_bytes
+from headviz.session import Session
+from headviz.snippets import ranking_snippet
 from headviz.ui import html
+from headviz.ui.choosing import usual_options
 from headviz.ui.errors import shown
-from headviz.ui.figures import ranking_table
+from headviz.ui.exporting import (
+    FIGURES,
+    Parcel,
+    code_box,
+    export_row,
+    figure_parcel,
+    file_name,
+    file_parcel,
+    result_parcel,
+)
+from headviz.ui.figures import heat_figure, on_paper, ranking_table
 from headviz.ui.shared import QUIET, Shared
-from headviz.ui.view import View, find_ranking
+from headviz.ui.view import ModelShown, View, find_ranking
 
 TITLE = "Heads"
 _SCRIPT = (Path(__file__).parent / "heat_map.js").read_text(encoding="utf-8")
@@ -59,11 +74,57 @@ def build(shared: Shared) -> None:
     def open_row(event: gr.SelectData) -> Head:
         return Head.parse(str(event.row_value[1]))
 
+    _share(shared)
+
     states = [shared.view, shared.chosen, shared.opened]
     gr.on([s.change for s in states], redraw, states, heat_map, trigger_mode="always_last", **QUIET)
     shared.view.change(fill_table, shared.view, table, **QUIET)
     heat_map.head_open(open_cell, None, shared.opened, **QUIET)
     table.select(open_row, None, shared.opened, **QUIET)
+
+
+def _share(shared: Shared) -> None:
+    """What the ranking is saved as, and the Python that gives it."""
+
+    @shown
+    def code(view: View | None, model: ModelShown) -> str:
+        return code_of(view, model)
+
+    export_row(
+        "export-heads",
+        ("csv", "json", "safetensors", "activations", *FIGURES),
+        lambda kind, view: export(shared.session, view, kind),
+        [shared.view],
+    )
+    (box,) = code_box("code-heads", {"": code_of(shared.first, shared.model.value)})
+    asked = [shared.view, shared.model]
+    gr.on([s.change for s in asked], code, asked, box, trigger_mode="always_last", **QUIET)
+
+
+def code_of(view: View | None, model: ModelShown) -> str:
+    """The Python that gives the ranking of the view."""
+    if view is None:
+        return "# Rank heads first."
+    options = usual_options(model)
+    return ranking_snippet(
+        view.model, view.concept, view.probes, view.criterion, view.options, options
+    )
+
+
+def export(session: Session, view: View | None, kind: str) -> Parcel:
+    """The ranking of the view as a file. Raises OptionError where there is none."""
+    if view is None:
+        raise OptionError("There is no ranking yet. Rank heads first.")
+    names = (view.model, view.concept.name)
+    if kind == "activations":
+        read = session.activations(view.model, view.probes, view.options.pooling)
+        content = to_bytes(read, "safetensors")
+        return file_parcel(file_name("safetensors", *names[:1], kind), content)
+    ranking = find_ranking(session, view)
+    if kind in FIGURES:
+        title = f"{view.concept.title} in {view.model}: every head's score"
+        return figure_parcel(on_paper(heat_figure(ranking), title), kind, *names, "heads")
+    return result_parcel(ranking, kind, *names, "heads")
 
 
 def draw(shared: Shared, view: View | None, chosen: Any, opened: Head | None) -> str:

@@ -8,7 +8,7 @@ import gradio as gr
 
 from headviz.heads import Head
 from headviz.session import Session
-from headviz.ui import choose, edit, editing, head, heads
+from headviz.ui import api, choose, edit, editing, exporting, head, heads
 from headviz.ui.clips import Clips
 from headviz.ui.runs import Runs
 from headviz.ui.shared import Shared
@@ -33,6 +33,8 @@ def build_page(session: Session) -> gr.Blocks:
     )
     chosen: tuple[Head, ...] = first.top[: editing.one_percent(first)] if first else ()
     with gr.Blocks(title="headviz", analytics_enabled=False) as page:
+        api.build(session)  # first, so that no handler of a panel takes an endpoint's name
+        exporting.serve_plotly()
         gr.HTML(_HEADER, elem_id="header")
         shared = Shared(
             page=page,
@@ -44,6 +46,7 @@ def build_page(session: Session) -> gr.Blocks:
             view=gr.State(first),
             opened=gr.State(chosen[0] if chosen else None),
             chosen=gr.State(chosen),
+            given=gr.State(None),
         )
         for panel in PANELS:
             gr.Markdown(f"## {panel.TITLE}")
@@ -69,5 +72,10 @@ def launch_options() -> dict[str, Any]:
     return {
         "theme": theme,
         "css": (_HERE / "style.css").read_text(encoding="utf-8"),
-        "js": (_HERE / "page.js").read_text(encoding="utf-8"),
+        "js": f"() => {{ {_run('page.js')} {_run('export.js')} }}",
     }
+
+
+def _run(script: str) -> str:
+    """A call of the function that the script is."""
+    return f"({(_HERE / script).read_text(encoding='utf-8').rstrip().rstrip(';')})();"

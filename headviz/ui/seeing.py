@@ -1,6 +1,6 @@
 """Part of the panel `edit`: the pictures to describe, and where in the sequence an edit holds.
 
-Shown for models that read pictures alone.
+The pictures are shown for models that read them alone.
 """
 
 from functools import cache
@@ -14,6 +14,7 @@ from headviz.images import Picture
 from headviz.models import ASSETS
 from headviz.ui.errors import shown
 from headviz.ui.pictures import Entry, PictureBox, entries_of, picture_box, with_own_names
+from headviz.ui.recipes import Given
 from headviz.ui.shared import QUIET, Shared
 from headviz.ui.view import ModelShown
 
@@ -49,11 +50,11 @@ def build(shared: Shared) -> tuple[PictureBox, gr.Radio]:
                 elem_classes="hv-box",
             )
     where = gr.Radio(
-        list(WHERE),
+        places(model),
         value="everywhere",
         label="Where the edit holds",
         info=WHERE["everywhere"],
-        visible=model.sees and model.writes,
+        visible=model.writes,
         elem_id="where",
     )
 
@@ -63,7 +64,6 @@ def build(shared: Shared) -> tuple[PictureBox, gr.Radio]:
         filled = (gr.skip(), kept) if kept else added(known[:1], entries, kept)
         return (
             gr.update(visible=model.sees),
-            gr.update(visible=model.sees and model.writes),
             gr.update(value=_plain(known), visible=bool(known)),
             *filled,
         )
@@ -79,10 +79,24 @@ def build(shared: Shared) -> tuple[PictureBox, gr.Radio]:
         return added(example_pictures(model.name)[number : number + 1], entries, kept)
 
     held = [box.gallery, box.pictures]
-    shared.model.change(fit, [shared.model, *held], [row, where, examples, *held], **QUIET)
+    shared.model.change(fit, [shared.model, *held], [row, examples, *held], **QUIET)
+    placing = [shared.model.change, shared.given.change]
+    gr.on(placing, shown(place), [shared.model, shared.given], where, **QUIET)
     examples.select(add, [shared.model, *held], held, **QUIET)
     where.input(lambda place: gr.update(info=WHERE[place]), where, where, **QUIET)
     return box, where
+
+
+def places(model: ModelShown) -> list[str]:
+    """Where an edit of this model may hold."""
+    return [name for name in WHERE if model.sees or name != "image"]
+
+
+def place(model: ModelShown, given: Given | None) -> Any:
+    """The choice of places for a model: everywhere, or what its recipe says."""
+    own = given is not None and given.recipe.model == model.name
+    value = given.recipe.edit.where if given is not None and own else "everywhere"
+    return gr.update(choices=places(model), value=value, info=WHERE[value], visible=model.writes)
 
 
 def _plain(pictures: tuple[Picture, ...]) -> list[Entry]:

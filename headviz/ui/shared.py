@@ -38,3 +38,5 @@ class Shared:
     """The head that is open: a Head or None."""
     chosen: gr.State
     """The heads that are edited: a tuple of Head."""
+    given: gr.State
+    """The recipe that was put onto the page: a Given or None."""

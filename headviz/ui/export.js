@@ -1,0 +1,66 @@
+() => {
+  const save = (name, blob) => {
+    const link = document.createElement('a');
+    link.href = URL.createObjectURL(blob);
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+  };
+
+  let fetched = null; // plotly.js as text, asked for once
+  const source = (address) => {
+    fetched ??= fetch(new URL(address, document.baseURI)).then((response) => {
+      if (!response.ok) throw new Error(`plotly.js: ${response.status}`);
+      return response.text();
+    });
+    return fetched;
+  };
+
+  const library = async (address) => {
+    if (!window.Plotly) {
+      const script = document.createElement('script');
+      script.text = await source(address);
+      document.head.append(script);
+    }
+    return window.Plotly;
+  };
+
+  const standalone = (figure, title, code) => {
+    // "</" would end the script inside which it stands.
+    const data = JSON.stringify([figure.data, figure.layout]).replaceAll('</', '<\\/');
+    return `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>${title}</title>
+<script>${code}</script></head><body><div id="figure"></div>
+<script>Plotly.newPlot('figure', ...${data}, { responsive: true, displaylogo: false });</script>
+</body></html>`;
+  };
+
+  const draw = async ({ name, figure, plotly }) => {
+    if (figure.kind === 'html') {
+      const title = name.replace(/\.html$/, '');
+      const page = standalone(figure, title, await source(plotly));
+      return save(name, new Blob([page], { type: 'text/html' }));
+    }
+    const { width, height } = figure.layout;
+    const options = { format: figure.kind, width, height, scale: figure.kind === 'png' ? 2 : 1 };
+    const address = await (await library(plotly)).toImage(figure, options);
+    save(name, await (await fetch(address)).blob());
+  };
+
+  const share = (token) => {
+    const address = new URL(location.pathname, location.origin);
+    address.searchParams.set('recipe', token);
+    const box = document.querySelector('.hv-export input');
+    box.hidden = false;
+    box.value = address.href;
+    box.select();
+    navigator.clipboard?.writeText(address.href).catch(() => {}); // it is selected to be copied
+  };
+
+  window.headvizExport = (parcel) => {
+    if (!parcel) return;
+    if (parcel.link) return share(parcel.link);
+    if (parcel.figure) return draw(parcel);
+    const bytes = Uint8Array.from(atob(parcel.content), (c) => c.charCodeAt(0));
+    save(parcel.name, new Blob([bytes]));
+  };
+}
