@@ -1,0 +1,33 @@
+"""The studies: a name, what it asks, and how its plan is made. A study is a row in EXPERIMENTS."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from headviz.errors import UnknownName
+from headviz.experiments import qa
+from headviz.experiments.request import Plan, Request
+from headviz.loaded import LoadedModel
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One of the paper's studies."""
+
+    title: str
+    model: str
+    """The built-in model that it runs on."""
+    concept: str
+    """The usual concept; empty where it comes from the data."""
+    plan: Callable[[Request, LoadedModel], Plan]
+
+
+EXPERIMENTS: Mapping[str, Experiment] = {
+    "qa": Experiment("question answering", "tiny-lm", qa.CONCEPT, qa.plan),
+}
+
+
+def find_experiment(name: str) -> Experiment:
+    """The study of that name. Raises UnknownName."""
+    if name not in EXPERIMENTS:
+        raise UnknownName("study", name, EXPERIMENTS)
+    return EXPERIMENTS[name]
