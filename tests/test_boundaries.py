@@ -62,7 +62,6 @@ ORDER = [
     "zero_shot",
     "towers",
     "results",
-    "experiments",
     "session",
     "shipped",
     "naming_command",
@@ -70,6 +69,7 @@ ORDER = [
     "commands",
     "__init__",
     "toyworld",
+    "experiments",
     "__main__",
     "ui",
 ]

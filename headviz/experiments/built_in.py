@@ -34,9 +34,7 @@ def check_built_in(request: Request, *models: str) -> None:
         )
 
 
-def questions(
-    request: Request, words: Sequence[str]
-) -> tuple[Material, tuple[Sample, ...]]:
+def questions(request: Request, words: Sequence[str]) -> tuple[Material, tuple[Sample, ...]]:
     """tiny-lm's questions: half of those evaluated are answered by a word of the concept."""
     check_built_in(request, TEXT_MODEL)
     n = request.limit or USUAL

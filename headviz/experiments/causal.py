@@ -1,9 +1,9 @@
 """What heads do to the right answer: by the gradient, and by leaving out each one in turn.
 
-Both are measured on the mean log-probability of the right answers, in nats. The gradient (attribution
-patching, Nanda 2023; Syed et al. 2023) needs one backward pass: the derivative by a head's factor
-is the sum over positions of its signal times the signal's gradient. Exhaustive ablation sets each
-head's factor to 0 and is the truth that all other rankings are held against.
+Both are measured on the mean log-probability of the right answers, in nats. The gradient
+(attribution patching, Nanda 2023; Syed et al. 2023) needs one backward pass: the derivative by a
+head's factor is the sum over positions of its signal times the signal's gradient. Exhaustive
+ablation sets each head's factor to 0 and is the truth that other rankings are held against.
 """
 
 from collections.abc import Sequence

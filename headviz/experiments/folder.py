@@ -83,7 +83,9 @@ class StudyFolder:
     def write(self, key: str, result: Mapping[str, Any]) -> None:
         """Keep a result. Raises StudyError where the disk does not take it."""
         body = json.dumps(dict(result), ensure_ascii=False)
-        self.write_text(str(self._path(key).relative_to(self.path)), f'"{_checksum(body)}"\n{body}\n')
+        self.write_text(
+            str(self._path(key).relative_to(self.path)), f'"{_checksum(body)}"\n{body}\n'
+        )
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file whole or not at all. Raises StudyError where the disk does not take it."""

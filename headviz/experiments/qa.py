@@ -60,9 +60,7 @@ def plan(request: Request, model: LoadedModel) -> Plan:
     )
 
 
-def _from_file(
-    request: Request, words: Sequence[str]
-) -> tuple[Material, tuple[Sample, ...]]:
+def _from_file(request: Request, words: Sequence[str]) -> tuple[Material, tuple[Sample, ...]]:
     path = Path(request.data)
     template = request.prompt or TEXT_PROMPTS["question"]
     samples = [

@@ -82,9 +82,7 @@ def _said(model: LoadedModel, cells: Sequence[Cell], task: Task, lock: Lock) -> 
 
 
 @torch.inference_mode()
-def _ordinary(
-    model: LoadedModel, cells: Sequence[Cell]
-) -> Iterator[tuple[Cell, dict[str, Any]]]:
+def _ordinary(model: LoadedModel, cells: Sequence[Cell]) -> Iterator[tuple[Cell, dict[str, Any]]]:
     forced = [force(model, sample) for sample in cells[0].shard.samples]
     found = torch.zeros(len(cells), len(forced))
     for rows in planned(model, forced, len(cells)):

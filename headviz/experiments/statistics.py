@@ -68,9 +68,7 @@ def difference(
 ) -> tuple[float, float] | None:
     """95 % of bootstrap draws of (first's ratio - second's ratio); None where the base is 0."""
     drawn = counts(len(base))
-    one, other = (
-        np.median(_ratios(e, base, drawn, False), axis=0) for e in (first, second)
-    )
+    one, other = (np.median(_ratios(e, base, drawn, False), axis=0) for e in (first, second))
     gap = one - other
     gap = gap[np.isfinite(gap)]
     if not len(gap) or not base.any():

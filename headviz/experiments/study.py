@@ -13,7 +13,14 @@ import torch
 
 from headviz.capture import Progress, no_progress
 from headviz.experiments.arms import ARMS, Selecting, in_order
-from headviz.experiments.cells import RANDOM, Cell, Setting, grid, head_counts, settings_of, shards_of
+from headviz.experiments.cells import (
+    Cell,
+    Setting,
+    grid,
+    head_counts,
+    settings_of,
+    shards_of,
+)
 from headviz.experiments.folder import StudyFolder
 from headviz.experiments.request import Plan, Request
 from headviz.experiments.running import Task, batched, run_batch
@@ -53,9 +60,7 @@ class Study:
     @property
     def task(self) -> Task:
         """How its cells are run."""
-        return Task(
-            self.plan.score, Sampling(self.plan.max_new_tokens), self.plan.material.stops
-        )
+        return Task(self.plan.score, Sampling(self.plan.max_new_tokens), self.plan.material.stops)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +98,7 @@ def lay_out(
         plan.causal,
         progress,
     )
-    scores = {
-        arm: _scored(arm, selecting, folder) for arm in request.arms if ARMS[arm] is not None
-    }
+    scores = {arm: _scored(arm, selecting, folder) for arm in request.arms if ARMS[arm] is not None}
     orders = {arm: in_order(scores[arm]) if arm in scores else () for arm in request.arms}
     size = (model.n_layers, model.n_heads)
     settings = settings_of(orders, ks, request.alphas, request.draws, size)
@@ -187,5 +190,3 @@ def estimate_cost(session: Session, study: Study) -> tuple[int, float]:
     left = study.pending
     seconds = sum(spent[c.shard.task][0] / spent[c.shard.task][1] for c in left)
     return len(left), seconds
-
-
