@@ -55,8 +55,8 @@ def _head(finished: Finished, finding: Finding) -> str:
         "",
         f"**{finding.text}**",
         "",
-        f"{len(material.evaluation)} samples of {material.name}, {material.n_inside} of them inside "
-        f"the concept; heads were picked on {len(material.selection)} others. Words: "
+        f"{len(material.evaluation)} samples of {material.name}, {material.n_inside} of them inside"
+        f" the concept; heads were picked on {len(material.selection)} others. Words: "
         f"{', '.join(plan.concept.words[:12])}{' …' if len(plan.concept.words) > 12 else ''}.",
     ]
     return "\n".join([*lines, *(f"\n{note}" for note in plan.notes)])
@@ -107,8 +107,8 @@ def _agreement(finished: Finished) -> str:
         "## Agreement with exhaustive ablation",
         "",
         f"Every head was left out in turn (factor 0) on {_n_causal(finished)} selection samples "
-        f"inside the concept; what that takes from the right answer's log-probability is the truth. "
-        f"Precision and area are for its first {k} heads; by chance the area is 0.5 and the "
+        f"inside the concept; what that takes from the right answer's log-probability is the "
+        f"truth. Precision and area are for its first {k} heads; by chance the area is 0.5 and the "
         f"precision {k / finished.study.model.total_heads:.2f}.",
         "",
         f"| arm | Spearman | precision at {k} | area under the curve |",

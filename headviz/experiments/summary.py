@@ -1,7 +1,7 @@
 """A finished study as rows: a ratio to the unedited model for every arm, k, α and measure.
 
-Random draws share one row: the median of their ratios, their quartiles, and an interval over samples
-as everywhere. Also how each ranking agrees with exhaustive ablation.
+Random draws share one row: the median of their ratios, their quartiles, and an interval over
+samples as everywhere. Also how each ranking agrees with exhaustive ablation.
 """
 
 import csv
