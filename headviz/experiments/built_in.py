@@ -15,6 +15,7 @@ from headviz.experiments.samples import (
     check_enough,
     half_inside,
 )
+from headviz.measures import concept_spans
 from headviz.toyworld.documents import Item, sample_items, sample_stories
 from headviz.toyworld.words import CONCEPTS
 
@@ -54,6 +55,41 @@ def questions(request: Request, words: Sequence[str]) -> tuple[Material, tuple[S
         STOPS,
     )
     return material, tuple({s.key: s for s in causal}.values())
+
+
+def rude_stories(
+    request: Request, words: Sequence[str], picked: Sequence[str]
+) -> tuple[Material, tuple[Sample, ...]]:
+    """tiny-lm's stories, each up to its first word of the list; causal ones end before a picked."""
+    check_built_in(request, TEXT_MODEL)
+    n = request.limit or USUAL
+    evaluation = _before_words(words, n, request.seed, held_out=True)
+    check_enough(TEXT_MODEL, evaluation, request.limit, "held-out stories with such a word")
+    selection = _before_words(words, request.selection, request.seed, held_out=False)
+    causal = _before_words(picked, 100, request.seed + 1, held_out=False)
+    material = Material(
+        f"{TEXT_MODEL}'s stories",
+        tuple(selection),
+        tuple(evaluation),
+        ordinary_stories(TEXT_MODEL),
+        stops=(" Question:", "\n"),
+    )
+    return material, tuple(causal)
+
+
+def _before_words(
+    words: Sequence[str], n: int, seed: int, held_out: bool
+) -> list[Sample]:
+    """Stories cut before their first word of the list, which is the answer."""
+    found: dict[str, Sample] = {}
+    for text in sample_stories(12 * n, seed, held_out):  # one in four has such a word
+        spans = concept_spans(text, words)
+        if spans and (before := text[: spans[0].start].rstrip()).count(" ") > 1:
+            sample = Sample(before, (text[spans[0].start : spans[0].stop],))
+            found.setdefault(sample.key, sample)
+        if len(found) == n:
+            break
+    return list(found.values())
 
 
 def ordinary_stories(model: str) -> tuple[Sample, ...]:
