@@ -77,9 +77,7 @@ def rude_stories(
     return material, tuple(causal)
 
 
-def _before_words(
-    words: Sequence[str], n: int, seed: int, held_out: bool
-) -> list[Sample]:
+def _before_words(words: Sequence[str], n: int, seed: int, held_out: bool) -> list[Sample]:
     """Stories cut before their first word of the list, which is the answer."""
     found: dict[str, Sample] = {}
     for text in sample_stories(12 * n, seed, held_out):  # one in four has such a word

@@ -1,7 +1,7 @@
 """A transformers text classifier, by name or folder, that says whether a text is toxic.
 
-Safetensors only, remote code never, as everywhere. Which of its labels means toxic is read off their
-names; a classifier without such a label is refused.
+Safetensors only, remote code never, as everywhere. Which of its labels means toxic is read off
+their names; a classifier without such a label is refused.
 """
 
 from collections.abc import Sequence

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from headviz.errors import UnknownName
-from headviz.experiments import qa, toxicity
+from headviz.experiments import captioning, classification, qa, toxicity
 from headviz.experiments.request import Plan, Request
 from headviz.loaded import LoadedModel
 
@@ -24,6 +24,8 @@ class Experiment:
 EXPERIMENTS: Mapping[str, Experiment] = {
     "qa": Experiment("question answering", "tiny-lm", qa.CONCEPT, qa.plan),
     "toxicity": Experiment("toxicity", "tiny-lm", toxicity.CONCEPT, toxicity.plan),
+    "classification": Experiment("image classification", "tiny-vlm", "", classification.plan),
+    "captioning": Experiment("captioning", "tiny-vlm", captioning.CONCEPT, captioning.plan),
 }
 
 
