@@ -14,7 +14,8 @@ from typing import Any
 
 from headviz.experiments.samples import StudyError
 
-Row = dict[str, Any]
+Row = Any
+"""A dict by its columns, in a file that is what it should be."""
 _MAX_BYTES = 2 * 2**30
 
 

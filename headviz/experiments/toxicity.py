@@ -55,8 +55,9 @@ def plan(request: Request, model: LoadedModel) -> Plan:
     concept = find_concept(request.concept or CONCEPT, request.words)
     picked, held_out = halves(concept)
     classifier = load_classifier(request.classifier) if request.classifier else None
+    causal: tuple[Sample, ...] = ()
     if request.data:
-        material, causal = _from_file(request), ()
+        material = _from_file(request)
     else:
         material, causal = rude_stories(request, concept.words, picked.words)
 
