@@ -1,16 +1,20 @@
 """What a study found, in one sentence with how sure it is; an arm that disagrees is named.
 
-The first arm is judged against the random heads at the setting with the largest gap on the study's
-first measure. Clear: the whole interval of the difference lies on one side of 0.
+The first arm is judged at the setting where it moves the study's first measure most, against the
+random heads there. Clear: there are enough samples, and the whole 95 % interval of the difference
+lies on one side of 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from headviz.experiments.cells import RANDOM, Setting
 from headviz.experiments.request import Measure
 from headviz.experiments.study import Finished
-from headviz.experiments.summary import Row, gap, grouped, rows_of
+from headviz.experiments.summary import Row, gap, grouped, of_measure, row_at, rows_of
+
+FEW = 20
+"""Samples below which nothing is called clear: the bootstrap knows only what it saw."""
 
 
 @dataclass(frozen=True)
@@ -29,32 +33,27 @@ class Finding:
 def find(finished: Finished) -> Finding:
     """The study's finding at its strongest setting, over all k and α of the grid."""
     rows = rows_of(finished)
-    main, *others = finished.study.plan.measures
-    arm = finished.study.request.arms[0]
-    own = _strongest([r for r in rows if r.arm == arm and _is(r, main)])
+    main, beside, *_ = finished.study.plan.measures
+    first, *others = finished.study.request.arms
+    own = _strongest([r for r in of_measure(rows, main) if r.arm == first])
     groups = grouped(finished)
-    here = {a: groups[a, own.k, own.alpha] for a in finished.study.request.arms}
-    clear, against = _against_random(finished, here, arm, main, own)
-    disagree = _disagreeing(finished, here, arm, main, own)
+    here = {arm: groups[arm, own.k, own.alpha] for arm in (first, *others)}
+    apart = gap(finished, here[first], here[RANDOM], main) if RANDOM in here else None
+    clear = apart is not None and not apart[0] <= 0 <= apart[1] and own.n >= FEW
+    disagree = _disagreeing(finished, rows, here, main, own)
+    n_settings = len({(r.k, r.alpha) for r in rows})
     parts = [
-        f"{main.what} under α = {own.alpha:g} on the first {_heads(own, finished)} by {arm} is "
+        f"{main.what} under α = {own.alpha:g} on the first {_heads(own, finished)} by {first} is "
         f"{_ratio(own)} of the unedited model's",
-        against,
+        _of_random(rows, main, own) if RANDOM in here else "no random heads were run beside it",
+        f"{beside.what} is {_ratio(row_at(rows, beside, first, own.k, own.alpha))}",
     ]
-    parts += [_beside(rows, own, measure) for measure in others[:1]]
     if disagree:
-        names = " and ".join(disagree)
-        parts.append(f"the heads by {names} do as much or more, which speaks against {arm}")
-    elif len(here) > 1 + (RANDOM in here):
+        parts.append(f"the heads by {' and '.join(disagree)} do as much or more")
+    elif set(others) - {RANDOM}:
         parts.append("no other arm does as much")
-    sure = "clear" if clear else "not clear"
-    text = "; ".join(parts) + f" ({sure}: 95 % bootstrap over {own.n} samples)."
-    return Finding(text[0].upper() + text[1:], clear, tuple(disagree), own.alpha, own.k)
-
-
-def _is(row: Row, measure: Measure) -> bool:
-    name = "perplexity" if measure.logarithmic else measure.name
-    return row.measure == name and row.part == measure.part
+    text = f"{'; '.join(parts)} ({_sure(clear, own, n_settings)})."
+    return Finding(text[0].upper() + text[1:], clear, disagree, own.alpha, own.k)
 
 
 def _strongest(rows: Sequence[Row]) -> Row:
@@ -68,67 +67,43 @@ def _heads(row: Row, finished: Finished) -> str:
 
 def _ratio(row: Row) -> str:
     if row.ratio is None:
-        return f"{row.value:.2f} where the unedited model has 0, so no ratio"
+        return f"{row.value:.2f} (0 unedited, so no ratio)"
     return f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})"
 
 
-def _against_random(
-    finished: Finished,
-    here: dict[str, list[Setting]],
-    arm: str,
-    main: Measure,
-    own: Row,
-) -> tuple[bool, str]:
-    if RANDOM not in here:
-        return False, "no random heads were run beside it, so it shows nothing"
-    rows = rows_of_setting(finished, RANDOM, own, main)
-    found = gap(finished, here[arm], here[RANDOM], main)
-    if rows.ratio is None or found is None:
-        return False, "the random heads give no ratio to hold it against"
-    clear = not found[0] <= 0 <= found[1]
-    quarters = (
-        f"{rows.first_quarter:.2f} to {rows.third_quarter:.2f} over {rows.draws} draws"
-        if rows.draws > 1
-        else "one draw"
-    )
-    return clear, f"random heads of the same layers leave {rows.ratio:.2f} ({quarters})"
+def _of_random(rows: Sequence[Row], main: Measure, own: Row) -> str:
+    row = row_at(rows, main, RANDOM, own.k, own.alpha)
+    text = f"random heads of the same layers leave {_ratio(row)}"
+    if row.first_quarter is not None:
+        text += f", {row.draws} draws: {row.first_quarter:.2f} to {row.third_quarter:.2f}"
+    return text
 
 
-def rows_of_setting(finished: Finished, arm: str, own: Row, measure: Measure) -> Row:
-    """The arm's row for this measure, at the same k and α."""
-    return next(
-        r
-        for r in rows_of(finished)
-        if (r.arm, r.k, r.alpha) == (arm, own.k, own.alpha) and _is(r, measure)
-    )
+def _sure(clear: bool, own: Row, n_settings: int) -> str:
+    if own.n < FEW:
+        return f"not clear: {own.n} samples are too few"
+    at = f", the strongest of {n_settings} settings" if n_settings > 1 else ""
+    return f"{'clear' if clear else 'not clear'}: 95 % bootstrap over {own.n} samples{at}"
 
 
 def _disagreeing(
     finished: Finished,
-    here: dict[str, list[Setting]],
-    arm: str,
+    rows: Sequence[Row],
+    here: Mapping[str, Sequence[Setting]],
     main: Measure,
     own: Row,
-) -> list[str]:
+) -> tuple[str, ...]:
     """Arms whose effect goes the same way and is not clearly smaller."""
+    if own.ratio is None:
+        return ()
     found = []
-    direction = (own.ratio if own.ratio is not None else 1.0) - 1
-    for other, settings in here.items():
-        if other == arm:
+    down = own.ratio < 1
+    for arm, settings in here.items():
+        row = row_at(rows, main, arm, own.k, own.alpha)
+        apart = gap(finished, here[own.arm], settings, main)
+        if arm == own.arm or row.ratio is None or apart is None or (row.ratio < 1) != down:
             continue
-        row = rows_of_setting(finished, other, own, main)
-        apart = gap(finished, here[arm], settings, main)
-        if row.ratio is None or apart is None or (row.ratio - 1) * direction <= 0:
-            continue
-        low, high = apart
-        smaller = high < 0 if direction < 0 else low > 0
-        if not smaller:
-            found.append(other)
-    return found
-
-
-def _beside(rows: Sequence[Row], own: Row, measure: Measure) -> str:
-    row = next(
-        r for r in rows if (r.arm, r.k, r.alpha) == (own.arm, own.k, own.alpha) and _is(r, measure)
-    )
-    return f"{measure.what} is {_ratio(row)}"
+        clearly_smaller = apart[1] < 0 if down else apart[0] > 0
+        if row.ratio != 1 and not clearly_smaller:
+            found.append(arm)
+    return tuple(found)

@@ -8,10 +8,11 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from headviz.experiments.figures import bars
 from headviz.experiments.finding import Finding
 from headviz.experiments.report import report
 from headviz.experiments.study import Finished
-from headviz.experiments.summary import Row, as_csv, cell_rows
+from headviz.experiments.summary import Row, as_csv, cell_rows, of_measure
 
 
 def write_outcome(finished: Finished, rows: Sequence[Row], finding: Finding) -> list[str]:
@@ -20,6 +21,9 @@ def write_outcome(finished: Finished, rows: Sequence[Row], finding: Finding) -> 
     name, table = _cells(cell_rows(finished))
     folder.write_bytes(name, table)
     texts = {"summary.csv": as_csv(rows), "report.md": report(finished, rows, finding)}
+    for measure in finished.study.plan.measures[:2]:
+        figure = bars(of_measure(rows, measure), measure)
+        texts[f"{measure.column}-{measure.part}.svg"] = figure
     for file, text in texts.items():
         folder.write_text(file, text)
     return ["config.json", name, *texts]

@@ -10,7 +10,7 @@ from headviz.experiments.arms import CAUSAL_SAMPLES
 from headviz.experiments.finding import Finding
 from headviz.experiments.request import Measure, Request
 from headviz.experiments.study import Finished
-from headviz.experiments.summary import TRUTH, Row, agreements
+from headviz.experiments.summary import TRUTH, Row, agreements, of_measure
 from headviz.experiments.table import find_experiment
 
 
@@ -68,9 +68,9 @@ def _tables(finished: Finished, rows: Sequence[Row]) -> str:
         "the unedited answers; for random heads also the quartiles of the draws.",
     ]
     for measure in finished.study.plan.measures:
-        name = "perplexity" if measure.logarithmic else measure.name
-        own = [r for r in rows if r.measure == name and r.part == measure.part]
-        parts.append(_table(measure, own))
+        parts.append(_table(measure, of_measure(rows, measure)))
+    pictures = [f"![{m.what}]({m.column}-{m.part}.svg)" for m in finished.study.plan.measures[:2]]
+    parts.insert(1, "\n\n".join(pictures))
     return "\n\n".join(parts)
 
 

@@ -78,6 +78,11 @@ class Measure:
     logarithmic: bool = False
     """The values are nats; the ratio is that of their exponentials."""
 
+    @property
+    def column(self) -> str:
+        """What it is called in tables."""
+        return "perplexity" if self.logarithmic else self.name
+
 
 PERPLEXITY = Measure("surprise", "all", "perplexity of ordinary text", "ordinary", True)
 REPETITION = Measure("repetition", "all", "share of repeated three-word runs")

@@ -4,7 +4,7 @@ Everything that takes time is written as it ends. Reports are made of what is re
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,8 +144,8 @@ def run(session: Session, study: Study, progress: Progress = no_progress) -> Fin
     pending = study.pending
     batches = batched(pending, study.model, study.plan.max_new_tokens)
     done = len(study.cells) - len(pending)
-    for batch in batches:
-        progress(done / len(study.cells), f"cell {done} of {len(study.cells)}")
+    for number, batch in enumerate(batches):
+        progress(done / len(study.cells), _remaining(done, study, number, batches, start))
         for cell, result in run_batch(study.model, batch, study.task, lambda: session.lock):
             study.folder.write(cell.key, result)
             done += 1
@@ -172,21 +172,26 @@ def collect(study: Study, seconds: float = 0.0) -> Finished:
     )
 
 
-def estimate_cost(session: Session, study: Study) -> tuple[int, float]:
-    """Pending cells, and how many seconds they will take by the first batch of each task.
+def _remaining(
+    done: int, study: Study, number: int, batches: Sequence[Sequence[Cell]], start: float
+) -> str:
+    text = f"{done} of {len(study.cells)} cells"
+    if not number:
+        return text
+    seconds = (time.monotonic() - start) / number * (len(batches) - number)
+    return f"{text}, about {seconds:.0f} s left"
 
-    The timed batches are kept: estimating is a start of the run.
-    """
-    pending = study.pending
-    spent: dict[str, tuple[float, int]] = {}
-    for batch in batched(pending, study.model, study.plan.max_new_tokens):
+
+def estimate_seconds(session: Session, study: Study) -> float:
+    """How long what is pending will take: one batch of each task is timed, and kept."""
+    batches = batched(study.pending, study.model, study.plan.max_new_tokens)
+    spent: dict[str, float] = {}
+    for batch in batches:
         task = batch[0].shard.task
-        if task in spent:
-            continue
-        start = time.monotonic()
-        for cell, result in run_batch(study.model, batch, study.task, lambda: session.lock):
-            study.folder.write(cell.key, result)
-        spent[task] = (time.monotonic() - start, len(batch))
-    left = study.pending
-    seconds = sum(spent[c.shard.task][0] / spent[c.shard.task][1] for c in left)
-    return len(left), seconds
+        if task not in spent:
+            start = time.monotonic()
+            for cell, result in run_batch(study.model, batch, study.task, lambda: session.lock):
+                study.folder.write(cell.key, result)
+            spent[task] = time.monotonic() - start
+    # The timed ones are done.
+    return sum(spent[batch[0].shard.task] for batch in batches) - sum(spent.values())

@@ -70,6 +70,16 @@ def values(finished: Finished, setting: Setting, measure: Measure) -> Array:
     return np.array(finished.results[setting][measure.name], dtype=np.float64)[kept]
 
 
+def of_measure(rows: Sequence[Row], measure: Measure) -> list[Row]:
+    """The rows of one measure."""
+    return [r for r in rows if (r.measure, r.part) == (measure.column, measure.part)]
+
+
+def row_at(rows: Sequence[Row], measure: Measure, arm: str, k: int, alpha: float) -> Row:
+    """The row of one arm and setting."""
+    return next(r for r in of_measure(rows, measure) if (r.arm, r.k, r.alpha) == (arm, k, alpha))
+
+
 def gap(
     finished: Finished, ours: Sequence[Setting], theirs: Sequence[Setting], measure: Measure
 ) -> tuple[float, float] | None:
@@ -88,7 +98,7 @@ def _row(finished: Finished, group: Sequence[Setting], measure: Measure) -> Row:
         arm=first.arm,
         k=first.k,
         alpha=first.alpha,
-        measure="perplexity" if measure.logarithmic else measure.name,
+        measure=measure.column,
         part=measure.part,
         n=len(base),
         value=found.value,
