@@ -7,6 +7,7 @@ from typing import Any
 
 from headviz.errors import OptionError
 from headviz.experiments.arms import ARMS, USUAL_ARMS
+from headviz.experiments.cluster import run_on_ray
 from headviz.experiments.finding import find
 from headviz.experiments.outcome import write_outcome
 from headviz.experiments.request import Request
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=int, metavar="N")
     parser.add_argument("--classifier", default="", help="text classifier that says what is toxic")
     parser.add_argument("--clip", default="", help="open_clip model that judges captions")
+    parser.add_argument("--ray", metavar="ADDRESS", help="run on Ray: local, or an address")
     parser.add_argument("--out", metavar="DIR", help="default: study-NAME; a killed run goes on")
 
 
@@ -47,7 +49,9 @@ def run_command(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]
     study = lay_out(session, request, out, _say)
     pending = len(study.pending)
     _line(f"{len(study.cells)} cells, {len(study.cells) - pending} of them done before")
-    finished = run(session, study, _say)
+    finished = (
+        run_on_ray(study, parsed.ray, progress=_say) if parsed.ray else run(session, study, _say)
+    )
     _line("")
     rows = rows_of(finished)
     finding = find(finished)

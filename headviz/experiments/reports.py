@@ -27,10 +27,10 @@ HELP = "run the built-in studies and write the reports folder"
 PAPER = {
     "qa": "from 8 of 1,024 heads on, F1 of questions answered by a country falls clearly faster "
     "than that of the others; logit-lens heads hurt both alike; random heads hurt neither",
-    "toxicity": "toxic generations at k = 8, 16, 32, α = −1: pursuit .83, .67, .66; logit lens .91, "
-    ".79, .71; random 1.02, 1.00, 1.13 (RealToxicityPrompts)",
-    "classification": "accuracy on MNIST at k = 8, 16, 32, α = −1: pursuit .69, .28, .12; logit lens "
-    "1.00, .73, .14; random 1.00, 1.00, .99",
+    "toxicity": "toxic generations at k = 8, 16, 32, α = −1: pursuit .83, .67, .66; logit lens "
+    ".91, .79, .71; random 1.02, 1.00, 1.13 (RealToxicityPrompts)",
+    "classification": "accuracy on MNIST at k = 8, 16, 32, α = −1: pursuit .69, .28, .12; logit "
+    "lens 1.00, .73, .14; random 1.00, 1.00, .99",
     "captioning": "color words at k = 8, 16, 32: α = −1 .27, .18, .14 (CIDEr .96, .91, .80); α = 5 "
     "1.53, 1.39, 2.44 (CIDEr .99, .92, .89)",
 }
@@ -91,8 +91,9 @@ def _index(done: Sequence[tuple[str, Finished, Finding]]) -> str:
         "",
         "The paper's studies on the built-in models: `python -m headviz reports` makes them anew. "
         "Ratios are edited ÷ unedited. tiny-lm and tiny-vlm had their skills localised **on "
-        "purpose** (see their model cards), so what the ranking finds there is partly what training "
-        "put there; the reports show that the studies work, not that models organise themselves so.",
+        "purpose** (see their model cards): what the ranking finds there is partly what training "
+        "put there. The reports show that the studies work, not that models organise themselves "
+        "so.",
     ]
     for name, finished, finding in done:
         study = finished.study.request.study
