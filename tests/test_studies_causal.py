@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from tiny_vision import VISION_CONFIGS
 
 from headviz.concepts import in_sentence_ids
 from headviz.edits import Edit, factor_table
-from headviz.experiments.causal import ablation, attribution
+from headviz.experiments.causal import _by_layers, _whole_passes, ablation, attribution
 from headviz.experiments.forced import force, log_probability, read
+from headviz.experiments.replay import trace
 from headviz.experiments.samples import Sample, StudyError
 from headviz.heads import Head
 
@@ -19,7 +21,7 @@ SAMPLES = (
 )
 
 
-@pytest.fixture(scope="session", params=["llama", "gpt2"])
+@pytest.fixture(scope="session", params=["llama", "mistral", "qwen3", "gpt2"])
 def family(request):
     return request.param
 
@@ -76,8 +78,7 @@ def test_neither_leaves_a_hook_or_a_gradient_behind(llama):
 def test_pictures_take_part(llava, pictures):
     samples = [Sample("what color", ("red",), True, (picture,)) for picture in pictures]
     forced = [force(llava, sample) for sample in samples]
-    left_out, slope = ablation(llava, forced), attribution(llava, forced)
-    assert left_out.abs().sum() > 0 and slope.abs().sum() > 0
+    assert attribution(llava, forced).abs().sum() > 0
     batch, scored = read(llava, [forced[0]])
     head = Head(1, 2)
     base, alone = (
@@ -86,6 +87,15 @@ def test_pictures_take_part(llava, pictures):
     )
     one = ablation(llava, forced[:1])
     assert one[head.layer, head.index].item() == pytest.approx(base - alone, abs=1e-4)
+
+
+@pytest.mark.parametrize("family", sorted(VISION_CONFIGS))
+def test_layers_run_by_themselves_say_what_whole_passes_say(load_seeing, pictures, family):
+    seeing = load_seeing(family)
+    forced = force(seeing, Sample("what color", ("red",), True, pictures[:1]))
+    found = trace(seeing, forced)
+    assert found is not None, "the slow way would be taken"
+    assert torch.allclose(_by_layers(seeing, found), _whole_passes(seeing, forced), atol=2e-4)
 
 
 def test_a_sample_without_a_token_to_score_is_refused(load):

@@ -12,6 +12,7 @@ import torch
 
 from headviz.capture import Progress, no_progress
 from headviz.experiments.forced import ROW_TOKENS, Forced, log_probability, planned, read
+from headviz.experiments.replay import Trace, replay, trace
 from headviz.loaded import LoadedModel
 from headviz.shapes import Float, Tensor
 
@@ -38,30 +39,47 @@ def attribution(
     return total / len(forced)
 
 
-@torch.inference_mode()
 def ablation(
     model: LoadedModel, forced: Sequence[Forced], progress: Progress = no_progress
 ) -> Float[Tensor, "layer head"]:
     """What each head's factor 0 takes from the right answers' log-probability, mean over samples.
 
-    Many heads share a pass: each row of the batch leaves out another head.
+    All heads of a layer share a pass that begins at this layer: each row leaves out another head.
     """
-    total = torch.zeros(model.total_heads)
+    total = torch.zeros(model.n_layers, model.n_heads)
+    for number, one in enumerate(forced):
+        progress(number / len(forced), f"leaving out each head in turn on {len(forced)} samples")
+        found = trace(model, one)
+        total += _whole_passes(model, one) if found is None else _by_layers(model, found)
+    return total / len(forced)
+
+
+def _by_layers(model: LoadedModel, found: Trace) -> Float[Tensor, "layer head"]:
+    lost = torch.zeros(model.n_layers, model.n_heads)
+    width = found.given[0][0][0].shape[1]
+    for layer in range(model.n_layers):
+        for heads in _parts(model.n_heads, width):
+            factors = torch.ones(model.n_heads, model.n_heads, dtype=model.dtype)
+            factors = factors.fill_diagonal_(0)[heads].to(model.device)
+            lost[layer, heads] = found.base - replay(model, found, layer, factors).cpu()
+    return lost
+
+
+@torch.inference_mode()
+def _whole_passes(model: LoadedModel, one: Forced) -> Float[Tensor, "layer head"]:
+    """The same for a family whose layers cannot be run by themselves."""
     ones = torch.ones(1, model.n_layers, model.n_heads, device=model.device, dtype=model.dtype)
-    done = 0
-    for rows in planned(model, forced, rows_each=16):
-        own = [forced[row] for row in rows]
-        base = log_probability(model, *read(model, own), ones.expand(len(rows), -1, -1))
-        at_once = max(1, ROW_TOKENS // (len(rows) * max(len(f.prompt.ids) for f in own)))
-        for start in range(0, model.total_heads, at_once):
-            share = (done + len(rows) * start / model.total_heads) / len(forced)
-            progress(share, "leaving out each head in turn")
-            heads = range(start, min(start + at_once, model.total_heads))
-            table = ones.repeat(len(heads), 1, 1)
-            table.view(len(heads), -1)[range(len(heads)), list(heads)] = 0
-            table = table.repeat_interleave(len(rows), 0)
-            left = log_probability(model, *read(model, own * len(heads)), table)
-            lost = base[None] - left.view(len(heads), len(rows))
-            total[start : start + len(heads)] += lost.sum(1).float().cpu()
-        done += len(rows)
-    return (total / len(forced)).view(model.n_layers, model.n_heads)
+    base = log_probability(model, *read(model, [one]), ones).item()
+    lost = torch.zeros(model.total_heads)
+    for heads in _parts(model.total_heads, len(one.prompt.ids)):
+        numbers = list(range(model.total_heads))[heads]
+        table = ones.repeat(len(numbers), 1, 1)
+        table.view(len(numbers), -1)[range(len(numbers)), numbers] = 0
+        lost[heads] = base - log_probability(model, *read(model, [one] * len(numbers)), table).cpu()
+    return lost.view(model.n_layers, model.n_heads)
+
+
+def _parts(n_heads: int, width: int) -> list[slice]:
+    """The heads in as few parts as fit into a batch at this many tokens a row."""
+    at_once = max(1, ROW_TOKENS // width)
+    return [slice(start, start + at_once) for start in range(0, n_heads, at_once)]

@@ -66,11 +66,9 @@ def run_on_ray(
         actor = ray.remote(**options, max_task_retries=-1)(Worker)
         pool = [actor.remote(study.request, device, dtype) for _ in range(gpus or workers)]
         batches = batched(study.pending, study.model, study.plan.max_new_tokens)
-        done = 0
-        for results in _spread(ray, pool, batches):
+        for done, results in enumerate(_spread(ray, pool, batches), 1):
             for key, result in results:
                 study.folder.write(key, result)
-            done += 1
             progress(done / len(batches), f"batch {done} of {len(batches)}, {len(pool)} workers")
     finally:
         ray.shutdown()
