@@ -57,7 +57,7 @@ def trace(model: LoadedModel, forced: Forced) -> Trace | None:
 def replay(
     model: LoadedModel, found: Trace, layer: int, factors: Float[Tensor, "row head"]
 ) -> Float[Tensor, " row"]:
-    """Mean log-probability of the scored tokens, each row with its factors of this layer's heads."""
+    """Mean log-probability of the scored tokens, a row for each set of this layer's factors."""
     wide = factors.repeat_interleave(model.d_head, dim=1)[:, None]
 
     def part(number: int, signals: Tensor) -> Tensor | None:
