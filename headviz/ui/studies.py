@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -33,6 +33,17 @@ _ABOUT = (
     "ways and against random ones, with intervals. A study runs cell by cell; stopped, it goes on "
     "from there when it is run again."
 )
+
+
+class _Asked(NamedTuple):
+    """The fields, in the order of `request_of`."""
+
+    preset: gr.Dropdown
+    concept: gr.Textbox
+    ks: gr.Textbox
+    alphas: gr.Textbox
+    limit: gr.Number
+    arms: gr.CheckboxGroup
 
 
 def offered(session: Session) -> list[str]:
@@ -73,7 +84,21 @@ def build(shared: Shared) -> None:
         said = gr.Markdown(elem_id="study-said")
         figures = gr.HTML(elem_id="study-figures")
         files = gr.File(label="Results", visible=False, elem_id="study-files")
-    asked = [preset, concept, ks, alphas, limit, arms]
+    _wire(
+        shared,
+        _Asked(preset, concept, ks, alphas, limit, arms),
+        (estimating, running, stopping),
+        (said, figures, files),
+    )
+
+
+def _wire(
+    shared: Shared,
+    asked: _Asked,
+    buttons: tuple[gr.Button, gr.Button, gr.Button],
+    shows: tuple[gr.Markdown, gr.HTML, gr.File],
+) -> None:
+    estimating, running, stopping = buttons
 
     @shown
     def estimate(
@@ -106,10 +131,10 @@ def build(shared: Shared) -> None:
             ) from None
         return outcome(finished)
 
-    estimating.click(estimate, asked, said, api_visibility="private", **MODEL_QUEUE)
-    running.click(start, asked, [said, figures, files], api_visibility="private", **MODEL_QUEUE)
+    estimating.click(estimate, list(asked), shows[0], api_visibility="private", **MODEL_QUEUE)
+    running.click(start, list(asked), list(shows), api_visibility="private", **MODEL_QUEUE)
     stopping.click(shared.runs.stop, None, None, queue=False, api_visibility="private")
-    preset.change(usual, preset, [concept, ks, alphas], **QUIET)
+    preset.change(usual, asked.preset, [asked.concept, asked.ks, asked.alphas], **QUIET)
 
 
 def usual(name: str) -> tuple[str, str, str]:
