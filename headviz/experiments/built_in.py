@@ -26,12 +26,12 @@ USUAL = 200
 STOPS = (".", "\n")
 
 
-def check_built_in(request: Request, *models: str) -> None:
-    """Raise StudyError where a model without data of its own is given none."""
-    if request.model not in models:
+def check_built_in(request: Request, model: str) -> None:
+    """Raise StudyError where another model is given no data."""
+    if request.model != model:
         raise StudyError(
-            f"Name the data with --data: only {' and '.join(models)} have built-in data for the "
-            f"study {request.study!r}, and the model is {request.model!r}."
+            f"Name the data with --data: only {model} has built-in data for the study "
+            f"{request.study!r}, and the model is {request.model!r}."
         )
 
 
