@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from headviz.errors import HeadvizError
+from headviz.experiments.built_in import TEXT_MODEL
 from headviz.experiments.finding import Finding, find
 from headviz.experiments.outcome import write_outcome
+from headviz.experiments.planted import as_markdown, best_ranks
 from headviz.experiments.presets import PRESETS
 from headviz.experiments.samples import StudyError
 from headviz.experiments.study import Finished, lay_out, run
@@ -62,6 +64,9 @@ def run_command(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]
     if left_out:
         lines.append(f"left out, since the model is not trained yet: {', '.join(left_out)}")
     if done and not parsed.only:
+        if TEXT_MODEL in built_in_models():
+            table = as_markdown(best_ranks(session))
+            (out / "planted.md").write_text(table, encoding="utf-8")
         (out / "README.md").write_text(_index(done), encoding="utf-8")
     return {"done": [name for name, _, _ in done], "left_out": left_out}, "\n".join(lines)
 
@@ -94,6 +99,8 @@ def _index(done: Sequence[tuple[str, Finished, Finding]]) -> str:
         "purpose** (see their model cards): what the ranking finds there is partly what training "
         "put there. The reports show that the studies work, not that models organise themselves "
         "so.",
+        "",
+        "[planted.md](planted.md): where each ranking puts the heads that were planted.",
     ]
     for name, finished, finding in done:
         study = finished.study.request.study
