@@ -52,7 +52,7 @@ def best_ranks(
             TEXT_MODEL,
             made.concept,
             made.material.selection,
-            made.causal[:40],
+            made.causal[:20],
         )
         for arm in arms:
             progress(number / len(planted), f"{concept}: {arm}")

@@ -23,7 +23,6 @@ from headviz.experiments.study import Finished, lay_out, run
 from headviz.experiments.summary import Row, agreements, row_at, rows_of
 from headviz.models import built_in_models
 from headviz.session import Session
-from headviz.store import DEFAULT_FOLDER
 
 HELP = "run the built-in studies and write the reports folder"
 PAPER = {
@@ -72,7 +71,7 @@ def run_command(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]
 
 
 def _report(session: Session, name: str, out: Path) -> tuple[str, Finished, Finding]:
-    study = lay_out(session, PRESETS[name], DEFAULT_FOLDER.parent / "studies" / name)
+    study = lay_out(session, PRESETS[name], session.store.folder.parent / "studies" / name)
     start = time.monotonic()
     finished = run(session, study)
     rows = rows_of(finished)

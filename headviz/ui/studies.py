@@ -4,10 +4,11 @@ A study that is stopped, by a visitor or by the machine, goes on where it was wh
 its finished cells lie in the cache folder, named by what was asked.
 """
 
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html import escape
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -23,7 +24,7 @@ from headviz.experiments.study import Finished, Study, estimate_seconds, lay_out
 from headviz.experiments.summary import Row, of_measure, rows_of
 from headviz.heads import parse_factor
 from headviz.session import Session
-from headviz.store import DEFAULT_FOLDER, key_of
+from headviz.store import key_of
 from headviz.ui.errors import shown
 from headviz.ui.shared import MODEL_QUEUE, QUIET, Number, Shared
 
@@ -164,7 +165,7 @@ def laid_out(shared: Shared, visitor: gr.Request, values: Sequence[Any], bar: gr
     """The study, begun or found in the cache folder."""
     request = request_of(*values)
     key = key_of(kind="study", **request.as_dict())
-    folder: Path = DEFAULT_FOLDER.parent / "studies" / key
+    folder = shared.session.store.folder.parent / "studies" / key
     return lay_out(shared.session, request, folder, shared.runs.progress(visitor, bar))
 
 
@@ -176,7 +177,10 @@ def outcome(finished: Finished) -> tuple[Any, ...]:
     drawn = "".join(
         f'<figure class="hv-study">{bars(of_measure(rows, m), m)}</figure>' for m in measures[:2]
     )
-    paths = [str(finished.study.folder.path / n) for n in names if n.endswith((".csv", ".md"))]
+    # The page hands out files of a temporary folder only, wherever the cache folder is.
+    apart = tempfile.mkdtemp(prefix="headviz-study-")
+    offered_files = [n for n in names if n.endswith((".csv", ".md", ".svg"))]
+    paths = [str(shutil.copy(finished.study.folder.path / n, apart)) for n in offered_files]
     return (
         f"**{escape(finding.text)}**",
         drawn + "".join(_lines(rows)),
