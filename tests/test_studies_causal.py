@@ -94,6 +94,9 @@ def test_layers_run_by_themselves_say_what_whole_passes_say(load_seeing, picture
     seeing = load_seeing(family)
     forced = force(seeing, Sample("what color", ("red",), True, pictures[:1]))
     found = trace(seeing, forced)
+    if family == "paligemma2":  # Gemma 2 caps its logits: only whole passes do
+        assert found is None
+        return
     assert found is not None, "the slow way would be taken"
     assert torch.allclose(_by_layers(seeing, found), _whole_passes(seeing, forced), atol=2e-4)
 

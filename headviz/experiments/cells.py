@@ -70,7 +70,7 @@ def head_counts(wanted: Sequence[str], total: int) -> tuple[int, ...]:
         number = text.strip()
         try:
             share = number.endswith("%")
-            k = round(float(number[:-1]) / 100 * total) if share else int(number)
+            k = _share(float(number[:-1]), total) if share else int(number)
         except (ValueError, OverflowError):
             raise StudyError(
                 f"{number!r} is no number of heads. Write a count or a share, e.g. 8 or 2%."
@@ -79,6 +79,11 @@ def head_counts(wanted: Sequence[str], total: int) -> tuple[int, ...]:
             raise StudyError(f"k is {number}, which is {k} heads; choose 1 to {total}.")
         counts.append(k)
     return tuple(dict.fromkeys(counts))
+
+
+def _share(percent: float, total: int) -> int:
+    """So many percent of all heads, one at least of what is more than nothing."""
+    return max(round(percent / 100 * total), int(percent > 0))
 
 
 def settings_of(

@@ -69,9 +69,9 @@ def _asked(concept: str, prompt: str, seed: int, held_out: bool) -> Iterator[Sam
 
 
 def _other(concept: str, seed: int) -> Iterator[Sample]:
-    """Held-out pictures of the same sort with a question that is not about the classes."""
+    """Held-out pictures of any sort with a question that is not about the classes."""
     rng = random.Random(f"other {seed}")
-    for shown in pictures(seed + 4, True, _ALONE.get(concept)):
+    for shown in pictures(seed + 4, True):
         fitting = [q for q in questions(shown, rng) if q.concept != concept]
         if fitting:
             question = rng.choice(fitting)
