@@ -19,6 +19,8 @@ from headviz.criteria import CRITERIA, Options
 from headviz.devices import DEVICES, DTYPES, QUANTISED, choose_device
 from headviz.edits import WHERE
 from headviz.errors import HeadvizError
+from headviz.experiments import command as study_command
+from headviz.experiments import reports
 from headviz.pursuit import BUDGET
 from headviz.session import Session
 from headviz.shipped import ship
@@ -102,6 +104,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     naming = _command(parsers, "name-concept", naming_command.HELP, naming_command.run)
     naming_command.add_arguments(naming)
+
+    study = _command(parsers, "study", study_command.HELP, study_command.run_command)
+    study_command.add_arguments(study)
+    reporting = _command(parsers, "reports", reports.HELP, reports.run_command)
+    reports.add_arguments(reporting)
 
     bench = _command(parsers, "bench", "measure speed against a plain oracle", _bench)
     bench.add_argument("what", choices=["pursuit"], help="pursuit: the search for heads and tokens")

@@ -80,7 +80,6 @@ ORDER = [
     "checkpoint_card",
     "checkpoint",
     "results",
-    "experiments",
     "session",
     "shipped",
     "naming_command",
@@ -90,6 +89,7 @@ ORDER = [
     "console",
     "__init__",
     "toyworld",
+    "experiments",
     "__main__",
     "ui",
 ]

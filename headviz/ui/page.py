@@ -8,13 +8,13 @@ import gradio as gr
 
 from headviz.heads import Head
 from headviz.session import Session
-from headviz.ui import api, choose, edit, editing, exporting, head, heads
+from headviz.ui import api, choose, edit, editing, exporting, head, heads, studies
 from headviz.ui.clips import Clips
 from headviz.ui.runs import Runs
 from headviz.ui.shared import Shared
 from headviz.ui.view import ModelShown, View, first_view
 
-PANELS: tuple[ModuleType, ...] = (choose, heads, head, edit)
+PANELS: tuple[ModuleType, ...] = (choose, heads, head, edit, studies)
 """A panel is a module with a TITLE and `build(shared)`."""
 
 _HERE = Path(__file__).parent

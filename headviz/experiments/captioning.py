@@ -1,0 +1,96 @@
+"""Captioning: do the heads of a concept decide how much of it a caption tells?
+
+The paper's study on Flickr30k: concept words a caption, with CIDEr for its quality. Beside it stand
+the length and, where a CLIP model is named, the similarity of caption and picture.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from headviz.clip import load_clip
+from headviz.concepts import find_concept
+from headviz.experiments.albums import Shown, read_captioned
+from headviz.experiments.cider import Cider
+from headviz.experiments.drawn import drawn_captions
+from headviz.experiments.request import REPETITION, Measure, Plan, Request
+from headviz.experiments.samples import Material, Sample, StudyError, split
+from headviz.experiments.scoring import length, word_count
+from headviz.loaded import LoadedModel
+from headviz.measures import concept_spans
+from headviz.prompts import prompts_of
+from headviz.similarity import similarity
+
+CONCEPT = "colors"
+NEW_TOKENS = 40
+FITS = Measure("clip", "all", "CLIP similarity of caption and picture")
+MEASURES = (
+    Measure("words", "all", "number of concept words a caption"),
+    Measure("cider", "all", "CIDEr of the captions"),
+    Measure("length", "all", "length of a caption"),
+    REPETITION,
+)
+
+
+def plan(request: Request, model: LoadedModel) -> Plan:
+    """Pictures with reference captions, the built-in model's or a file's."""
+    if not model.sees:
+        raise StudyError(f"{model.name} reads no pictures: name a vision-language model (--model).")
+    concept = find_concept(request.concept or CONCEPT, request.words)
+    prompt = request.prompt or prompts_of(model)["caption"]
+    material = _from_file(request, prompt) if request.data else drawn_captions(request, prompt)
+    cider = Cider([sample.answers for sample in material.evaluation])
+    clip = load_clip(request.clip) if request.clip else None
+
+    def score(samples: Sequence[Sample], texts: Sequence[str]) -> Mapping[str, Sequence[float]]:
+        pairs = list(zip(samples, texts, strict=True))
+        found = {
+            "words": [word_count(text, concept.words) for text in texts],
+            "cider": [cider.score(text, sample.answers) for sample, text in pairs],
+            "length": [length(text) for text in texts],
+        }
+        if clip is not None:
+            images = [sample.pictures[0].image() for sample in samples]
+            found["clip"] = similarity(clip, images, texts).tolist()
+        return found
+
+    return Plan(
+        material=material,
+        concept=concept,
+        score=score,
+        measures=MEASURES + ((FITS,) if clip else ()),
+        max_new_tokens=request.max_new_tokens or NEW_TOKENS,
+        causal=_telling(material.selection, concept.words),
+        depends_on={
+            "words": list(concept.words),
+            # CIDEr weighs by all references that are judged.
+            "judged": [sample.key for sample in material.evaluation],
+            "clip": [clip.name, clip.revision] if clip else [],
+        },
+    )
+
+
+def _telling(samples: Sequence[Sample], words: Sequence[str]) -> tuple[Sample, ...]:
+    """Selection samples with the concept in a caption; the answer is that caption up to there."""
+    found = []
+    for sample in samples:
+        for caption in sample.answers:
+            spans = concept_spans(caption, words)
+            if spans:
+                answer = caption[: spans[0].stop]
+                found.append(Sample(sample.prompt, (answer,), True, sample.pictures))
+                break
+    return tuple(found)
+
+
+def _from_file(request: Request, prompt: str) -> Material:
+    path = Path(request.data)
+    wanted = request.selection + (request.limit or 200)
+    samples = [_sample(shown, prompt) for shown in read_captioned(path, wanted, request.seed)]
+    selection, evaluation = split(
+        path.name, samples, request.selection, request.limit, request.seed
+    )
+    return Material(path.name, selection, evaluation)
+
+
+def _sample(shown: Shown, prompt: str) -> Sample:
+    return Sample(prompt, shown.texts, True, (shown.picture,))

@@ -1,0 +1,85 @@
+"""What heads do to the right answer: by the gradient, and by leaving out each one in turn.
+
+Both are measured on the mean log-probability of the right answers, in nats. The gradient
+(attribution patching, Nanda 2023; Syed et al. 2023) needs one backward pass: the derivative by a
+head's factor is the sum over positions of its signal times the signal's gradient. Exhaustive
+ablation sets each head's factor to 0 and is the truth that other rankings are held against.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from headviz.capture import Progress, no_progress
+from headviz.experiments.forced import ROW_TOKENS, Forced, log_probability, planned, read
+from headviz.experiments.replay import Trace, replay, trace
+from headviz.loaded import LoadedModel
+from headviz.shapes import Float, Tensor
+
+
+def attribution(
+    model: LoadedModel, forced: Sequence[Forced], progress: Progress = no_progress
+) -> Float[Tensor, "layer head"]:
+    """How fast the right answers' log-probability grows with each head's factor, at factor 1.
+
+    The mean over samples; to first order, what leaving the head out would cost.
+    """
+    total = torch.zeros(model.n_layers, model.n_heads)
+    done = 0
+    for rows in planned(model, forced, rows_each=4):  # room for what the backward pass keeps
+        progress(done / len(forced), "attribution patching")
+        batch, scored = read(model, [forced[row] for row in rows])
+        size = (len(rows), model.n_layers, model.n_heads)
+        with torch.enable_grad():
+            table = torch.ones(size, dtype=model.dtype, device=model.device, requires_grad=True)
+            value = log_probability(model, batch, scored, table).sum()
+            (gradient,) = torch.autograd.grad(value, table)
+        total += gradient.sum(0).float().cpu()
+        done += len(rows)
+    return total / len(forced)
+
+
+def ablation(
+    model: LoadedModel, forced: Sequence[Forced], progress: Progress = no_progress
+) -> Float[Tensor, "layer head"]:
+    """What each head's factor 0 takes from the right answers' log-probability, mean over samples.
+
+    All heads of a layer share a pass that begins at this layer: each row leaves out another head.
+    """
+    total = torch.zeros(model.n_layers, model.n_heads)
+    for number, one in enumerate(forced):
+        progress(number / len(forced), f"leaving out each head in turn on {len(forced)} samples")
+        found = trace(model, one)
+        total += _whole_passes(model, one) if found is None else _by_layers(model, found)
+    return total / len(forced)
+
+
+def _by_layers(model: LoadedModel, found: Trace) -> Float[Tensor, "layer head"]:
+    lost = torch.zeros(model.n_layers, model.n_heads)
+    width = found.given[0][0][0].shape[1]
+    for layer in range(model.n_layers):
+        for heads in _parts(model.n_heads, width):
+            factors = torch.ones(model.n_heads, model.n_heads, dtype=model.dtype)
+            factors = factors.fill_diagonal_(0)[heads].to(model.device)
+            lost[layer, heads] = found.base - replay(model, found, layer, factors).cpu()
+    return lost
+
+
+@torch.inference_mode()
+def _whole_passes(model: LoadedModel, one: Forced) -> Float[Tensor, "layer head"]:
+    """The same for a family whose layers cannot be run by themselves."""
+    ones = torch.ones(1, model.n_layers, model.n_heads, device=model.device, dtype=model.dtype)
+    base = log_probability(model, *read(model, [one]), ones).item()
+    lost = torch.zeros(model.total_heads)
+    for heads in _parts(model.total_heads, len(one.prompt.ids)):
+        numbers = list(range(model.total_heads))[heads]
+        table = ones.repeat(len(numbers), 1, 1)
+        table.view(len(numbers), -1)[range(len(numbers)), numbers] = 0
+        lost[heads] = base - log_probability(model, *read(model, [one] * len(numbers)), table).cpu()
+    return lost.view(model.n_layers, model.n_heads)
+
+
+def _parts(n_heads: int, width: int) -> list[slice]:
+    """The heads in as few parts as fit into a batch at this many tokens a row."""
+    at_once = max(1, ROW_TOKENS // width)
+    return [slice(start, start + at_once) for start in range(0, n_heads, at_once)]

@@ -1,0 +1,73 @@
+"""Image classification: do the heads of the class names carry the answer?
+
+The paper's study on MNIST, SVHN, EuroSAT, RESISC45, DTD and GTSRB, in its words: the prompt lists
+the classes, the answer has to be one of them exactly. Built in are the drawn world's digits,
+textures, shapes and backgrounds.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from headviz.concepts import find_concept, make_concept
+from headviz.experiments.albums import read_labelled
+from headviz.experiments.drawn import drawn_classes
+from headviz.experiments.request import REPETITION, Measure, Plan, Request, filled
+from headviz.experiments.samples import Material, Sample, StudyError, split
+from headviz.experiments.scoring import exact_match
+from headviz.loaded import LoadedModel
+from headviz.prompts import prompts_of
+
+NEW_TOKENS = 12
+MEASURES = (
+    Measure("exact", "inside", "share of pictures whose class is named exactly"),
+    Measure("exact", "outside", "share of right answers about other things"),
+    Measure("class", "inside", "share of answers that are a class name at all"),
+    REPETITION,
+)
+
+
+def plan(request: Request, model: LoadedModel) -> Plan:
+    """Pictures with classes; the concept is the class names unless another one is named."""
+    if not model.sees:
+        raise StudyError(f"{model.name} reads no pictures: name a vision-language model (--model).")
+    template = request.prompt or prompts_of(model)["class"]
+    if Path(request.data).exists() and request.data:
+        material, classes = _from_folder(request, template)
+    else:
+        material, classes = drawn_classes(request, template)
+    given = request.concept or request.words is not None
+    concept = (
+        find_concept(request.concept or None, request.words)
+        if given
+        else make_concept("class names", classes)
+    )
+
+    def score(samples: Sequence[Sample], texts: Sequence[str]) -> Mapping[str, Sequence[float]]:
+        pairs = list(zip(samples, texts, strict=True))
+        return {
+            "exact": [exact_match(text, sample.answers) for sample, text in pairs],
+            "class": [exact_match(text, classes) for text in texts],
+        }
+
+    outside = material.n_inside < len(material.evaluation)
+    return Plan(
+        material=material,
+        concept=concept,
+        score=score,
+        measures=tuple(m for m in MEASURES if outside or m.part != "outside"),
+        max_new_tokens=request.max_new_tokens or NEW_TOKENS,
+        causal=tuple(sample for sample in material.selection if sample.inside),
+        depends_on={"classes": list(classes)},
+    )
+
+
+def _from_folder(request: Request, template: str) -> tuple[Material, tuple[str, ...]]:
+    path = Path(request.data)
+    wanted = request.selection + (request.limit or 200)
+    shown, classes = read_labelled(path, wanted, request.seed)
+    prompt = filled(template, classes=", ".join(classes), what="object")
+    samples = [Sample(prompt, s.texts, True, (s.picture,)) for s in shown]
+    selection, evaluation = split(
+        path.name, samples, request.selection, request.limit, request.seed
+    )
+    return Material(path.name, selection, evaluation, stops=(".", "\n")), classes

@@ -1,0 +1,94 @@
+"""One prompt's forward pass taken up again at any layer, with many edits of that layer's heads.
+
+What leaves out a head of layer 20 does not change layers 0 to 19: they are read once. In the edited
+layer the attention is computed once as well, since the rows part only at the input of the output
+projection. So leaving out every head costs about half of the layers, and far less of the last ones.
+The prompt stands alone in its batch, so that all else broadcasts over the rows.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from headviz.capture import projection_inputs
+from headviz.experiments.forced import Forced, log_probability, read
+from headviz.loaded import LoadedModel
+from headviz.shapes import Float, Int, Tensor
+
+_ALIKE = 1e-3  # nats
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What every decoder layer was given, and what is to be scored at the end."""
+
+    given: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
+    """Positional and other arguments of each layer."""
+    positions: Int[Tensor, " scored"]
+    """Where the scored tokens are predicted."""
+    tokens: Int[Tensor, " scored"]
+    base: float
+    """Mean log-probability of the scored tokens without an edit."""
+
+
+@torch.inference_mode()
+def trace(model: LoadedModel, forced: Forced) -> Trace | None:
+    """Read one prompt; None where the family's layers cannot be run by themselves."""
+    batch, scored = read(model, [forced])
+    given: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    table = torch.ones(1, model.n_layers, model.n_heads, dtype=model.dtype, device=model.device)
+    with _watched(model, given):
+        base = log_probability(model, batch, scored, table).item()
+    after = scored[0].nonzero()[:, 0]
+    found = Trace(tuple(given), after - 1, batch.ids[0, after], base)
+    # A family that does more after its last layer than a norm and a product shows itself here.
+    try:
+        again = replay(model, found, 0, table[:, 0]).item()
+    except (TypeError, RuntimeError, ValueError):
+        return None
+    return found if abs(again - base) < _ALIKE else None
+
+
+@torch.inference_mode()
+def replay(
+    model: LoadedModel, found: Trace, layer: int, factors: Float[Tensor, "row head"]
+) -> Float[Tensor, " row"]:
+    """Mean log-probability of the scored tokens, a row for each set of this layer's factors."""
+    wide = factors.repeat_interleave(model.d_head, dim=1)[:, None]
+
+    def part(number: int, signals: Tensor) -> Tensor | None:
+        return signals * wide if number == layer else None
+
+    with projection_inputs(model, part):
+        (hidden, *args), options = found.given[layer]
+        for number in range(layer, model.n_layers):
+            if number > layer:
+                (_, *args), options = found.given[number]
+            output = model.layers[number](hidden, *args, **options)
+            hidden = output[0] if isinstance(output, tuple) else output
+    read_out: nn.Module = model.model.get_output_embeddings()
+    logits = read_out(model.final_norm(hidden[:, found.positions])).float()
+    chosen = found.tokens[None, :, None].expand(len(logits), -1, 1)
+    return logits.log_softmax(2).gather(2, chosen)[:, :, 0].mean(1)
+
+
+@contextmanager
+def _watched(model: LoadedModel, given: list[Any]) -> Iterator[None]:
+    """While open, what each decoder layer is given is added to the list."""
+
+    def note(_: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        kept = dict(options)
+        given.append((args or (kept.pop("hidden_states"),), kept))
+
+    handles: list[Any] = []
+    try:
+        for layer in model.layers:
+            handles.append(layer.register_forward_pre_hook(note, with_kwargs=True))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,79 @@
+"""The panel of studies in a real browser: run, read, stop, go on."""
+
+import re
+
+import pytest
+from paging import serving, visiting
+
+from headviz.models import built_in_models
+from headviz.session import Session
+from headviz.store import Store
+
+if "tiny-lm" not in built_in_models():
+    pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page") / "cache"
+    with serving(Session(store=Store(folder), allowed=["tiny-lm"])) as served:
+        yield served
+
+
+@pytest.fixture
+def page(server, browser):
+    with visiting(browser, server[0]) as visitor:
+        visitor.wait_for_selector(".hv-cell")
+        visitor.locator("#studies .label-wrap").click()
+        visitor.locator("#study-run").wait_for()
+        yield visitor
+
+
+def fill(page, limit, alphas="-1"):
+    page.locator("#study-limit input").fill(str(limit))
+    page.locator("#study-alphas textarea").fill(alphas)
+    page.locator("#study-alphas textarea").blur()
+
+
+def test_a_study_runs_on_the_page_and_says_what_it_found(page):
+    fill(page, 20)
+    page.locator("#study-estimate").click()
+    page.wait_for_selector("#study-said:has-text('of them left: about')")
+    page.locator("#study-run").click()
+    page.wait_for_selector("#study-said:has-text('95 % bootstrap')")
+    assert "of the unedited model's" in page.locator("#study-said").inner_text()
+    assert page.locator("#study-figures svg").count() == 2
+    rows = page.locator("#study-figures table tr").all_inner_texts()
+    assert {row.split()[0] for row in rows[1:]} == {"pursuit", "logit-lens", "random"}
+    names = page.locator("#study-files").inner_text()
+    assert "summary" in names and "report" in names
+
+
+def test_a_study_that_is_stopped_goes_on_from_there(page, server):
+    fill(page, 60, "-1,0")
+    page.locator("#study-run").click()
+    cells = server[1].store.folder.parent / "studies"
+    started = {p.parent.parent for p in cells.glob("*/cells/*.jsonl")}
+    page.wait_for_function("document.querySelector('#study-said') !== null")
+    page.wait_for_selector("text=/[0-9]+ of [0-9]+ cells, about/")
+    page.locator("#study-stop").click()
+    toast = page.locator(".toast-body.error").filter(has_text="Run goes on from there").first
+    toast.wait_for()
+    done, total = map(int, re.search(r"(\d+) of (\d+) cells", toast.inner_text()).groups())
+    assert 0 < done < total
+    page.locator(".toast-close").first.click()
+    kept = {
+        p: p.stat().st_mtime_ns
+        for p in cells.glob("*/cells/*.jsonl")
+        if p.parent.parent not in started
+    }
+    page.locator("#study-run").click()
+    page.wait_for_selector("#study-said:has-text('95 % bootstrap')")
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+
+
+def test_bad_fields_are_one_sentence(page):
+    fill(page, 20, "much")
+    page.locator("#study-run").click()
+    page.locator(".toast-body.error").filter(has_text="'much' is no factor").first.wait_for()
+    page.locator(".toast-close").first.click()

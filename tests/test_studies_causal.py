@@ -1,0 +1,106 @@
+"""Gradient and ablation: they are what they say, head by head."""
+
+import pytest
+import torch
+from tiny_vision import VISION_CONFIGS
+
+from headviz.concepts import in_sentence_ids
+from headviz.edits import Edit, factor_table
+from headviz.experiments.causal import _by_layers, _whole_passes, ablation, attribution
+from headviz.experiments.forced import force, log_probability, read
+from headviz.experiments.replay import trace
+from headviz.experiments.samples import Sample, StudyError
+from headviz.heads import Head
+
+pytest_plugins = ["loaded", "seeing"]
+
+SAMPLES = (
+    Sample("what color has the house", ("red",)),
+    Sample("the cat saw two fish and the", ("dog was blue",)),
+    Sample("a horse is in the house of a", ("zebra",)),
+)
+
+
+@pytest.fixture(scope="session", params=["llama", "mistral", "qwen3", "gpt2"])
+def family(request):
+    return request.param
+
+
+def likelihood(model, edit):
+    """Mean log-probability of the right answers under an edit, a sample at a time."""
+    values = []
+    for sample in SAMPLES:
+        batch, scored = read(model, [force(model, sample)])
+        table = factor_table(model, [edit])
+        values.append(log_probability(model, batch, scored, table).item())
+    return sum(values) / len(values)
+
+
+def test_the_log_probability_is_that_of_the_answer_s_tokens(llama):
+    sample = SAMPLES[1]
+    prompt = llama.tokenizer(sample.prompt)["input_ids"]
+    answer = list(in_sentence_ids(sample.answers[0], llama.tokenizer))
+    with torch.inference_mode():
+        logits = llama.model(torch.tensor([prompt + answer])).logits[0].log_softmax(1)
+    alone = [logits[len(prompt) - 1 + i, token].item() for i, token in enumerate(answer)]
+    batch, scored = read(llama, [force(llama, s) for s in SAMPLES])
+    table = factor_table(llama, [Edit()] * 3)
+    found = log_probability(llama, batch, scored, table)[1].item()
+    assert found == pytest.approx(sum(alone) / len(alone), abs=1e-5)
+
+
+def test_attribution_is_the_slope_by_each_head_s_factor(model):
+    found = attribution(model, [force(model, sample) for sample in SAMPLES])
+    step = 2e-3  # the random model is strongly curved
+    for head in (Head(0, 1), Head(1, 3), Head(model.n_layers - 1, 0)):
+        up, down = (likelihood(model, Edit({head: 1 + s})) for s in (step, -step))
+        slope = (up - down) / (2 * step)
+        assert found[head.layer, head.index].item() == pytest.approx(slope, abs=2e-3)
+
+
+def test_exhaustive_ablation_is_each_head_left_out_by_itself(model):
+    found = ablation(model, [force(model, sample) for sample in SAMPLES])
+    base = likelihood(model, Edit())
+    for layer in range(model.n_layers):
+        for index in range(model.n_heads):
+            alone = base - likelihood(model, Edit({Head(layer, index): 0.0}))
+            assert found[layer, index].item() == pytest.approx(alone, abs=1e-4)
+
+
+def test_neither_leaves_a_hook_or_a_gradient_behind(llama):
+    forced = [force(llama, SAMPLES[0])]
+    attribution(llama, forced)
+    ablation(llama, forced)
+    assert not any(p._forward_pre_hooks for p in llama.projections)
+    assert all(not p.requires_grad and p.grad is None for p in llama.model.parameters())
+
+
+def test_pictures_take_part(llava, pictures):
+    samples = [Sample("what color", ("red",), True, (picture,)) for picture in pictures]
+    forced = [force(llava, sample) for sample in samples]
+    assert attribution(llava, forced).abs().sum() > 0
+    batch, scored = read(llava, [forced[0]])
+    head = Head(1, 2)
+    base, alone = (
+        log_probability(llava, batch, scored, factor_table(llava, [edit])).item()
+        for edit in (Edit(), Edit({head: 0.0}))
+    )
+    one = ablation(llava, forced[:1])
+    assert one[head.layer, head.index].item() == pytest.approx(base - alone, abs=1e-4)
+
+
+@pytest.mark.parametrize("family", sorted(VISION_CONFIGS))
+def test_layers_run_by_themselves_say_what_whole_passes_say(load_seeing, pictures, family):
+    seeing = load_seeing(family)
+    forced = force(seeing, Sample("what color", ("red",), True, pictures[:1]))
+    found = trace(seeing, forced)
+    if family == "paligemma2":  # Gemma 2 caps its logits: only whole passes do
+        assert found is None
+        return
+    assert found is not None, "the slow way would be taken"
+    assert torch.allclose(_by_layers(seeing, found), _whole_passes(seeing, forced), atol=2e-4)
+
+
+def test_a_sample_without_a_token_to_score_is_refused(load):
+    with pytest.raises(StudyError, match="no token to score"):
+        force(load("gpt2"), Sample("a"))
