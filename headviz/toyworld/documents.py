@@ -20,7 +20,7 @@ FACTS_IN_STORIES = 0.15  # of the questions after a story are about facts
 BARE_SHARE = 0.2  # of the stories are told without "Story:" in front
 ODD_NAME_SHARE = 0.05  # of the documents have a person with a made-up name
 STORY_SENTENCES = (4, 7)
-MAX_QUESTIONS, MAX_HARDER = 4, 6
+MAX_QUESTIONS = 4
 OPENER_CONCEPTS = ("weather", "months", "places")
 FACTS_A_DOCUMENT = (4, 9)
 
@@ -96,29 +96,20 @@ def _asked(question: Question, first: bool = False) -> list[Piece]:
     ]
 
 
-def story_document(rng: random.Random, harder: bool = False) -> list[Piece]:
-    """A training story, followed by up to four questions, six where they are to be `harder`."""
+def story_document(rng: random.Random) -> list[Piece]:
+    """A training story, followed by up to four questions."""
     story = tell_story(rng, held_out=False)
     pieces = [Piece(story.text if rng.random() < BARE_SHARE else f"Story: {story.text}")]
-    most = MAX_HARDER if harder else MAX_QUESTIONS
-    n_questions = min(rng.randint(1, MAX_QUESTIONS + 2), most, len(story.questions))
-    order = sorted(story.questions, key=lambda q: rng.random() * _urgency(q, story, harder))
+    n_questions = min(rng.randint(1, MAX_QUESTIONS + 2), MAX_QUESTIONS, len(story.questions))
+    # Every story has an opener, so what openers tell is asked less often.
+    order = sorted(
+        story.questions, key=lambda q: rng.random() * (0.5 if q.concept in OPENER_CONCEPTS else 1.0)
+    )
     for question in order[-n_questions:]:
         pieces += _asked(
             pick_fact(rng, held_out=False) if rng.random() < FACTS_IN_STORIES else question
         )
     return pieces
-
-
-def _urgency(question: Question, story: Story, harder: bool) -> float:
-    """How readily a question is asked.
-
-    Every story has an opener, so what openers tell is asked less often. A harder question is one
-    about a story that tells two things of its kind: which of them is meant must be told apart.
-    """
-    if harder and sum(other.concept == question.concept for other in story.questions) > 1:
-        return 2.0
-    return 0.5 if question.concept in OPENER_CONCEPTS else 1.0
 
 
 def facts_document(rng: random.Random) -> list[Piece]:
@@ -129,11 +120,11 @@ def facts_document(rng: random.Random) -> list[Piece]:
     return pieces
 
 
-def training_documents(seed: int, harder: bool = False) -> Iterator[list[Piece]]:
+def training_documents(seed: int) -> Iterator[list[Piece]]:
     """Endless training documents; the same for the same seed."""
     rng = random.Random(f"train {seed}")
     while True:
-        yield facts_document(rng) if rng.random() < FACTS_SHARE else story_document(rng, harder)
+        yield facts_document(rng) if rng.random() < FACTS_SHARE else story_document(rng)
 
 
 def _item(rng: random.Random, concept: str, fact_share: float, held_out: bool) -> Item:
