@@ -135,7 +135,7 @@ def _wire(
     estimating.click(estimate, list(asked), shows[0], api_visibility="private", **MODEL_QUEUE)
     running.click(start, list(asked), list(shows), api_visibility="private", **MODEL_QUEUE)
     stopping.click(shared.runs.stop, None, None, queue=False, api_visibility="private")
-    preset.change(usual, asked.preset, [asked.concept, asked.ks, asked.alphas], **QUIET)
+    asked.preset.change(usual, asked.preset, [asked.concept, asked.ks, asked.alphas], **QUIET)
 
 
 def usual(name: str) -> tuple[str, str, str]:
