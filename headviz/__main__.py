@@ -1,4 +1,4 @@
-"""The command line: `python -m headviz models|concepts|rank|spectrum|generate|name-concept|bench`.
+"""The command line: `python -m headviz models|concepts|rank|spectrum|generate|check|…`.
 
 Every command is the same call that the page makes. Bad input ends with status 2 and one sentence.
 """
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for notice in session.take_notices():
         print(f"headviz: {notice}", file=sys.stderr)
     print(json.dumps(result, ensure_ascii=False, indent=2) if options.json else text)
-    return 0
+    # Only `check` says whether something passed.
+    return 1 if isinstance(result, dict) and result.get("passed") is False else 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -90,6 +91,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     naming = _command(parsers, "name-concept", naming_command.HELP, naming_command.run)
     naming_command.add_arguments(naming)
+
+    check = _command(parsers, "check", "hold a model against the laws of heads", commands.check)
+    check.add_argument("model", help="built-in name, folder or hub name")
 
     bench = _command(parsers, "bench", "measure speed against a plain oracle", _bench)
     bench.add_argument("what", choices=["pursuit"], help="pursuit: the search for heads and tokens")

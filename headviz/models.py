@@ -23,9 +23,11 @@ from transformers import (
 )
 
 from headviz.devices import choose_device
+from headviz.discovery import discover
 from headviz.errors import ModelError
-from headviz.families import family_of
+from headviz.families import Family, family_of
 from headviz.loaded import LoadedModel, describe
+from headviz.survival import with_notes
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 TRAINED_HERE = ("tiny-lm", "tiny-vlm", "tiny-clip")
@@ -63,7 +65,7 @@ def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LoadedMo
         shared: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline}
         config = AutoConfig.from_pretrained(source, **shared)
         family = family_of(config)
-        sees = family.sight is not None
+        sees = family is not None and family.sight is not None
         maker: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
         loaded = maker.from_pretrained(
             source, dtype=number_format, use_safetensors=True, output_loading_info=True, **shared
@@ -74,12 +76,16 @@ def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LoadedMo
             raise ModelError(f"The weights of {name!r} lack {', '.join(missing[:3])}.")
         model = model.to(chosen)
         reader: Any = (AutoProcessor if sees else AutoTokenizer).from_pretrained(source, **shared)
+
+        def described(family: Family) -> LoadedModel:
+            return describe(name, revision, model, reader, family, chosen, number_format, why)
+
+        return with_notes(described(family) if family is not None else discover(model, described))
     except ModelError:
         raise
     except Exception as error:
         # transformers, the hub client and safetensors raise a dozen types for a bad name or file.
         raise ModelError(_load_failure(name, offline, error)) from error
-    return describe(name, revision, model, reader, family, chosen, number_format, why)
 
 
 def _locate(name: str) -> tuple[str, str, bool]:
