@@ -108,18 +108,23 @@ SEEING: Mapping[str, tuple[str, Sight]] = {
     "idefics3": ("model.text_model", Sight()),
     "smolvlm": ("model.text_model", Sight()),
     "internvl": ("model.language_model", Sight()),
+    "qwen3_vl": ("model.language_model", Sight(prompts="qwen")),
+    "mistral3": ("model.language_model", Sight()),
 }
 """Vision-language models: config.model_type -> where the text model is, and its sight."""
 
 TEXT_MODELS: Mapping[str, str] = {
     "qwen2_vl_text": "qwen2",
     "qwen2_5_vl_text": "qwen2",
+    "qwen3_vl_text": "qwen3",
 }
 """Text models of a name of their own inside them: text_config.model_type -> row of FAMILIES."""
 
 UNSUITED: Mapping[str, str] = {
-    "mllama": "its pictures enter by cross-attention and have no positions in the text",
-    "blip-2": "its pictures pass a query transformer of its own before the text",
+    "mllama": "its pictures enter by cross-attention layers and have no positions in the text, so "
+    "that neither pooling nor edits at image positions mean anything",
+    "blip-2": "its language model is a whole one inside another, and transformers generates with "
+    "its pictures in a way of its own",
     "instructblip": "its pictures pass a query transformer of its own before the text",
     "kosmos-2": "its text model is named in its own way",
     "vision-encoder-decoder": "its pictures enter by cross-attention",
