@@ -121,5 +121,5 @@ def joined(seen: Sequence[Seen]) -> BaseModelOutputWithPooling:
     if seen[0].deep:
         levels = zip(*(one.deep for one in seen), strict=True)
         deep: Any = [[tensor for level in pictures for tensor in level] for pictures in levels]
-        output.deepstack_features = deep  # type: ignore[attr-defined]
+        output.deepstack_features = deep
     return output
