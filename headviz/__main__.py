@@ -1,4 +1,4 @@
-"""The command line: `python -m headviz models|concepts|rank|spectrum|generate|bake|…`.
+"""The command line: `python -m headviz models|concepts|rank|spectrum|generate|bake|check|…`.
 
 Every command is the same call that the page makes. Bad input ends with status 2 and one sentence.
 """
@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for notice in session.take_notices():
         print(f"headviz: {notice}", file=sys.stderr)
     print(json.dumps(result, ensure_ascii=False, indent=2) if options.json else text)
-    return 0
+    # Only `check` says whether something passed.
+    return 1 if isinstance(result, dict) and result.get("passed") is False else 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -104,6 +105,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     naming = _command(parsers, "name-concept", naming_command.HELP, naming_command.run)
     naming_command.add_arguments(naming)
+
+    check = _command(parsers, "check", "hold a model against the laws of heads", commands.check)
+    check.add_argument("model", help="built-in name, folder or hub name")
 
     study = _command(parsers, "study", study_command.HELP, study_command.run_command)
     study_command.add_arguments(study)

@@ -76,7 +76,8 @@ def drawn_shares(
 def spread_of(drawn: Float[Tensor, "draw layer head"]) -> Spread:
     """The intervals of scores and of ranks among all heads."""
     flat = drawn.flatten(1).cpu()
-    order = flat.argsort(dim=1, descending=True, stable=True)
+    # Layers without heads have no score: they come last and push no rank.
+    order = flat.nan_to_num(nan=-torch.inf).argsort(dim=1, descending=True, stable=True)
     ranks = torch.empty_like(order)
     ranks.scatter_(1, order, torch.arange(1, flat.shape[1] + 1).expand_as(order))
     edges = torch.tensor([(1 - SHARE) / 2, (1 + SHARE) / 2])

@@ -7,13 +7,10 @@ It is pooled over token positions inside the hook, so the positions are never st
 of concepts; caching is the session's affair.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import nn
 
 from headviz.errors import OptionError, ProbeError
 from headviz.forward import Batch, batch_of, continued
@@ -22,6 +19,7 @@ from headviz.loaded import LoadedModel
 from headviz.probes import ProbeSet
 from headviz.progress import Progress, no_progress
 from headviz.prompts import EncodedPrompt, default_prompt, encode_prompt
+from headviz.seam import projection_inputs
 from headviz.shapes import Bool, Float, Tensor
 
 POOLINGS = {
@@ -39,7 +37,7 @@ class HeadActivations:
     """What every head said about every sample."""
 
     z: Float[Tensor, "layer head sample d_head"]
-    """Pooled signals, float32, at the model's `home`."""
+    """Pooled signals, float32, at the model's `home`; zeros in layers without heads."""
     texts: tuple[str, ...]
     model: str
     revision: str
@@ -115,32 +113,6 @@ def _encode(
     return prompts
 
 
-@contextmanager
-def projection_inputs(
-    model: LoadedModel, read: Callable[[int, Tensor], Tensor | None]
-) -> Iterator[None]:
-    """While open, `read(layer, signals)` sees each projection's input and may return another.
-
-    The one place where hooks are set: capture and edits cannot disagree on what a head is.
-    """
-    handles: list[Any] = []
-
-    def hook_of(layer: int) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
-        def hook(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            changed = read(layer, args[0])
-            return None if changed is None else (changed, *args[1:])
-
-        return hook
-
-    try:
-        for layer, projection in enumerate(model.projections):
-            handles.append(projection.register_forward_pre_hook(hook_of(layer)))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Row numbers in batches of like length, each at most BATCH_TOKENS with its padding."""
     batch: list[int] = []
@@ -184,18 +156,17 @@ def _pooled_signals(
     model: LoadedModel, batch: Batch, chosen: Bool[Tensor, "sample position"]
 ) -> Float[Tensor, "layer head sample d_head"]:
     weights = chosen.float() / chosen.sum(1, keepdim=True)
-    pooled: list[Tensor] = [torch.empty(0)] * model.n_layers
+    z = torch.zeros((model.n_layers, model.n_heads, len(chosen), model.d_head), device=model.home)
 
     def read(layer: int, signals: Tensor) -> None:
         scale = model.write_scale(layer, signals)
         at = weights.to(signals.device)
         mean = torch.einsum("spw,sp->sw", signals.float(), at if scale is None else at * scale)
         by_head = mean.view(len(chosen), model.n_heads, model.d_head).transpose(0, 1)
-        pooled[layer] = by_head.to(model.home)
+        z[layer] = by_head.to(model.home)
 
     with projection_inputs(model, read):
         model.model.base_model(**batch.inputs(), use_cache=False)
-    z = torch.stack(pooled)
     bad = (~z.isfinite()).flatten(2).any(2).nonzero()
     if len(bad):
         layer, head = bad[0].tolist()

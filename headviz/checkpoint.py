@@ -133,7 +133,7 @@ def _scaled_state(model: LoadedModel, recipe: Recipe) -> dict[str, Tensor]:
     factors = factor_table(model, [recipe.edit])[0].repeat_interleave(model.d_head, dim=1)
     names = {id(module): name for name, module in model.model.named_modules()}
     state: dict[str, Tensor] = dict(model.model.state_dict())
-    for layer, projection in enumerate(model.projections):
+    for layer, projection in model.projections.items():
         if (factors[layer] == 1).all():
             continue
         name = f"{names[id(projection)]}.weight"

@@ -24,12 +24,13 @@ from tokenizers import models as token_models
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from headviz.capture import HeadActivations, Progress, no_progress, projection_inputs
+from headviz.capture import HeadActivations, Progress, no_progress
 from headviz.clip import ClipModel
 from headviz.clip_tower import open_tower
 from headviz.errors import ConceptError, OptionError, ProbeError
 from headviz.families import Family
 from headviz.loaded import LoadedModel
+from headviz.seam import projection_inputs
 from headviz.shapes import Float, Tensor
 from headviz.similarity import WORD_TEMPLATES, embed_texts
 from headviz.store import Store

@@ -8,12 +8,14 @@ from typing import Any
 
 from headviz.albums import open_pictures
 from headviz.capture import HeadActivations, default_pooling
+from headviz.checking import check as check_model
 from headviz.clip import built_in_clips
 from headviz.comparison import Comparison, last_of
 from headviz.concepts import find_concept, known_concepts
 from headviz.criteria import Options
 from headviz.edit_command import given_recipe
 from headviz.edits import Edit
+from headviz.errors import ModelError
 from headviz.generation import Sampling
 from headviz.heads import Head, parse_factor
 from headviz.loaded import LoadedModel
@@ -24,6 +26,7 @@ from headviz.recipe import Recipe
 from headviz.saving import check_files, save
 from headviz.session import Session
 from headviz.spectrum import Spectrum
+from headviz.towers import Tower
 
 
 def _options(model: LoadedModel, parsed: argparse.Namespace) -> Options:
@@ -55,6 +58,18 @@ def models(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     return rows, "\n".join(
         [*lines, "Any folder or hub name of a language model or vision-language model works too."]
     )
+
+
+def check(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
+    """Every law, measured on a model."""
+    model = session.model(parsed.model)
+    if isinstance(model, Tower):
+        raise ModelError(
+            f"{model.name} is a CLIP model: the laws of its heads are in tests/test_clip_heads.py. "
+            "Name a language model or a vision-language model."
+        )
+    report = check_model(model)
+    return report.as_dict(), str(report)
 
 
 def concepts(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:

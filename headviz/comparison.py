@@ -10,7 +10,6 @@ from typing import Any
 
 from headviz.edits import NO_EDIT, Edit
 from headviz.generation import Sampling, generate
-from headviz.heads import check_heads
 from headviz.images import Picture
 from headviz.loaded import LoadedModel
 from headviz.measures import concept_spans, first_difference, surprise
@@ -61,7 +60,7 @@ class Comparison:
 
 def control_of(model: LoadedModel, edit: Edit, seed: int = 0) -> Edit:
     """The matched random control of an edit: the same factors on other heads of the same layers."""
-    check_heads(edit.factors, model.n_layers, model.n_heads)
+    model.check_heads(edit.factors)
     changed = {head: factor for head, factor in edit.factors.items() if factor != 1}
     heads = matched_control(changed, model.n_layers, model.n_heads, seed)
     by_layer = sorted(changed, key=lambda head: head.layer)

@@ -57,6 +57,7 @@ class Scores:
     """Every head's score for one dictionary, and how it moves with the samples."""
 
     values: Float[Tensor, "layer head"]
+    """NaN in layers without heads."""
     draw: Draw
     """The scores with each sample counted as often as a row of counts says."""
 
@@ -64,12 +65,13 @@ class Scores:
 def prepare_model(
     model: LoadedModel, activations: HeadActivations, centre: bool = True
 ) -> PreparedHeads:
-    """All heads of the model in the order of layers, ready for any dictionary."""
+    """All heads of the model in the order of the layers that have any."""
+    layers = model.head_layers
     return prepare_heads(
-        activations.z.flatten(0, 1),
-        [model.head_weights(layer) for layer in range(model.n_layers)],
+        activations.z[list(layers)].flatten(0, 1),
+        [model.head_weights(layer) for layer in layers],
         centre,
-        lambda number: str(Head(number // model.n_heads, number % model.n_heads)),
+        lambda number: str(Head(layers[number // model.n_heads], number % model.n_heads)),
     )
 
 
@@ -106,14 +108,25 @@ def logit_lens(
 ) -> Iterator[Scores]:
     """Mean logit that the head's write gives to the concept's tokens (the paper's baseline)."""
     means = torch.stack([d.atoms.mean(0) for d in dictionaries])
+    z = activations.z[list(model.head_layers)].flatten(0, 1)
     for in_head in heads.project(means).unbind(1):
-        direction = in_head.view(*activations.z.shape[:2], -1)
-        logits = torch.einsum("lhsk,lhk->lhs", activations.z, direction)
+        logits = torch.einsum("hsk,hk->hs", z, in_head)
 
         def draw(counts: Tensor, logits: Tensor = logits) -> Tensor:
-            return torch.einsum("ds,lhs->dlh", counts / counts.sum(1, keepdim=True), logits)
+            return placed(model, counts / counts.sum(1, keepdim=True) @ logits.T)
 
-        yield Scores(logits.mean(2), draw)
+        yield Scores(placed(model, logits.mean(1)), draw)
+
+
+def placed(
+    model: LoadedModel, values: Float[Tensor, "*draw number"]
+) -> Float[Tensor, "*draw layer head"]:
+    """Numbers of all heads by layer and head; NaN in layers that have no heads."""
+    shape = (*values.shape[:-1], model.n_layers, model.n_heads)
+    table = values.new_full(shape, torch.nan)
+    layers = list(model.head_layers)
+    table[..., layers, :] = values.unflatten(-1, (len(layers), model.n_heads))
+    return table
 
 
 def check_variation(activations: HeadActivations, options: Options) -> None:
@@ -132,7 +145,6 @@ def _shares(
     dictionaries: Sequence[Dictionary],
     options: Options,
 ) -> Iterator[Scores]:
-    shape = (model.n_layers, model.n_heads)
     # One product for all dictionaries: each reads the output projections from memory once.
     sizes = [len(d.atoms) for d in dictionaries]
     in_heads = heads.project(torch.cat([d.atoms for d in dictionaries])).split(sizes, 1)
@@ -144,9 +156,9 @@ def _shares(
             basis = pursue_prepared(heads, atoms, options.steps, rule, in_head=in_head).basis
 
         def draw(counts: Tensor, basis: Tensor = basis) -> Tensor:
-            return drawn_shares(heads, basis, counts, options.centre).view(len(counts), *shape)
+            return placed(model, drawn_shares(heads, basis, counts, options.centre))
 
-        yield Scores(share_explained(heads, basis).view(shape), draw)
+        yield Scores(placed(model, share_explained(heads, basis)), draw)
 
 
 Criterion = Callable[

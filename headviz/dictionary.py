@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from headviz.concepts import ConceptTokens, token_texts
-from headviz.families import norm_gain
 from headviz.loaded import LoadedModel
+from headviz.norms import read_norm
 from headviz.shapes import Float, Tensor
 
 
@@ -30,11 +30,7 @@ def vocabulary_atoms(
     """An atom for every token of the vocabulary, in the order of token ids. Float32."""
     rows = model.unembedding
     if fold_norm:
-        if getattr(model.final_norm, "weight", None) is not None:
-            rows = rows * norm_gain(model.final_norm).to(rows.device)
-        if getattr(model.final_norm, "bias", None) is not None:
-            # A LayerNorm also takes the mean away before its gain.
-            rows = rows - rows.mean(1, keepdim=True)
+        rows = read_norm(model.final_norm).direction(rows)
     return _unit(rows) if normalise else rows
 
 

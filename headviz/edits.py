@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from headviz.capture import projection_inputs
 from headviz.errors import OptionError
 from headviz.forward import Batch
-from headviz.heads import Head, check_heads, parse_factors
+from headviz.heads import Head, parse_factors
 from headviz.loaded import LoadedModel
+from headviz.seam import projection_inputs
 from headviz.shapes import Bool, Float, Tensor
 
 WHERE: Mapping[str, str] = {
@@ -69,7 +69,7 @@ def factor_table(model: LoadedModel, edits: Sequence[Edit]) -> Float[Tensor, "ro
     """One row an edit, 1 where nothing is changed. Raises OptionError for a missing head."""
     table = torch.ones(len(edits), model.n_layers, model.n_heads, dtype=model.dtype)
     for row, edit in enumerate(edits):
-        check_heads(edit.factors, model.n_layers, model.n_heads)
+        model.check_heads(edit.factors)
         for head, factor in edit.factors.items():
             table[row, head.layer, head.index] = factor
     return table.to(model.device)
@@ -144,7 +144,7 @@ def bake(model: LoadedModel, edit: Edit) -> Any:
     baked = copy.deepcopy(model.model)
     # The copy has the same modules in the same order; W_O's input columns are scaled.
     copies = dict(zip(map(id, model.model.modules()), baked.modules(), strict=True))
-    for layer, projection in enumerate(model.projections):
+    for layer, projection in model.projections.items():
         target = copies[id(projection)]
         columns = table[layer] if isinstance(projection, nn.Linear) else table[layer][:, None]
         target.weight.data.mul_(columns)

@@ -1,5 +1,6 @@
 """A model in memory, and where its heads are. Loading is models.py."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
@@ -8,7 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from headviz.families import Family, norm_gain, output_weight
+from headviz.errors import ModelError, OptionError
+from headviz.families import Family, output_bias, output_weight, projections_of
+from headviz.heads import Head, check_heads
+from headviz.norms import read_norm
 from headviz.recent import Recent
 from headviz.shapes import Float, Tensor
 from headviz.vision import Vision
@@ -40,6 +44,8 @@ class LoadedModel:
     """Why this device and number format."""
     vision: Vision | None = field(default=None, repr=False)
     """None: a language model, which reads no pictures."""
+    note: str = ""
+    """What a person should know of this family; empty where there is nothing."""
 
     @property
     def sees(self) -> bool:
@@ -72,9 +78,9 @@ class LoadedModel:
     @cached_property
     def quantised(self) -> str:
         """`int8` or `int4` where the projections' weights are, else nothing."""
-        if not is_quantised(self.projections[0]):
+        if not is_quantised(next(iter(self.projections.values()))):
             return ""
-        kind = type(self.projections[0].weight).__name__
+        kind = type(next(iter(self.projections.values())).weight).__name__
         return {"Int8Params": "int8", "Params4bit": "int4"}[kind]
 
     @property
@@ -89,14 +95,34 @@ class LoadedModel:
         return list(attrgetter(self.family.layers)(self.model))
 
     @cached_property
-    def projections(self) -> list[nn.Module]:
-        """Each layer's attention output projection; its input is the heads' signals."""
-        return [attrgetter(self.family.projection)(layer) for layer in self.layers]
+    def projections(self) -> dict[int, nn.Module]:
+        """Layer -> its attention output projection, whose input is the heads' signals.
+
+        Layers without heads of this kind are left out; the others keep their own number.
+        """
+        return projections_of(self.layers, self.family)
+
+    @property
+    def head_layers(self) -> tuple[int, ...]:
+        """Numbers of the layers that have heads."""
+        return tuple(self.projections)
+
+    def check_heads(self, heads: Iterable[Head]) -> None:
+        """Raise OptionError for the first head that this model does not have."""
+        heads = list(heads)
+        check_heads(heads, self.n_layers, self.n_heads)
+        for head in heads:
+            if head.layer not in self.projections:
+                raise OptionError(
+                    f"There is no head {head}: layer {head.layer} of this model has no attention "
+                    f"heads. Layers with heads: {', '.join(map(str, self.head_layers))}."
+                )
 
     def head_weights(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
         """W_O of each head: what `z @ W_O` writes into the residual stream, in float32.
 
-        Where a norm follows the attention, its gain is folded in; see `write_scale`.
+        Where a norm follows the attention, its gain is folded in (see `write_scale`), and so is
+        what the family multiplies the attention output by.
         """
         if not (self.is_split or self.quantised):
             return self._read_head_weights(layer)
@@ -109,9 +135,22 @@ class LoadedModel:
 
     def _read_head_weights(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
         weight = output_weight(self.projections[layer]).to(self.home).float()
-        if self.family.norm_after is not None:
-            weight = weight * norm_gain(self._norm_after(layer)).to(self.home)[:, None]
+        if (module := self.norm_after(layer)) is not None:
+            norm = read_norm(module)
+            weight = norm.centred(weight.T).T * norm.gain.to(self.home)[:, None]
+        weight = weight * self.multiplier(layer)
         return weight.T.reshape(self.n_heads, self.d_head, self.d_model)
+
+    def write_bias(
+        self, layer: int, scale: Float[Tensor, "*axis"] | None = None
+    ) -> Float[Tensor, "*axis d_model"]:
+        """What the attention of a layer writes beside its heads, at this `write_scale`."""
+        bias = output_bias(self.projections[layer])
+        if (module := self.norm_after(layer)) is not None:
+            assert scale is not None, "a norm that follows has a scale"
+            norm = read_norm(module)
+            bias = norm.centred(bias) * norm.gain * scale[..., None] + norm.bias
+        return bias * self.multiplier(layer)
 
     def write_scale(
         self, layer: int, signals: Float[Tensor, "sample position heads_d_head"]
@@ -121,17 +160,26 @@ class LoadedModel:
         One over the root mean square of the attention output, which all heads share: with it taken
         as given, the writes are linear in the signals and sum to what reaches the residual stream.
         """
+        module = self.norm_after(layer)
+        if module is None:
+            return None
+        projection = self.projections[layer]
+        weight, bias = output_weight(projection).to(signals), output_bias(projection).to(signals)
+        output = signals @ weight.T + bias
+        return read_norm(module).scale(output)
+
+    def norm_after(self, layer: int) -> nn.Module | None:
+        """The norm that a layer's attention output passes before the residual stream, if any."""
         if self.family.norm_after is None:
             return None
-        weight = output_weight(self.projections[layer]).to(signals)
-        output = (signals @ weight.T).float()
-        eps = getattr(self._norm_after(layer), "eps", 0.0)
-        return (output.square().mean(-1) + eps).rsqrt()
-
-    def _norm_after(self, layer: int) -> nn.Module:
-        assert self.family.norm_after is not None
         norm: nn.Module = attrgetter(self.family.norm_after)(self.layers[layer])
         return norm
+
+    def multiplier(self, layer: int) -> float:
+        """What a layer's attention output is multiplied by on its way to the residual stream."""
+        if self.family.multiplier is None:
+            return 1.0
+        return float(attrgetter(self.family.multiplier)(self.layers[layer]))
 
     @property
     def unembedding(self) -> Float[Tensor, "vocab d_model"]:
@@ -146,16 +194,19 @@ class LoadedModel:
 
     @property
     def total_heads(self) -> int:
-        """n_layers · n_heads."""
-        return self.n_layers * self.n_heads
+        """Heads of all layers that have any."""
+        return len(self.projections) * self.n_heads
 
     @property
     def summary(self) -> str:
-        """One line for people: size, device and why."""
+        """A few words for people: size, device and why, and what is peculiar to the family."""
         where = "split" if self.is_split else self.device
+        n_with = len(self.projections)
+        layers = f"{n_with} of {self.n_layers}" if n_with < self.n_layers else f"{self.n_layers}"
         return (
-            f"{self.total_heads} heads ({self.n_layers} layers × {self.n_heads}, "
+            f"{self.total_heads} heads ({layers} layers × {self.n_heads}, "
             f"d_head {self.d_head}) · {where}, {self.number_format}: {self.why}"
+            + (f". {self.note}" if self.note else "")
         )
 
 
@@ -176,10 +227,8 @@ def describe(
     tokenizer = reader if family.sight is None else reader.tokenizer
     model = model.eval().requires_grad_(False)
     config = model.config.get_text_config()
-    layers = attrgetter(family.layers)(model)
-    d_model, width = output_weight(attrgetter(family.projection)(layers[0])).shape
-    n_heads = config.num_attention_heads
-    assert width % n_heads == 0, f"families.py disagrees with {model.config.model_type}"
+    layers = list(attrgetter(family.layers)(model))
+    d_head, d_model = head_layout(layers, family, config.num_attention_heads)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     return LoadedModel(
@@ -189,12 +238,42 @@ def describe(
         tokenizer=tokenizer,
         family=family,
         n_layers=len(layers),
-        n_heads=n_heads,
-        d_head=width // n_heads,
+        n_heads=config.num_attention_heads,
+        d_head=d_head,
         d_model=d_model,
-        context=int(getattr(config, "max_position_embeddings", 0) or 2**20),
+        context=context_of(config),
         device=device,
         dtype=dtype,
         why=why,
         vision=None if family.sight is None else Vision(model, reader, family.sight, device),
     )
+
+
+def head_layout(layers: Sequence[nn.Module], family: Family, n_heads: int) -> tuple[int, int]:
+    """The width of a head and of the model.
+
+    Raises ModelError where there are no heads, or they differ from layer to layer.
+    """
+    shapes = {output_weight(p).shape for p in projections_of(layers, family).values()}
+    if not shapes:
+        raise ModelError("No layer of this model has attention heads.")
+    if len(shapes) > 1:
+        found = " and ".join(f"{width / n_heads:g}" for _, width in sorted(shapes))
+        raise ModelError(
+            f"The heads of this model are not of one width ({found} numbers, by layer): that is "
+            "not supported."
+        )
+    d_model, width = shapes.pop()
+    if width % n_heads:
+        raise ModelError(
+            f"{n_heads} heads do not share {width} numbers of the attention output evenly."
+        )
+    return width // n_heads, d_model
+
+
+def context_of(config: Any) -> int:
+    """Longest input in tokens; very long where the config knows no limit."""
+    for name in ("max_position_embeddings", "max_seq_len"):
+        if limit := getattr(config, name, None):
+            return int(limit)
+    return 2**20

@@ -19,8 +19,9 @@ from transformers import (
 )
 
 from headviz.devices import QUANTISED, choose_device
+from headviz.discovery import discover
 from headviz.errors import HeadvizError, ModelError
-from headviz.families import family_of
+from headviz.families import Family, family_of
 from headviz.hub import (
     HubModel,
     NotOnHub,
@@ -34,6 +35,7 @@ from headviz.loaded import LoadedModel, describe
 from headviz.plan import Plan, plan_of, weights_in_memory, weights_of_hub
 from headviz.progress import Progress, no_progress
 from headviz.reading import check_quantising, read_model
+from headviz.survival import with_notes
 from headviz.weights import run_device
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -90,7 +92,7 @@ def load_model(
     try:
         folder = wish.fetch(place) if isinstance(place, HubModel) else place
         family = family_of(AutoConfig.from_pretrained(folder, **_SAFE))
-        sees = family.sight is not None
+        sees = family is not None and family.sight is not None
         reader: Any = AutoProcessor if sees else AutoTokenizer
         reader = reader.from_pretrained(folder, **_SAFE)
         plan = wish.plan(_size(folder), weights_in_memory(folder, wish.format, wish.quantised))
@@ -112,7 +114,11 @@ def load_model(
     if plan.spread:
         where = run_device(model.get_input_embeddings())
         why = f"{why}, spread over {_places(model)}"
-    return describe(name, revision, model, reader, family, where, wish.format, why)
+
+    def described(family: Family) -> LoadedModel:
+        return describe(name, revision, model, reader, family, where, wish.format, why)
+
+    return with_notes(described(family) if family is not None else discover(model, described))
 
 
 class _Wish:

@@ -11,13 +11,13 @@ from math import isqrt
 
 import torch
 
-from headviz.capture import projection_inputs
 from headviz.errors import PictureError
 from headviz.forward import batch_of
-from headviz.heads import Head, check_heads
+from headviz.heads import Head
 from headviz.images import Picture
 from headviz.loaded import LoadedModel
 from headviz.prompts import default_prompt, encode_prompt
+from headviz.seam import projection_inputs
 from headviz.shapes import Float, Tensor
 
 OVERVIEW_FIRST = ("llava_next",)
@@ -48,7 +48,7 @@ def image_signals(
     An empty prompt is the model's usual one. Raises OptionError for a head that is not there or a
     model that reads no pictures.
     """
-    check_heads([head], model.n_layers, model.n_heads)
+    model.check_heads([head])
     encoded = encode_prompt(model, prompt or default_prompt(model), 0, [picture])
     batch = batch_of(model, [encoded], left=False)
     found: list[Tensor] = []

@@ -58,6 +58,7 @@ class Ranking:
     """Hash of the texts and pictures."""
     n_samples: int
     scores: Float[Tensor, "layer head"]
+    """NaN in layers without heads, as is all that follows."""
     chance: Float[Tensor, "layer head"]
     spread: Spread | None = None
     """How scores and ranks move with the samples; None where it was not worked out."""
@@ -68,7 +69,8 @@ class Ranking:
     def heads(self) -> tuple[RankedHead, ...]:
         """All heads, the highest score first."""
         n_heads = self.scores.shape[1]
-        order = self.scores.flatten().argsort(descending=True, stable=True).tolist()
+        flat = self.scores.flatten().nan_to_num(nan=-torch.inf)
+        order = flat.argsort(descending=True, stable=True).tolist()[: self.total_heads]
         columns = [self.scores, self.chance]
         if self.spread is not None:
             spread = self.spread
@@ -78,6 +80,11 @@ class Ranking:
             RankedHead(rank, Head(number // n_heads, number % n_heads), *values[number])
             for rank, number in enumerate(order, 1)
         )
+
+    @property
+    def total_heads(self) -> int:
+        """Heads of all layers that have any."""
+        return int((~self.scores.isnan()).sum())
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -101,7 +108,7 @@ class Ranking:
             "probes": self.probes,
             "n_samples": self.n_samples,
             "n_positions": self.n_positions,
-            "n_heads": self.scores.numel(),
+            "n_heads": self.total_heads,
             "heads": [{**asdict(h), "head": str(h.head)} for h in self.heads[:top]],
         }
 

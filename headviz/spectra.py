@@ -49,14 +49,14 @@ def all_spectra(
     atoms = vocabulary_atoms(model, options.normalise, options.fold_norm)
     labels = vocabulary_labels(model)
     spectra: dict[Head, Spectrum] = {}
-    for layer in range(model.n_layers):
+    for place, layer in enumerate(model.head_layers):
 
-        def watch(share: float, layer: int = layer) -> None:
-            done = (layer + share) / model.n_layers
+        def watch(share: float, place: int = place, layer: int = layer) -> None:
+            done = (place + share) / len(model.head_layers)
             progress(done, f"spectra of layer {layer + 1} of {model.n_layers}")
 
-        def pursue_layer(layer: int = layer, watch: Callable[[float], None] = watch) -> Found:
-            group = heads.group(layer * model.n_heads, (layer + 1) * model.n_heads)
+        def pursue_layer(place: int = place, watch: Callable[[float], None] = watch) -> Found:
+            group = heads.group(place * model.n_heads, (place + 1) * model.n_heads)
             found = pursue_prepared(group, atoms, steps, budget=budget, watch=watch)
             return {"picks": found.picks, "weights": found.weights, "explained": found.explained}
 

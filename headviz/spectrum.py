@@ -12,7 +12,7 @@ import torch
 from headviz.capture import HeadActivations
 from headviz.criteria import Options, check_variation
 from headviz.dictionary import vocabulary_atoms, vocabulary_labels
-from headviz.heads import Head, check_heads
+from headviz.heads import Head
 from headviz.loaded import LoadedModel
 from headviz.prepared import prepare_heads
 from headviz.pursuit import BUDGET, pursue_prepared
@@ -80,7 +80,7 @@ def head_spectrum(
 
     Raises OptionError for a head that is not there.
     """
-    check_heads([head], model.n_layers, model.n_heads)
+    model.check_heads([head])
     options = Options(**{**(options or Options()).as_dict(), "steps": steps})
     check_variation(activations, options)
     z = activations.z[head.layer, head.index]

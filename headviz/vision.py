@@ -33,11 +33,13 @@ class Seen:
     """Whether the family hands the features on as one tensor."""
     grid: Int[Tensor, "1 3"] | None
     """Time, height and width in patches, where the family counts positions by them."""
+    deep: tuple[tuple[Tensor, ...], ...] = ()
+    """What is added at the image positions behind the first layers (Qwen3-VL), layer by layer."""
 
     @property
     def n_bytes(self) -> int:
         """Memory that the features take."""
-        return sum(tensor.nbytes for tensor in self.features)
+        return sum(t.nbytes for level in (self.features, *self.deep) for t in level)
 
 
 class Vision:
@@ -99,11 +101,15 @@ class Vision:
         encode = self._tower.get_image_features
         wanted = inspect.signature(encode).parameters
         given = {name: value for name, value in inputs.items() if name in wanted}
-        features = encode(**given, return_dict=True).pooler_output
+        output = encode(**given, return_dict=True)
+        features = output.pooler_output
         self.n_encoded += 1
         stacked = isinstance(features, Tensor)
         return Seen(
-            (features,) if stacked else tuple(features), stacked, given.get("image_grid_thw")
+            (features,) if stacked else tuple(features),
+            stacked,
+            given.get("image_grid_thw"),
+            tuple(map(tuple, getattr(output, "deepstack_features", None) or ())),
         )
 
 
@@ -112,4 +118,9 @@ def joined(seen: Sequence[Seen]) -> BaseModelOutputWithPooling:
     features = [tensor for one in seen for tensor in one.features]
     # Most families use a list of tensors where the class declares one.
     pooled: Any = torch.cat(features) if seen[0].stacked else features
-    return BaseModelOutputWithPooling(pooler_output=pooled)
+    output = BaseModelOutputWithPooling(pooler_output=pooled)
+    if seen[0].deep:
+        levels = zip(*(one.deep for one in seen), strict=True)
+        deep: Any = [[tensor for level in pictures for tensor in level] for pictures in levels]
+        output.deepstack_features = deep
+    return output

@@ -41,7 +41,7 @@ def load(tiny_model_folder) -> Callable[[str], LoadedModel]:
 
 @pytest.fixture(scope="session")
 def model(load, family) -> LoadedModel:
-    """The tiny model of every family in turn."""
+    """The tiny model of each `family` in turn."""
     return load(family)
 
 

@@ -46,7 +46,7 @@ def test_the_command_lines_of_readme_parse(readme):
         "python app.py": app.build_parser(),
     }
     lines = re.findall(r"^    (python (?:-m )?\S+.*)$", readme, re.MULTILINE)
-    assert len(lines) == 11
+    assert len(lines) == 12
     for line in lines:
         start = next(s for s in parsers if line.startswith(f"{s} "))
         known = set()

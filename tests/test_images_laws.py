@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from headviz import capture as capturing
-from headviz.capture import POOLINGS, capture, projection_inputs
+from headviz.capture import POOLINGS, capture
 from headviz.comparison import compare, control_of, last_of
 from headviz.edits import NO_EDIT, WHERE, Edit, applied, bake, factor_table, places
 from headviz.errors import OptionError
@@ -19,6 +19,7 @@ from headviz.forward import batch_of
 from headviz.generation import Sampling, generate
 from headviz.heads import Head
 from headviz.prompts import _with_pictures, encode_prompt
+from headviz.seam import projection_inputs
 from headviz.vision import Vision
 
 pytest_plugins = ["loaded", "seeing"]

@@ -11,20 +11,28 @@ from itertools import zip_longest
 
 import pytest
 import torch
+from anatomy import attention_in, layers_of, projection_in, stream_after_attention
+from tiny_models import CONFIGS
 
 from headviz import capture as capturing
-from headviz.capture import capture, encode_prompt, projection_inputs
+from headviz.capture import capture, encode_prompt
 from headviz.edits import NO_EDIT, Edit, applied, bake, factor_table
 from headviz.generation import Sampling, Streams, generate
 from headviz.heads import Head
 from headviz.probes import ProbeSet
+from headviz.seam import projection_inputs
 
 pytest_plugins = ["loaded"]
 
+
+@pytest.fixture(scope="session", params=CONFIGS)
+def family(request):
+    """Every family in turn."""
+    return request.param
+
+
 LONG = "a horse saw two green goat in the house of a fish and the bird was black"
 PROMPTS = (LONG, "one", "the cat is red and the dog is blue")
-EDIT = Edit({Head(0, 1): -1.0, Head(1, 3): 0.0, Head(2, 2): 4.0})
-OTHER = Edit({Head(0, 0): 5.0, Head(1, 1): -1.0})
 SHORT = Sampling(max_new_tokens=8)
 
 
@@ -32,16 +40,19 @@ def tokens(model, text):
     return torch.tensor([encode_prompt(model, text).ids])
 
 
-def attention_of(model, layer):
-    """The layer's attention module, found without headviz's table of families."""
-    gpt2 = model.model.config.model_type == "gpt2"
-    base = model.model.base_model
-    return base.h[layer].attn if gpt2 else base.layers[layer].self_attn
+def edit_of(model):
+    """An edit of heads in the first, a middle and the last layer that has heads."""
+    first, middle, last = (model.head_layers[n] for n in (0, len(model.head_layers) // 2, -1))
+    return Edit({Head(first, 1): -1.0, Head(middle, 3): 0.0, Head(last, 2): 4.0})
+
+
+def other_edit_of(model):
+    first, last = model.head_layers[0], model.head_layers[-1]
+    return Edit({Head(first, 0): 5.0, Head(last, 1): -1.0})
 
 
 def projection_of(model, layer):
-    attention = attention_of(model, layer)
-    return attention.c_proj if hasattr(attention, "c_proj") else attention.o_proj
+    return projection_in(layers_of(model.model)[layer])
 
 
 @contextmanager
@@ -64,18 +75,18 @@ def listening(modules, record):
 
 @torch.inference_mode()
 def run(model, ids, table=None):
-    """(logits, each layer's signals, each layer's attention output) of one forward pass."""
-    layers = range(model.n_layers)
-    signals, outputs = {}, {}
+    """(logits, each layer's signals, what each layer's attention adds to the stream) of a pass."""
+    signals, added = {}, {}
+    found = {n: projection_in(layer) for n, layer in enumerate(layers_of(model.model))}
+    found = {n: projection for n, projection in found.items() if projection is not None}
+    numbers = list(found)
     with (
         applied(model, table) if table is not None else nullcontext(),
-        listening(
-            [projection_of(model, n) for n in layers], lambda n, i, o: signals.update({n: i[0]})
-        ),
-        listening([attention_of(model, n) for n in layers], lambda n, i, o: outputs.update({n: o})),
+        listening(found.values(), lambda n, i, o: signals.update({numbers[n]: i[0]})),
+        stream_after_attention(model.model, lambda n, change: added.update({n: change})),
     ):
         logits = model.model(input_ids=ids).logits
-    return logits, signals, outputs
+    return logits, signals, {n: added[n] for n in signals}
 
 
 def logits_of(model, ids, edit=NO_EDIT):
@@ -84,8 +95,22 @@ def logits_of(model, ids, edit=NO_EDIT):
 
 def writes(model, signals, layer):
     """What each head of the layer writes: (head, position, d_model)."""
-    z = signals[layer][0].view(-1, model.n_heads, model.d_head)
-    return torch.einsum("phk,hkd->hpd", z, model.head_weights(layer))
+    z = signals[layer]
+    scale = model.write_scale(layer, z)
+    z = z if scale is None else z * scale[..., None]
+    heads = z[0].view(-1, model.n_heads, model.d_head)
+    return torch.einsum("phk,hkd->hpd", heads, model.head_weights(layer))
+
+
+def write_bias(model, signals, layer):
+    scale = model.write_scale(layer, signals[layer])
+    return model.write_bias(layer, None if scale is None else scale[0])
+
+
+def close(found, expected, rtol=1e-4):
+    """Equal but for the rounding of float32, which grows with the largest number of the tensor."""
+    atol = 2e-6 * max(expected.abs().max().item(), 1.0) + 1e-5
+    torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
 
 
 def hooks_on(model):
@@ -104,19 +129,19 @@ def final(streams) -> Streams:
 # What a head is.
 
 
-def test_the_heads_writes_plus_the_bias_are_the_attention_output(model):
-    _, signals, outputs = run(model, tokens(model, LONG))
-    for layer in range(model.n_layers):
-        bias = getattr(projection_of(model, layer), "bias", None)
-        total = writes(model, signals, layer).sum(0) + (0 if bias is None else bias)
-        torch.testing.assert_close(total, outputs[layer][0], rtol=1e-4, atol=1e-5)
+def test_the_heads_writes_plus_the_bias_are_what_attention_adds_to_the_residual_stream(model):
+    _, signals, added = run(model, tokens(model, LONG))
+    assert tuple(signals) == model.head_layers
+    for layer in signals:
+        total = writes(model, signals, layer).sum(0) + write_bias(model, signals, layer)
+        close(total, added[layer][0])
 
 
 def test_the_seam_is_the_input_of_each_layers_projection(model):
     ids, seen = tokens(model, LONG), {}
     with projection_inputs(model, lambda layer, z: seen.update({layer: z})):
         _, signals, _ = run(model, ids)
-    assert list(seen) == list(range(model.n_layers))
+    assert tuple(seen) == model.head_layers
     for layer, z in seen.items():
         assert torch.equal(z, signals[layer])
 
@@ -127,61 +152,80 @@ def test_the_seam_is_the_input_of_each_layers_projection(model):
 def test_factors_of_1_give_the_same_logits_bit_for_bit(model):
     ids = tokens(model, LONG)
     untouched, _, _ = run(model, ids)
-    ones = Edit({Head(layer, 0): 1.0 for layer in range(model.n_layers)})
+    ones = Edit({Head(layer, 0): 1.0 for layer in model.head_layers})
     assert torch.equal(logits_of(model, ids, ones), untouched)
 
 
 def test_a_row_of_ones_beside_an_edited_row_is_the_same_bit_for_bit(model):
     ids = tokens(model, LONG).repeat(2, 1)
     untouched, _, _ = run(model, ids)
-    beside, _, _ = run(model, ids, factor_table(model, [NO_EDIT, EDIT]))
+    beside, _, _ = run(model, ids, factor_table(model, [NO_EDIT, edit_of(model)]))
     assert torch.equal(beside[0], untouched[0])
     assert (beside[1] - untouched[1]).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, 5.0])
 def test_a_factor_changes_exactly_that_heads_share(model, factor):
+    """Of what goes into a norm that follows; that norm then sees another scale."""
     ids = tokens(model, LONG)
     _, signals, before = run(model, ids)
-    for layer in range(model.n_layers):
+    for layer in model.head_layers:
         table = factor_table(model, [Edit.of([Head(layer, 1)], factor)])
         _, _, after = run(model, ids, table)
-        expected = before[layer][0] + (factor - 1) * writes(model, signals, layer)[1]
+        changed = edited_signals(model, signals[layer], 1, factor)
+        scale = model.write_scale(layer, changed)
+        share = (factor - 1) * writes(model, signals, layer)[1]
+        expected = before[layer][0] + share
+        if scale is not None:
+            old = model.write_scale(layer, signals[layer])
+            plain = model.write_bias(layer, torch.zeros_like(scale))[0]  # the norm's own bias
+            expected = plain + (expected - plain) * (scale / old)[0, :, None]
         torch.testing.assert_close(after[layer][0], expected, rtol=1e-4, atol=1e-4)
-        for earlier in range(layer):
+        for earlier in [n for n in model.head_layers if n < layer]:
             assert torch.equal(after[earlier], before[earlier])
+
+
+def edited_signals(model, signals, head, factor):
+    changed = signals.clone()
+    changed[..., head * model.d_head : (head + 1) * model.d_head] *= factor
+    return changed
 
 
 @torch.no_grad()
 def test_factor_0_is_the_model_without_those_columns_of_w_o(model):
     ids, width = tokens(model, LONG), model.d_head
     without = replace(model, model=copy.deepcopy(model.model))
-    for layer, head in ((0, 2), (2, 3)):
-        weight = projection_of(without, layer).weight
-        columns = slice(head * width, (head + 1) * width)
+    removed = [Head(model.head_layers[0], 2), Head(model.head_layers[-1], 3)]
+    for head in removed:
+        weight = projection_of(without, head.layer).weight
+        columns = slice(head.index * width, (head.index + 1) * width)
         if model.model.config.model_type == "gpt2":
             weight[columns] = 0
         else:
             weight[:, columns] = 0
     expected, _, _ = run(without, ids)
-    edited = logits_of(model, ids, Edit.of([Head(0, 2), Head(2, 3)], 0.0))
+    edited = logits_of(model, ids, Edit.of(removed, 0.0))
     torch.testing.assert_close(edited, expected, rtol=1e-4, atol=1e-4)
-    assert (edited - run(model, ids)[0]).abs().max() > 0.1
+    assert (edited - run(model, ids)[0]).abs().max() > 0.05
 
 
 def test_hook_and_baked_weights_agree_and_the_original_keeps_its_own(model):
     ids = tokens(model, LONG)
     untouched, _, _ = run(model, ids)
-    baked = bake(model, EDIT)
+    baked = bake(model, edit_of(model))
     with torch.inference_mode():
         from_weights = baked(input_ids=ids).logits
-    torch.testing.assert_close(from_weights, logits_of(model, ids, EDIT), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        from_weights, logits_of(model, ids, edit_of(model)), rtol=1e-4, atol=1e-4
+    )
     assert (from_weights - untouched).abs().max() > 0.1
     assert torch.equal(run(model, ids)[0], untouched)
     answer = baked.generate(
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=SHORT.max_new_tokens
     )
-    assert said(answer, ids, model) == final(generate(model, [LONG], [EDIT], SHORT)).ids[0]
+    assert (
+        said(answer, ids, model) == final(generate(model, [LONG], [edit_of(model)], SHORT)).ids[0]
+    )
 
 
 # Batches and streams.
@@ -195,7 +239,7 @@ def said(answer, ids, model):
 
 
 def test_a_row_of_a_batch_says_what_it_says_alone(model):
-    edits = (NO_EDIT, EDIT, OTHER)
+    edits = (NO_EDIT, edit_of(model), other_edit_of(model))
     together = final(generate(model, PROMPTS, edits, SHORT))
     for row, (prompt, edit) in enumerate(zip(PROMPTS, edits, strict=True)):
         alone = final(generate(model, [prompt], [edit], SHORT))
@@ -205,13 +249,13 @@ def test_a_row_of_a_batch_says_what_it_says_alone(model):
 
 def test_an_edit_in_a_batch_changes_its_own_row(model):
     plain = final(generate(model, [LONG, LONG], [NO_EDIT, NO_EDIT], SHORT))
-    beside = final(generate(model, [LONG, LONG], [NO_EDIT, EDIT], SHORT))
+    beside = final(generate(model, [LONG, LONG], [NO_EDIT, edit_of(model)], SHORT))
     assert plain.ids[0] == plain.ids[1] == beside.ids[0] != beside.ids[1]
 
 
 @torch.inference_mode()
 def test_the_logits_of_a_padded_row_are_those_of_the_row_alone(model):
-    edits = (EDIT, NO_EDIT, OTHER)
+    edits = (edit_of(model), NO_EDIT, other_edit_of(model))
     rows = [list(encode_prompt(model, prompt).ids) for prompt in PROMPTS]
     padded = model.tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt")
     positions = (padded["attention_mask"].cumsum(1) - 1).clamp_min(0)
@@ -231,17 +275,17 @@ def test_the_unedited_row_says_what_transformers_generates(model):
             max_new_tokens=SHORT.max_new_tokens,
             do_sample=False,
         )
-        beside = final(generate(model, [prompt, LONG], [NO_EDIT, EDIT], SHORT))
+        beside = final(generate(model, [prompt, LONG], [NO_EDIT, edit_of(model)], SHORT))
         assert beside.ids[0] == said(answer, ids, model)
 
 
 def test_generation_with_the_cache_of_keys_equals_generation_without(model):
     ids = tokens(model, LONG)
     for _ in range(SHORT.max_new_tokens):
-        best = logits_of(model, ids, EDIT)[:, -1].argmax(1, keepdim=True)
+        best = logits_of(model, ids, edit_of(model))[:, -1].argmax(1, keepdim=True)
         ids = torch.cat([ids, best], 1)
     expected = said(ids, tokens(model, LONG), model)
-    assert final(generate(model, [LONG], [EDIT], SHORT)).ids[0] == expected
+    assert final(generate(model, [LONG], [edit_of(model)], SHORT)).ids[0] == expected
 
 
 def test_mistrals_window_is_shorter_than_these_prompts_and_matters(load):
@@ -258,8 +302,13 @@ def test_mistrals_window_is_shorter_than_these_prompts_and_matters(load):
 
 def test_streams_interleaved_are_what_each_is_alone(model):
     """Two visitors of one model, each taking a token in turn."""
-    alone = [final(generate(model, [LONG], [edit], SHORT)).ids for edit in (EDIT, OTHER)]
-    first, second = (generate(model, [LONG], [edit], SHORT) for edit in (EDIT, OTHER))
+    alone = [
+        final(generate(model, [LONG], [edit], SHORT)).ids
+        for edit in (edit_of(model), other_edit_of(model))
+    ]
+    first, second = (
+        generate(model, [LONG], [edit], SHORT) for edit in (edit_of(model), other_edit_of(model))
+    )
     turns = list(zip_longest(first, second))
     ends = [final(filter(None, stream)) for stream in zip(*turns, strict=True)]
     assert [end.ids for end in ends] == alone
@@ -282,8 +331,13 @@ def read_alone(model, text, pooling):
             do_sample=False,
         )
     _, signals, _ = run(model, ids)
-    mean = [signals[n][0, chosen.get(pooling, slice(n_prompt, None))].mean(0) for n in signals]
-    return torch.stack(mean).view(model.n_layers, model.n_heads, model.d_head)
+    read = torch.zeros(model.n_layers, model.n_heads, model.d_head)
+    for layer, z in signals.items():
+        scale = model.write_scale(layer, z)
+        written = z if scale is None else z * scale[..., None]
+        mean = written[0, chosen.get(pooling, slice(n_prompt, None))].mean(0)
+        read[layer] = mean.view(model.n_heads, model.d_head)
+    return read
 
 
 @pytest.mark.parametrize("pooling", [p for p in capturing.POOLINGS if p != "image"])
@@ -308,7 +362,7 @@ def breaking(model, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("out of memory")
 
-    last = attention_of(model, model.n_layers - 1)
+    last = attention_in(layers_of(model.model)[model.head_layers[-1]])
     monkeypatch.setattr(last, "forward", broken)
 
 
@@ -317,7 +371,7 @@ def test_a_run_that_breaks_leaves_no_hook(model, texts, monkeypatch, run_it):
     breaking(model, monkeypatch)
     with pytest.raises(RuntimeError, match="out of memory"):
         if run_it == "generate":
-            final(generate(model, [LONG], [EDIT], SHORT))
+            final(generate(model, [LONG], [edit_of(model)], SHORT))
         else:
             capture(model, texts)
     assert hooks_on(model) == 0
@@ -326,7 +380,7 @@ def test_a_run_that_breaks_leaves_no_hook(model, texts, monkeypatch, run_it):
 def test_a_stream_that_is_closed_leaves_no_hook_and_the_model_as_it_was(model):
     ids = tokens(model, LONG)
     untouched, _, _ = run(model, ids)
-    stream = generate(model, [LONG], [EDIT], SHORT)
+    stream = generate(model, [LONG], [edit_of(model)], SHORT)
     for _ in range(3):
         next(stream)
         assert hooks_on(model) == 0, "no hook stays while the consumer thinks"
@@ -337,7 +391,7 @@ def test_a_stream_that_is_closed_leaves_no_hook_and_the_model_as_it_was(model):
 
 
 def test_an_edit_whose_body_raises_or_is_closed_leaves_no_hook(model):
-    table = factor_table(model, [EDIT])
+    table = factor_table(model, [edit_of(model)])
 
     def inside():
         with applied(model, table):
@@ -347,14 +401,14 @@ def test_an_edit_whose_body_raises_or_is_closed_leaves_no_hook(model):
         raise ZeroDivisionError
     assert hooks_on(model) == 0
     suspended = inside()
-    assert next(suspended) == model.n_layers
+    assert next(suspended) == len(model.head_layers)
     suspended.close()
     assert hooks_on(model) == 0
 
 
 def test_a_hook_that_cannot_be_set_takes_those_before_it_along(llama):
     partial = replace(llama)
-    partial.__dict__["projections"] = [llama.projections[0], object()]
+    partial.__dict__["projections"] = {0: llama.projections[0], 1: object()}
     with pytest.raises(AttributeError), projection_inputs(partial, lambda layer, z: None):
         pass
     assert hooks_on(llama) == 0

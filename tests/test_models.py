@@ -130,7 +130,7 @@ BROKEN = {
     with_empty_weights: "could not be loaded",
     with_half_the_weights: "could not be loaded",
     of_another_size: "could not be loaded",
-    of_another_family: "type 'bloom' are not supported yet. Supported: llama, mistral",
+    of_another_family: "The weights of .* lack",
     of_no_family: "could not be loaded",
     with_code_of_its_own: "could not be loaded",
     without_tokenizer: "could not be loaded",

@@ -45,7 +45,7 @@ def page(server, browser):
 
 def hooks_of(session):
     model = session.model("tiny-lm")
-    return sum(len(p._forward_pre_hooks) for p in model.projections)
+    return sum(len(p._forward_pre_hooks) for p in model.projections.values())
 
 
 def test_the_first_view_is_true_before_a_model_is_loaded(server, browser):

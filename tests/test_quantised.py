@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from headviz.capture import capture, projection_inputs
+from headviz.capture import capture
 from headviz.concepts import find_concept, tokenize_concept
 from headviz.edits import Edit, applied, bake, factor_table
 from headviz.errors import OptionError
@@ -14,6 +14,7 @@ from headviz.models import built_in_models, load_model
 from headviz.probes import ProbeSet
 from headviz.prompts import encode_prompt
 from headviz.ranking import rank_heads
+from headviz.seam import projection_inputs
 
 pytest.importorskip("bitsandbytes")
 pytest.importorskip("accelerate")

@@ -99,7 +99,7 @@ def test_a_split_model_is_ranked_and_opened_the_same(pair, texts, tmp_path):
 def test_a_split_model_leaves_no_hook_of_ours(pair):
     _, halves = pair
     (*_,) = generate(halves, [PROMPT], [EDIT], SHORT)
-    assert not any(p._forward_pre_hooks for p in halves.projections)
+    assert not any(p._forward_pre_hooks for p in halves.projections.values())
 
 
 def test_a_split_model_is_not_baked(pair):

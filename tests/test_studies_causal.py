@@ -71,7 +71,7 @@ def test_neither_leaves_a_hook_or_a_gradient_behind(llama):
     forced = [force(llama, SAMPLES[0])]
     attribution(llama, forced)
     ablation(llama, forced)
-    assert not any(p._forward_pre_hooks for p in llama.projections)
+    assert not any(p._forward_pre_hooks for p in llama.projections.values())
     assert all(not p.requires_grad and p.grad is None for p in llama.model.parameters())
 
 

@@ -282,6 +282,76 @@ def _internvl() -> tuple[Any, Any]:
     return config, processor
 
 
+def _qwen3_vl() -> tuple[Any, Any]:
+    import transformers
+
+    tokenizer, ids = _tokenizer(
+        image_token="<|image_pad|>",
+        video_token="<|video_pad|>",
+        vision_start_token="<|vision_start|>",
+        vision_end_token="<|vision_end|>",
+        vision_bos_token="<|vision_start|>",
+        vision_eos_token="<|vision_end|>",
+    )
+    rope = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0}
+    config = transformers.Qwen3VLConfig(
+        text_config={"vocab_size": len(tokenizer), **_TEXT, **ids, "rope_parameters": rope},
+        vision_config={
+            "depth": 2,
+            "num_heads": 2,
+            "patch_size": PATCH,
+            "spatial_merge_size": 2,
+            "hidden_size": 16,
+            "intermediate_size": 24,
+            "out_hidden_size": 24,
+            "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0],
+        },
+        image_token_id=tokenizer.image_token_id,
+        video_token_id=tokenizer.video_token_id,
+        vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
+        vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
+        tie_word_embeddings=False,
+    )
+    pixels = {"patch_size": PATCH, "merge_size": 2}
+    size = {"shortest_edge": 8 * 8, "longest_edge": 32 * 32}
+    processor = transformers.Qwen3VLProcessor(
+        transformers.Qwen2VLImageProcessor(**pixels, size=size),
+        tokenizer,
+        transformers.Qwen3VLVideoProcessor(**pixels, size=size),
+        chat_template=_CHAT.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
+    )
+    return config, processor
+
+
+def _mistral3() -> tuple[Any, Any]:
+    from transformers import (
+        Mistral3Config,
+        MistralConfig,
+        PixtralImageProcessor,
+        PixtralProcessor,
+        PixtralVisionConfig,
+    )
+
+    marks = {"image_token": "[IMG]", "break_token": "[IMG_BREAK]", "end_token": "[IMG_END]"}
+    tokenizer, ids = _tokenizer(**marks)
+    config = Mistral3Config(
+        text_config=MistralConfig(vocab_size=len(tokenizer), **_TEXT, **ids),
+        vision_config=PixtralVisionConfig(**{**_EYES, "image_size": 2 * SIDE}, head_dim=8),
+        image_token_index=tokenizer.image_token_id,
+        spatial_merge_size=2,
+        vision_feature_layer=-1,
+    )
+    processor = PixtralProcessor(
+        PixtralImageProcessor(size={"longest_edge": 2 * SIDE}, patch_size=PATCH),
+        tokenizer,
+        patch_size=PATCH,
+        spatial_merge_size=2,
+        chat_template=_CHAT.replace("IMAGE", "[IMG]"),
+    )
+    return config, processor
+
+
 VISION_CONFIGS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "llava": _llava,
     "llava_next": _llava_next,
@@ -292,6 +362,8 @@ VISION_CONFIGS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "paligemma2": lambda: _paligemma(2),
     "idefics3": _idefics3,
     "internvl": _internvl,
+    "qwen3_vl": _qwen3_vl,
+    "mistral3": _mistral3,
 }
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import torch
 
-from headviz.capture import projection_inputs
 from headviz.concepts import in_sentence_ids
 from headviz.experiments.samples import Sample, StudyError
 from headviz.forward import Batch, batch_of
 from headviz.loaded import LoadedModel
 from headviz.prompts import EncodedPrompt, encode_prompt
+from headviz.seam import projection_inputs
 from headviz.shapes import Bool, Float, Tensor
 
 ROW_TOKENS = 16384

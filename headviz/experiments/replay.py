@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from headviz.capture import projection_inputs
 from headviz.experiments.forced import Forced, log_probability, read
 from headviz.loaded import LoadedModel
+from headviz.seam import projection_inputs
 from headviz.shapes import Float, Int, Tensor
 
 _ALIKE = 1e-3  # nats

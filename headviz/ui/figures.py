@@ -14,7 +14,7 @@ BAR, TRACE = "#2b7fb8", "#e08a1e"  # blue and orange: told apart by every kind o
 def ranking_table(ranking: Ranking, n: int = 30) -> pd.DataFrame:
     """The first n heads: rank, head, score, chance level, and the share of all heads so far."""
     heads = ranking.heads[:n]
-    total = ranking.scores.numel()
+    total = ranking.total_heads
     return pd.DataFrame(
         {
             "#": [h.rank for h in heads],

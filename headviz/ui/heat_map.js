@@ -17,7 +17,11 @@ element.addEventListener('keydown', (event) => {
   const step = steps[event.key];
   if (!cell || !step) return;
   event.preventDefault();
-  const next = at(Number(cell.dataset.layer) + step[0], Number(cell.dataset.head) + step[1]);
+  const layers = Number(getComputedStyle(cell.closest('.hv-map')).getPropertyValue('--rows'));
+  let [layer, head] = [Number(cell.dataset.layer) + step[0], Number(cell.dataset.head) + step[1]];
+  // Layers without heads are stepped over.
+  while (step[0] && layer >= 0 && layer < layers && !at(layer, 0)) layer += step[0];
+  const next = at(layer, head);
   if (!next) return;
   cells().forEach((other) => (other.tabIndex = -1));
   next.tabIndex = 0;

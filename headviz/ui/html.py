@@ -17,6 +17,7 @@ _MEANING = {
     "control": "with as many random heads of the same layers scaled alike",
 }
 MAX_CHIPS = 80
+NO_HEADS = "no attention heads in this layer"
 _PROMPT_SHOWN = 90  # characters
 
 
@@ -59,17 +60,22 @@ def score_text(criterion: str, score: float, chance: float) -> str:
 def heat_map(ranking: Ranking, chosen: Collection[Head], opened: Head | None) -> str:
     """Layer × head as a grid of buttons, darker for a higher score."""
     scores = ranking.scores
-    top = max(scores.max().item(), 1e-9)
+    top = max(scores.nan_to_num(0.0).max().item(), 1e-9)
     n_layers, n_heads = scores.shape
+    first = min(ranked.head for ranked in ranking.heads)
     rows = []
     for layer in range(n_layers):
         cells = [f'<span class="hv-layer" role="rowheader">L{layer}</span>']
+        if scores[layer].isnan().all():
+            cells.append(f'<span class="hv-none">{NO_HEADS}</span>')
+            rows.append(f'<div class="hv-row" role="row">{"".join(cells)}</div>')
+            continue
         for index in range(n_heads):
             head = Head(layer, index)
             score, chance = scores[layer, index].item(), ranking.chance[layer, index].item()
             told = f"{head}: {score_text(ranking.criterion, score, chance)}"
             marks = " chosen" * (head in chosen) + " opened" * (head == opened)
-            focus = 0 if head == (opened or Head(0, 0)) else -1
+            focus = 0 if head == (opened or first) else -1
             cells.append(
                 f'<button class="hv-cell{marks}" style="--s:{max(score, 0) / top:.3f}" '
                 f'data-layer="{layer}" data-head="{index}" tabindex="{focus}" '

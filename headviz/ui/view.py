@@ -41,6 +41,8 @@ class View:
     options: Options
     n_layers: int
     n_heads: int
+    total_heads: int
+    """Heads of all layers that have any."""
     top: tuple[Head, ...]
     """The first heads of the ranking, at most TOP."""
     shipped: bool
@@ -52,11 +54,6 @@ class View:
     def sees(self) -> bool:
         """Whether heads were read on pictures."""
         return bool(self.probes.pictures)
-
-    @property
-    def total_heads(self) -> int:
-        """n_layers · n_heads."""
-        return self.n_layers * self.n_heads
 
 
 def view_of(ranking: Ranking, probes: ProbeSet, shipped: bool = False) -> View:
@@ -70,6 +67,7 @@ def view_of(ranking: Ranking, probes: ProbeSet, shipped: bool = False) -> View:
         options=ranking.options,
         n_layers=n_layers,
         n_heads=n_heads,
+        total_heads=ranking.total_heads,
         top=ranking.top(TOP),
         shipped=shipped,
         n_positions=ranking.n_positions,

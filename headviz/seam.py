@@ -1,0 +1,39 @@
+"""The seam: each layer's attention output projection, at whose input the heads lie side by side.
+
+Capture reads there and edits multiply there, through the one function of this file.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from headviz.loaded import LoadedModel
+from headviz.shapes import Tensor
+
+
+@contextmanager
+def projection_inputs(
+    model: LoadedModel, read: Callable[[int, Tensor], Tensor | None]
+) -> Iterator[None]:
+    """While open, `read(layer, signals)` sees each projection's input and may return another.
+
+    The one place where hooks are set: capture and edits cannot disagree on what a head is.
+    """
+    handles: list[Any] = []
+
+    def hook_of(layer: int) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
+        def hook(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            changed = read(layer, args[0])
+            return None if changed is None else (changed, *args[1:])
+
+        return hook
+
+    try:
+        for layer, projection in model.projections.items():
+            handles.append(projection.register_forward_pre_hook(hook_of(layer)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
