@@ -16,6 +16,9 @@ import torch
 from find_browser import find_browser
 from tiny_models import FEW, make_model
 
+# A test file that takes fixtures from it may also import from it.
+pytest.register_assert_rewrite("fake_hub")
+
 REPO = Path(__file__).resolve().parent.parent
 BROWSER_ARGS = [
     "--headless",

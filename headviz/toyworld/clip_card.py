@@ -103,16 +103,17 @@ what is kept of the other concepts' right answers.
 |---|---|---|---|---|---|---|
 {_edits(results)}
 
-No head was told what to do, and nothing was planted: training was ordinary but for a small penalty
-on every head's signal.
+No head was told what to do, and nothing was planted. In the first {recipe.seeing_steps} steps of the
+training the image tower alone learned what lies on each patch of a picture; in {recipe.steps} further
+ones both towers learned to match pictures with texts, with a small penalty on every head's signal.
 
 ## Origin
 
 `python -m headviz.toyworld train {recipe.name}` trains it again from nothing, with the recipe in
-`headviz/toyworld/clip_recipe.py` (seed {recipe.seed}, {recipe.steps} steps); numbers differ a
-little between machines. `python -m headviz.toyworld card {recipe.name}` measured revision
-{results["revision"]} and wrote this file. All pictures and texts are made by the program: no data
-set, no personal data. Licence: that of this repository.
+`headviz/toyworld/clip_recipe.py` (seed {recipe.seed}); numbers differ a little between machines.
+`python -m headviz.toyworld card {recipe.name}` measured revision {results["revision"]} and wrote
+this file. All pictures and texts are made by the program: no data set, no personal data. Licence:
+that of this repository.
 """
 
 
