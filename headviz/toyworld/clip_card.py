@@ -103,9 +103,10 @@ what is kept of the other concepts' right answers.
 |---|---|---|---|---|---|---|
 {_edits(results)}
 
-No head was told what to do, and nothing was planted. In the first {recipe.seeing_steps} steps of the
-training the image tower alone learned what lies on each patch of a picture; in {recipe.steps} further
-ones both towers learned to match pictures with texts, with a small penalty on every head's signal.
+No head was told what to do, and nothing was planted. In the first {recipe.seeing_steps} steps of
+the training the image tower alone learned what lies on each patch of a picture; in {recipe.steps}
+further ones both towers learned to match pictures with texts, with a small penalty on every head's
+signal.
 
 ## Origin
 
