@@ -86,20 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_reading(spectrum)
 
     generate = _command(parsers, "generate", "answer with and without an edit", commands.generate)
-    generate.add_argument("--model", help=edit_command.MODEL_HELP)
-    generate.add_argument("--prompt", default="", help="text; may be left out beside a picture")
-    generate.add_argument(
-        "--image", action="append", default=[], metavar="FILE", help="a picture; may be repeated"
-    )
-    generate.add_argument("--edit", default="", help=edit_command.EDIT_HELP)
-    generate.add_argument("--where", help=f"one of {', '.join(WHERE)}")
-    generate.add_argument("--control", action="store_true", help="also edit random other heads")
-    generate.add_argument("--control-seed", type=int, default=0, metavar="N")
-    generate.add_argument("--max-new-tokens", type=int, default=60, metavar="N")
-    generate.add_argument("--temperature", type=float, default=0.0, help="0: most likely token")
-    generate.add_argument("--seed", type=int, default=0, help="of the sampling noise")
-    generate.add_argument("--out", metavar="FILE", help="the texts as .csv or .json")
-    _add_concept(generate)
+    _add_generating(generate)
 
     edit_command.add_arguments(_command(parsers, "bake", edit_command.HELP, edit_command.run))
 
@@ -122,6 +109,23 @@ def build_parser() -> argparse.ArgumentParser:
     shipping = _command(parsers, "ship", "make a built-in model's shipped results anew", _ship)
     _add_model(shipping)
     return parser
+
+
+def _add_generating(generate: argparse.ArgumentParser) -> None:
+    generate.add_argument("--model", help=edit_command.MODEL_HELP)
+    generate.add_argument("--prompt", default="", help="text; may be left out beside a picture")
+    generate.add_argument(
+        "--image", action="append", default=[], metavar="FILE", help="a picture; may be repeated"
+    )
+    generate.add_argument("--edit", default="", help=edit_command.EDIT_HELP)
+    generate.add_argument("--where", help=f"one of {', '.join(WHERE)}")
+    generate.add_argument("--control", action="store_true", help="also edit random other heads")
+    generate.add_argument("--control-seed", type=int, default=0, metavar="N")
+    generate.add_argument("--max-new-tokens", type=int, default=60, metavar="N")
+    generate.add_argument("--temperature", type=float, default=0.0, help="0: most likely token")
+    generate.add_argument("--seed", type=int, default=0, help="of the sampling noise")
+    generate.add_argument("--out", metavar="FILE", help="the texts as .csv or .json")
+    _add_concept(generate)
 
 
 def _command(parsers: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:

@@ -31,7 +31,8 @@ from headviz.hub import (
     find_on_hub,
     without_token,
 )
-from headviz.loaded import LoadedModel, describe
+from headviz.layout import describe
+from headviz.loaded import LoadedModel
 from headviz.plan import Plan, plan_of, weights_in_memory, weights_of_hub
 from headviz.progress import Progress, no_progress
 from headviz.reading import check_quantising, read_model

@@ -131,12 +131,13 @@ def _hook(model: LoadedModel, edit: Edit) -> str:
     for head, factor in sorted(edit.factors.items()):
         projection = names[id(model.projections[head.layer])]
         factors.setdefault(projection, {})[head.index] = factor
-    if edit.where == "image":
-        assert model.vision is not None
-        mask = f'inputs["input_ids"][0] == {model.vision.image_token_id}'
-        place = "    if args[0].shape[1] == 1:  # a word of the answer\n        return None\n"
-        place += f"    picture = {mask}\n"
-        at = ":, picture"
+    if edit.where in ("image", "prompt") and model.vision is not None:
+        sign = "==" if edit.where == "image" else "!="
+        place = _PLACES["prompt"]
+        place += (
+            f'    at = inputs["input_ids"][0] {sign} {model.vision.image_token_id}  # the picture\n'
+        )
+        at = ":, at"
     else:
         place, at = _PLACES[edit.where], "..."
     return _HOOK.format(factors=_literal(factors), width=model.d_head, place=place, at=at)

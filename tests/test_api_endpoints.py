@@ -108,13 +108,17 @@ def test_a_recipe_is_an_edit(client):
 
 def test_pictures_come_as_base64(client, served):
     _, session, seeing = served
-    buffer = io.BytesIO()
-    noise(24, 20).save(buffer, "PNG")
-    picture = open_picture(buffer.getvalue())
-    sent = base64.b64encode(buffer.getvalue()).decode()
-    result = client.predict(model=seeing, words=["red"], images=[sent], top=1, api_name="/rank")
+    files = []
+    for side in (20, 28):
+        buffer = io.BytesIO()
+        noise(24, side).save(buffer, "PNG")
+        files.append(buffer.getvalue())
+    picture, other = map(open_picture, files)
+    sent, also = (base64.b64encode(file).decode() for file in files)
+    asked = {"model": seeing, "words": ["red"], "images": [sent, also], "top": 1}
+    result = client.predict(**asked, api_name="/rank")
     ranking = session.rank(
-        seeing, make_concept("my words", ["red"]), picture_probes("images", [picture])
+        seeing, make_concept("my words", ["red"]), picture_probes("images", [picture, other])
     )
     assert result["heads"] == [{**asdict(h), "head": str(h.head)} for h in ranking.heads[:1]]
     told = client.predict(

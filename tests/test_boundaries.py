@@ -32,6 +32,7 @@ ORDER = [
     "devices",
     "vision",
     "loaded",
+    "layout",
     "prompts",
     "forward",
     "seam",

@@ -19,7 +19,7 @@ from headviz.errors import CheckpointError, OptionError
 from headviz.forward import batch_of
 from headviz.heads import Head
 from headviz.images import open_picture
-from headviz.loaded import describe
+from headviz.layout import describe
 from headviz.models import built_in_models, load_model
 from headviz.prompts import encode_prompt
 from headviz.recipe import Recipe

@@ -218,8 +218,8 @@ BAD = {
     "unknown pooling": ((*COLORS, "--pooling", "sum"), "Known: prompt, last, generated"),
     "unknown pieces": ((*COLORS, "--pieces", "some"), "Known: single, all, mean"),
     "no steps": ((*COLORS, "--iterations", "0"), "choose 1 to 1000"),
-    "unknown device": ((*COLORS, "--device", "meta"), "Use auto, cpu, cuda or mps"),
-    "unknown dtype": ((*COLORS, "--dtype", "int4"), "Known: auto, float32"),
+    "unknown device": ((*COLORS, "--device", "meta"), "Use auto, cpu, cuda, mps or spread"),
+    "unknown dtype": ((*COLORS, "--dtype", "int3"), "Known: auto, float32"),
     "head that is none": (
         ("spectrum", "--model", "toy", "--head", "3.7"),
         "'3.7' is no head. Write layer and head as in L3.H7.",

@@ -162,7 +162,7 @@ def build(session: Session) -> None:
     api = Api(session)
     for endpoint in (api.concepts, api.rank, api.spectrum, api.generate):
         gr.api(
-            shown(endpoint),
+            shown(endpoint, as_html=False),
             api_name=endpoint.__name__,
             api_description=(endpoint.__doc__ or "").split("\n\n")[0],
             **MODEL_QUEUE,

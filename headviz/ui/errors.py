@@ -11,15 +11,18 @@ import gradio as gr
 from headviz.errors import Cancelled, HeadvizError
 
 
-def shown(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """The handler, with every error turned into a notice on the page."""
+def shown(handler: Callable[..., Any], as_html: bool = True) -> Callable[..., Any]:
+    """The handler, with every error turned into a notice on the page.
+
+    `as_html`: the page shows notices as HTML; a program that asks wants the sentence as it is.
+    """
 
     @functools.wraps(handler)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return handler(*args, **kwargs)
         except Exception as error:
-            raise _notice(error) from None
+            raise _notice(error, as_html) from None
 
     return call
 
@@ -45,11 +48,12 @@ def warn(notices: Iterable[str]) -> None:
         gr.Warning(escape(notice), duration=None)
 
 
-def _notice(error: Exception) -> gr.Error:
+def _notice(error: Exception, as_html: bool = True) -> gr.Error:
     if isinstance(error, gr.Error):
         return error
     if not isinstance(error, HeadvizError):
         logging.getLogger("headviz").exception("a handler of the page failed", exc_info=error)
         error = HeadvizError("Something failed inside headviz; the server's log has the details.")
     title = "Stopped" if isinstance(error, Cancelled) else "That did not work"
-    return gr.Error(escape(str(error)), title=title, duration=None, print_exception=False)
+    text = escape(str(error)) if as_html else str(error)
+    return gr.Error(text, title=title, duration=None, print_exception=False)
