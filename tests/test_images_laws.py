@@ -265,7 +265,7 @@ def test_places_that_cannot_be_are_refused(llama, llava):
 
 def test_the_vision_tower_runs_once_a_picture_however_often_the_sliders_move(llava, pictures):
     seen = llava.vision
-    fresh = replace(llava, vision=Vision(llava.model, seen.processor, seen.sight))
+    fresh = replace(llava, vision=Vision(llava.model, seen.processor, seen.sight, llava.device))
     runs = []
     handle = llava.model.model.vision_tower.register_forward_hook(lambda *_: runs.append(1))
     try:

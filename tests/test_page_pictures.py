@@ -107,7 +107,7 @@ def test_captions_stream_and_a_slider_never_encodes_a_picture_again(page, server
     generate(page)
     all_described(page, 2)
     assert page.locator(".hv-totals p").count() == 3
-    model = next(m for m in server[1]._models.values() if m.sees)
+    model = next(m for m in server[1]._shelf._models.values() if m.sees)
     seen = model.vision.n_encoded
     mark_texts(page)
     drag(page, "#alpha-0", 0.95)

@@ -12,6 +12,8 @@ from headviz.store import Store
 if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
 
+RUN = 400_000  # ms; a small study on a busy machine of two cores
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
@@ -35,12 +37,14 @@ def fill(page, limit, alphas="-1"):
     page.locator("#study-alphas textarea").blur()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_study_runs_on_the_page_and_says_what_it_found(page):
     fill(page, 20)
     page.locator("#study-estimate").click()
     page.wait_for_selector("#study-said:has-text('of them left: about')")
     page.locator("#study-run").click()
-    page.wait_for_selector("#study-said:has-text('95 % bootstrap')")
+    page.wait_for_selector("#study-said:has-text('95 % bootstrap')", timeout=RUN)
     assert "of the unedited model's" in page.locator("#study-said").inner_text()
     assert page.locator("#study-figures svg").count() == 2
     rows = page.locator("#study-figures table tr").all_inner_texts()
@@ -49,6 +53,8 @@ def test_a_study_runs_on_the_page_and_says_what_it_found(page):
     assert "summary" in names and "report" in names
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_study_that_is_stopped_goes_on_from_there(page, server):
     fill(page, 60, "-1,0")
     page.locator("#study-run").click()
@@ -68,7 +74,7 @@ def test_a_study_that_is_stopped_goes_on_from_there(page, server):
         if p.parent.parent not in started
     }
     page.locator("#study-run").click()
-    page.wait_for_selector("#study-said:has-text('95 % bootstrap')")
+    page.wait_for_selector("#study-said:has-text('95 % bootstrap')", timeout=RUN)
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
 
 
