@@ -24,6 +24,9 @@ OVERVIEW_FIRST = ("llava_next",)
 OVERVIEW_LAST = ("idefics3", "smolvlm", "internvl")
 """config.model_type of the families with tiles, by where the overview stands among them."""
 
+SHAPED = ("mistral3",)
+"""Those that read a picture in its own shape, and do not say in which."""
+
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom as shares of a picture's width and height."""
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
@@ -102,6 +105,11 @@ def _grid(model: LoadedModel, picture: Picture, n_positions: int) -> tuple[int, 
     grid = model.vision.see(picture).grid
     if grid is not None:
         _, height, width = (grid[0] // processor.image_processor.merge_size).tolist()
+        return height, width, 0, WHOLE
+    if kind in SHAPED:
+        read = processor.image_processor(picture.image(), return_tensors="pt")
+        part = processor.patch_size * processor.spatial_merge_size
+        height, width = (int(length) // part for length in read["image_sizes"][0])
         return height, width, 0, WHOLE
     if kind in OVERVIEW_FIRST:
         eyes = model.model.config.vision_config

@@ -86,7 +86,6 @@ def test_shipping_twice_writes_the_same_file(assets, session, tmp_path):
     assert json.loads(again) == json.loads(first)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     not (ASSETS / "tiny-lm" / "shipped.json").is_file(), reason="assets/tiny-lm is not here yet"
 )
