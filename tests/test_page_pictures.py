@@ -123,6 +123,7 @@ def test_captions_stream_and_a_slider_never_encodes_a_picture_again(page, server
     assert page.locator(".hv-captions").count() == 0
     choose_model(page, "tiny-lm")
     page.locator("#pictures").wait_for(state="hidden")
+    page.wait_for_function("document.querySelector('#prompt textarea').value != ''")
     generate(page)
 
 

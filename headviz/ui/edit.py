@@ -147,7 +147,9 @@ def _wire_runs(shared: Shared, inputs: _Inputs) -> None:
         sampling = Sampling(int(n_tokens or 0), float(temperature or 0), int(seed or 0))
         factor_of = dict(zip(chosen, map(float, factors), strict=False))
         seen = pictures if model.sees else ()
-        edit = Edit(factor_of, where if model.writes else "everywhere")
+        # The choice of places follows a new model a moment later.
+        held = model.writes and where in seeing.places(model)
+        edit = Edit(factor_of, where if held else "everywhere")
         concept = view.concept if view else given.recipe.concept if given else None
         asked = Asked(model.name, prompt, seen, edit, concept, sampling)
         yield from shared.runs.until_next(request, _run(shared, asked, model.writes))

@@ -100,6 +100,8 @@ def new_view(view: View | None, model: ModelShown, prompt: str) -> list[Any]:
     k = one_percent(view) if view else 0
     prompts = offered_prompts(model)
     first = first_prompt(view)
+    if not first and not prompt.strip():  # words of one's own have no example; any is a start
+        first = next(iter(example_prompts(model.name)), "")
     # Beside a picture, no prompt at all is the model's usual one.
     usual = usual_prompt(model)
     keep = (prompt.strip() and not is_example(prompt)) or not (first or model.sees)
