@@ -22,8 +22,10 @@ class ClipRecipe:
     text_width: int = 128
     text_heads: int = 4
     context: int = 32  # tokens
-    seeing_steps: int = 1700  # of the first part, in which the image tower learns to see
+    seeing_steps: int = 3200  # of the first part, in which the image tower learns to see
     seeing_batch: int = 128  # fresh pictures
+    seeing_digits: float = 0.25  # of them are digits,
+    seeing_scenes: float = 0.25  # and scenes; the rest is of any sort
     seeing_rate: float = 1.5e-3  # learning rate of that part
     whole_weight: float = (
         4.0  # of the words that hold for the picture; a patch's classes count once
@@ -31,7 +33,7 @@ class ClipRecipe:
     pool: int = 12_000  # pictures that are drawn to train on
     batch: int = 96  # pictures
     phrases: int = 96  # color and noun, "a red circle", that a batch is compared with
-    steps: int = 700  # of the second part, in which pictures are matched with texts
+    steps: int = 900  # of the second part, in which pictures are matched with texts
     learning_rate: float = 1.5e-3
     tower_pace: float = 0.3  # the image tower's learning rate there, as a multiple of the others'
     betas: tuple[float, float] = (0.9, 0.98)

@@ -41,6 +41,19 @@ class Readout(nn.Module):
         self.whole = nn.Linear(recipe.embed_dim, N_WORDS)
 
 
+def seeing_pictures(recipe: ClipRecipe, step: int) -> list[Picture]:
+    """Fresh pictures for a step: of any sort, and more of digits and scenes, which take longest."""
+    seed = recipe.seed * 1_000_000 + step + 1
+    n_digits = int(recipe.seeing_digits * recipe.seeing_batch)
+    n_scenes = int(recipe.seeing_scenes * recipe.seeing_batch)
+    n_any = recipe.seeing_batch - n_digits - n_scenes
+    return [
+        *itertools.islice(pictures(seed), n_any),
+        *itertools.islice(pictures(seed, sort="digits"), n_digits),
+        *itertools.islice(pictures(seed, sort="scene"), n_scenes),
+    ]
+
+
 def seen_pixels(
     picture: Picture, rng: random.Random
 ) -> tuple[Float[Tensor, "3 side side"], tuple[Placed, ...]]:
@@ -104,9 +117,8 @@ def seeing_batch(
 ]:
     """Of the pictures of a step: pixels, the class of every patch, which words of WORDS hold."""
     rng = random.Random(f"seeing {recipe.seed} {step}")
-    stream = pictures(recipe.seed * 1_000_000 + step + 1)
     pixels, labels, words = [], [], []
-    for picture in itertools.islice(stream, recipe.seeing_batch):
+    for picture in seeing_pictures(recipe, step):
         image, placed = seen_pixels(picture, rng)
         pixels.append(image)
         labels.append(patch_labels(picture, placed, recipe.patch))
