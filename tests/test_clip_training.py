@@ -35,7 +35,6 @@ TINY = ClipRecipe(
     text_layers=1,
     text_width=16,
     text_heads=2,
-    pool=24,
     batch=6,
     phrases=5,
     steps=3,

@@ -24,16 +24,15 @@ class ClipRecipe:
     context: int = 32  # tokens
     seeing_steps: int = 3200  # of the first part, in which the image tower learns to see
     seeing_batch: int = 128  # fresh pictures
-    seeing_digits: float = 0.25  # of them are digits,
-    seeing_scenes: float = 0.25  # and scenes; the rest is of any sort
     seeing_rate: float = 1.5e-3  # learning rate of that part
     whole_weight: float = (
         4.0  # of the words that hold for the picture; a patch's classes count once
     )
-    pool: int = 12_000  # pictures that are drawn to train on
-    batch: int = 96  # pictures
+    more_digits: float = 0.25  # of all pictures that it learns from are digits,
+    more_scenes: float = 0.25  # and scenes; the rest is of any sort
+    batch: int = 96  # fresh pictures
     phrases: int = 96  # color and noun, "a red circle", that a batch is compared with
-    steps: int = 900  # of the second part, in which pictures are matched with texts
+    steps: int = 1200  # of the second part, in which pictures are matched with texts
     learning_rate: float = 1.5e-3
     tower_pace: float = 0.3  # the image tower's learning rate there, as a multiple of the others'
     betas: tuple[float, float] = (0.9, 0.98)
@@ -43,6 +42,7 @@ class ClipRecipe:
     plain_captions: float = 0.5  # of the captions mention all there is to say
     word_weight: float = 0.5  # of the loss of each concept's words; captions count once
     phrase_weight: float = 1.0
+    patch_weight: float = 0.5  # of what is read off the patches, so that the tower keeps seeing
     penalty: float = 0.001  # on the sum over heads of the root-mean-square of the head's signal
     hottest: float = math.log(100)  # the logit scale's logarithm is at most this, as in CLIP
 

@@ -7,7 +7,7 @@ hold for the picture. Matching captions alone teaches small shapes far more slow
 
 import itertools
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,8 @@ from torch import nn
 from headviz.shapes import Float, Int, Tensor
 from headviz.toyworld.batching import IGNORED
 from headviz.toyworld.clip_recipe import ClipRecipe
-from headviz.toyworld.clip_texts import WORDS, shown
+from headviz.toyworld.clip_texts import WORDS
+from headviz.toyworld.clip_texts import shown as words_shown
 from headviz.toyworld.pictures.batches import pixels_of
 from headviz.toyworld.pictures.captions import NOUN_CONCEPTS
 from headviz.toyworld.pictures.content import Group, Picture, pictures
@@ -41,14 +42,12 @@ class Readout(nn.Module):
         self.whole = nn.Linear(recipe.embed_dim, N_WORDS)
 
 
-def seeing_pictures(recipe: ClipRecipe, step: int) -> list[Picture]:
-    """Fresh pictures for a step: of any sort, and more of digits and scenes, which take longest."""
+def fresh_pictures(recipe: ClipRecipe, step: int, n: int) -> list[Picture]:
+    """`n` pictures for a step: of any sort, and more of digits and scenes, which take longest."""
     seed = recipe.seed * 1_000_000 + step + 1
-    n_digits = int(recipe.seeing_digits * recipe.seeing_batch)
-    n_scenes = int(recipe.seeing_scenes * recipe.seeing_batch)
-    n_any = recipe.seeing_batch - n_digits - n_scenes
+    n_digits, n_scenes = int(recipe.more_digits * n), int(recipe.more_scenes * n)
     return [
-        *itertools.islice(pictures(seed), n_any),
+        *itertools.islice(pictures(seed), n - n_digits - n_scenes),
         *itertools.islice(pictures(seed, sort="digits"), n_digits),
         *itertools.islice(pictures(seed, sort="scene"), n_scenes),
     ]
@@ -110,29 +109,22 @@ def _thing_at(x: float, y: float, placed: tuple[Placed, ...]) -> int | None:
     return min(around)[1] if around else None
 
 
-def seeing_batch(
-    recipe: ClipRecipe, step: int
-) -> tuple[
-    Float[Tensor, "row 3 side side"], dict[str, Int[Tensor, "row patch"]], Float[Tensor, "row word"]
-]:
-    """Of the pictures of a step: pixels, the class of every patch, which words of WORDS hold."""
-    rng = random.Random(f"seeing {recipe.seed} {step}")
-    pixels, labels, words = [], [], []
-    for picture in seeing_pictures(recipe, step):
+def drawn(
+    shown: Sequence[Picture], patch: int, rng: random.Random
+) -> tuple[Float[Tensor, "row 3 side side"], dict[str, Int[Tensor, "row patch"]]]:
+    """Of some pictures: their pixels, and key of CLASSES -> the class of every patch."""
+    pixels, labels = [], []
+    for picture in shown:
         image, placed = seen_pixels(picture, rng)
         pixels.append(image)
-        labels.append(patch_labels(picture, placed, recipe.patch))
-        truth = shown(picture)
-        words.append([float(w in truth[concept]) for concept, own in WORDS.items() for w in own])
-    by_concept = {concept: torch.stack([one[concept] for one in labels]) for concept in CLASSES}
-    return torch.stack(pixels), by_concept, torch.tensor(words)
+        labels.append(patch_labels(picture, placed, patch))
+    return torch.stack(pixels), {c: torch.stack([one[c] for one in labels]) for c in CLASSES}
 
 
-def seeing_loss(
-    visual: Any, readout: Readout, recipe: ClipRecipe, step: int
-) -> tuple[Tensor, Tensor]:
-    """The loss on the pictures of a step; the share of patches told right, of shapes and digits."""
-    pixels, labels, words = seeing_batch(recipe, step)
+def look(
+    visual: Any, pixels: Float[Tensor, "row 3 side side"]
+) -> tuple[Float[Tensor, "row embed"], Float[Tensor, "row patch width"]]:
+    """What the tower gives for each picture, and for each patch in the last layer but one."""
     before_last: list[Tensor] = []
     handle = visual.transformer.resblocks[-2].register_forward_hook(
         lambda _module, _args, output: before_last.append(output)
@@ -141,11 +133,17 @@ def seeing_loss(
         embedded = visual(pixels)
     finally:
         handle.remove()
-    told = readout.patches(before_last[0][:, 1:])  # without the class token
-    parts = told.split([len(names) for names in CLASSES.values()], dim=2)
-    loss = nn.functional.binary_cross_entropy_with_logits(readout.whole(embedded), words)
-    loss = loss * recipe.whole_weight
-    right, asked = torch.zeros(()), 0
+    return embedded, before_last[0][:, 1:]  # without the class token
+
+
+def patch_loss(
+    readout: Readout,
+    patches: Float[Tensor, "row patch width"],
+    labels: Mapping[str, Int[Tensor, "row patch"]],
+) -> tuple[Tensor, Tensor]:
+    """The loss of what is read off the patches; the share told right, of shapes and digits."""
+    parts = readout.patches(patches).split([len(names) for names in CLASSES.values()], dim=2)
+    loss, right, asked = torch.zeros(()), torch.zeros(()), 0
     for (concept, target), part in zip(labels.items(), parts, strict=True):
         due = target != IGNORED
         loss = loss + nn.functional.cross_entropy(part[due], target[due])
@@ -153,3 +151,19 @@ def seeing_loss(
             right = right + (part[due].argmax(1) == target[due]).sum()
             asked += int(due.sum())
     return loss, right / asked
+
+
+def seeing_loss(
+    visual: Any, readout: Readout, recipe: ClipRecipe, step: int
+) -> tuple[Tensor, Tensor]:
+    """The loss on the pictures of a step; the share of patches told right, of shapes and digits."""
+    shown = fresh_pictures(recipe, step, recipe.seeing_batch)
+    pixels, labels = drawn(shown, recipe.patch, random.Random(f"seeing {recipe.seed} {step}"))
+    truths = [words_shown(picture) for picture in shown]
+    words = torch.tensor(
+        [[float(w in truth[c]) for c, own in WORDS.items() for w in own] for truth in truths]
+    )
+    embedded, patches = look(visual, pixels)
+    whole = nn.functional.binary_cross_entropy_with_logits(readout.whole(embedded), words)
+    loss, right = patch_loss(readout, patches, labels)
+    return loss + recipe.whole_weight * whole, right

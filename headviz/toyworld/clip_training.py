@@ -3,20 +3,18 @@
 At first its image tower learns to see (`clip_seeing`), then both towers learn to match. There the
 loss is CLIP's (every picture against the captions of the batch, and back) plus the same with known
 negatives: every picture against all words of each concept and against phrases of a color and a
-noun. What a batch says twice counts as right for every picture that it holds for. To it comes a
-penalty on every head's root-mean-square signal, so that heads that are not needed fall silent.
+noun; and the tower goes on telling what is on each patch. What a batch says twice counts as right
+for every picture that it holds for. To it comes a penalty on every head's root-mean-square signal,
+so that heads that are not needed fall silent. No picture is shown twice.
 """
 
-import itertools
 import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 from tqdm import tqdm
@@ -26,10 +24,16 @@ from headviz.clip_tower import open_tower
 from headviz.shapes import Float, Tensor
 from headviz.toyworld import clip_texts
 from headviz.toyworld.clip_recipe import ClipRecipe
-from headviz.toyworld.clip_seeing import SIDES, Readout, seeing_loss
+from headviz.toyworld.clip_seeing import (
+    Readout,
+    drawn,
+    fresh_pictures,
+    look,
+    patch_loss,
+    seeing_loss,
+)
 from headviz.toyworld.pictures.captions import EVERYTHING, RATES, caption
-from headviz.toyworld.pictures.content import Picture, pictures
-from headviz.toyworld.pictures.drawing import SIDE, draw
+from headviz.toyworld.pictures.content import Picture
 from headviz.toyworld.running import Run, adamw
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -52,8 +56,13 @@ class Towers(nn.Module):
         self.visual = open_tower(self.clip.visual, recipe.name)
         self.readout = Readout(recipe)
 
-    def forward(self, pixels: Tensor, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """Unit embeddings of pictures and of texts, and the heads' root-mean-square, summed."""
+    def forward(
+        self, pixels: Tensor, texts: Sequence[str]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Unit embeddings of pictures and of texts, the heads' root-mean-square, summed; patches.
+
+        The patches are those of `clip_seeing.look`.
+        """
         sizes: list[Tensor] = []
         blocks = self.visual.transformer.resblocks
 
@@ -63,11 +72,12 @@ class Towers(nn.Module):
 
         handles = [block.attn.out_proj.register_forward_pre_hook(measure) for block in blocks]
         try:
-            seen = nn.functional.normalize(self.visual(pixels), dim=1)
+            embedded, patches = look(self.visual, pixels)
         finally:
             for handle in handles:
                 handle.remove()
-        return seen, self.read(texts), torch.stack(sizes).sum()
+        seen = nn.functional.normalize(embedded, dim=1)
+        return seen, self.read(texts), torch.stack(sizes).sum(), patches
 
     def read(self, texts: Sequence[str]) -> Tensor:
         """Unit embeddings of texts, in no more positions than the longest one has."""
@@ -82,17 +92,6 @@ class Towers(nn.Module):
         return nn.functional.normalize(features, dim=1)
 
 
-def drawn(recipe: ClipRecipe) -> tuple[list[Picture], Tensor]:
-    """The pictures to train on and their pixels (picture 3 side side), as bytes."""
-    rng = random.Random(f"pool {recipe.seed}")
-    found = list(itertools.islice(pictures(recipe.seed + 1), recipe.pool))
-    pixels = torch.empty(recipe.pool, 3, SIDE, SIDE, dtype=torch.uint8)
-    for number, picture in enumerate(tqdm(found, desc="drawing", mininterval=5)):
-        image = draw(picture, rng.choice(SIDES)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-        pixels[number] = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
-    return found, pixels
-
-
 def multi_positive(logits: Float[Tensor, "row text"], holds: Float[Tensor, "row text"]) -> Tensor:
     """Cross-entropy with all texts that hold for a row as its target, in equal parts.
 
@@ -104,13 +103,10 @@ def multi_positive(logits: Float[Tensor, "row text"], holds: Float[Tensor, "row 
 
 
 def loss_of(
-    towers: Towers,
-    recipe: ClipRecipe,
-    shown: Sequence[Picture],
-    pixels: Tensor,
-    rng: random.Random,
+    towers: Towers, recipe: ClipRecipe, shown: Sequence[Picture], rng: random.Random
 ) -> tuple[Tensor, Tensor]:
     """The loss of a batch, and how many of its captions are matched right."""
+    pixels, labels = drawn(shown, recipe.patch, rng)
     captions = [
         caption(p, rng, EVERYTHING if rng.random() < recipe.plain_captions else RATES)
         for p in shown
@@ -120,7 +116,7 @@ def loss_of(
     truths = [clip_texts.shown(picture) for picture in shown]
     true_phrases = [clip_texts.phrases(picture) for picture in shown]
     phrases = sorted({*rng.sample(clip_texts.PHRASES, recipe.phrases)}.union(*true_phrases))
-    seen, read, size = towers(pixels, [*captions, *prompts, *phrases])
+    seen, read, size, patches = towers(pixels, [*captions, *prompts, *phrases])
     scale = towers.clip.logit_scale.exp()
     logits = (scale * seen @ read.T).split([len(captions), len(prompts), len(phrases)], 1)
     same = torch.tensor([[float(a == b) for b in captions] for a in captions])
@@ -133,6 +129,7 @@ def loss_of(
         start += len(group)
     holds = torch.tensor([[float(text in true) for text in phrases] for true in true_phrases])
     loss = loss + recipe.phrase_weight * multi_positive(logits[2], holds)
+    loss = loss + recipe.patch_weight * patch_loss(towers.readout, patches, labels)[0]
     right = same[torch.arange(len(same)), logits[0].argmax(1)].mean()
     return loss + recipe.penalty * size, right
 
@@ -147,7 +144,6 @@ def train_clip(
     towers = Towers(recipe).train()
     run = Run(recipe, towers, adamw(towers, recipe, towers.clip.visual, recipe.tower_pace))
     run.resume(checkpoint, "cpu")
-    pool: list[Picture] = []
     end = min(recipe.all_steps, stop_after or recipe.all_steps)
     bar = tqdm(range(run.step, end), total=end, initial=run.step, desc=recipe.name, mininterval=5)
     for step in bar:
@@ -157,12 +153,9 @@ def train_clip(
         if seeing:
             loss, right = seeing_loss(towers.visual, towers.readout, recipe, step)
         else:
-            if not pool:
-                pool, pixels = drawn(recipe)
+            shown = fresh_pictures(recipe, step, recipe.batch)
             rng = random.Random(f"step {recipe.seed} {step}")
-            rows = rng.sample(range(recipe.pool), recipe.batch)
-            batch = pixels[rows].float() / 127.5 - 1
-            loss, right = loss_of(towers, recipe, [pool[row] for row in rows], batch, rng)
+            loss, right = loss_of(towers, recipe, shown, rng)
         loss.backward()
         nn.utils.clip_grad_norm_(towers.parameters(), recipe.clip)
         run.optimizer.step()
