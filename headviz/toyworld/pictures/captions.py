@@ -24,7 +24,7 @@ RATES: dict[str, float] = {
     "textures": 0.8,
     "digits": 0.8,
     "sizes": 0.5,
-    "positions": 0.6,
+    "positions": 0.75,
     "backgrounds": 0.5,
 }
 """Concept -> how often a caption of the training mentions it where it could."""

@@ -35,7 +35,7 @@ INHIBITING, ENHANCING = (0.0, -1.0, -1.0), (2.0, 3.0, 5.0)
 RANKING_SEED, LEFT_SEED = 1, 2
 LEAST_WEIGHT = 0.1
 REACH = 3  # how far down a ranking a further head may stand
-FAVOURED: Mapping[str, float] = {"colors": 2.0, "numbers": 2.0, "feelings": 2.0}
+FAVOURED: Mapping[str, float] = {"colors": 4.0, "numbers": 2.0, "feelings": 2.0}
 """Concepts that are edited more often: the ones that the captioning study looks at."""
 
 

@@ -13,10 +13,10 @@ from headviz.toyworld.pictures.processor import PATCH
 from headviz.toyworld.stages import Stage, cosine, stage_at, stage_starts
 
 STAGES = (
-    Stage(160, 1.5e-3, 0.45),
-    Stage(160, 1.5e-3, 0.45),
-    Stage(160, 1.2e-3, 0.4),
-    Stage(160, 1.2e-3, 0.25),
+    Stage(220, 1.5e-3, 0.45),
+    Stage(220, 1.5e-3, 0.45),
+    Stage(220, 1.2e-3, 0.4),
+    Stage(220, 1.0e-3, 0.3),
 )
 
 
@@ -39,7 +39,7 @@ class PictureRecipe:
     context: int = 512  # tokens
     room: int = 60  # tokens of captions and questions about a picture, at most
     batch: int = 32  # pictures
-    steps: int = 800  # of the first, natural part of the training
+    steps: int = 1500  # of the first, natural part of the training
     learning_rate: float = 2e-3
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.05
@@ -52,7 +52,7 @@ class PictureRecipe:
     planted_heads: int = 2  # a concept
     ranked_pictures: int = 240  # training pictures that heads are ranked on
     left_pictures: int = 64  # training pictures that tell what is left of a concept
-    loyalty: float = 1.25  # a planted head's score counts this much more when heads are chosen anew
+    loyalty: float = 1.4  # a planted head's score counts this much more when heads are chosen anew
     single: float = 0.4  # of the edits are on one of the planted heads alone
     enhanced: float = 0.2  # of the edits turn the heads up
     strangers: float = 0.15  # of the pictures run with heads inverted that are not planted
