@@ -37,3 +37,19 @@ def projection_inputs(
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def projection_output(
+    model: LoadedModel, layer: int, change: Callable[[Tensor, Tensor], Tensor]
+) -> Iterator[None]:
+    """While open, `change(signals, output)` stands for what this layer's projection returns."""
+
+    def hook(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        return change(args[0], output)
+
+    handle = model.projections[layer].register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -172,13 +172,13 @@ def test_a_stopped_run_goes_on_without_redoing_or_losing_a_cell(session, request
 
     import headviz.experiments.running as running
 
-    small = running.ROW_TOKENS
-    running.ROW_TOKENS = 200  # several batches
+    small = running.row_tokens
+    running.row_tokens = lambda model: 200  # several batches
     try:
         with pytest.raises(Cancelled):
             run(session, study, stop_after_the_first)
     finally:
-        running.ROW_TOKENS = small
+        running.row_tokens = small
     written = {p: p.stat().st_mtime_ns for p in (out / "cells").glob("*.jsonl")}
     assert 0 < len(study.pending) < len({c.key for c in study.cells})
     finished = run(session, lay_out(session, request_qa, out))
@@ -264,7 +264,7 @@ def test_a_run_killed_half_way_resumes_to_the_same_table(request_qa, tmp_path):
     out = tmp_path / "killed"
     # The first argument slows nothing down: it only makes batches so small that there are many.
     slow = (
-        "import sys, runpy, headviz.experiments.running as r; r.ROW_TOKENS = 150; "
+        "import sys, runpy, headviz.experiments.running as r; r.row_tokens = lambda model: 150; "
         "sys.argv = ['headviz', *sys.argv[1:]]; runpy.run_module('headviz', run_name='__main__')"
     )
     process = subprocess.Popen(

@@ -63,7 +63,9 @@ def test_a_killed_worker_does_not_change_the_table(session, asked, tmp_path, mon
     monkeypatch.setenv("RAY_worker_niceness", "0")
     serial = run(session, lay_out(session, asked, tmp_path / "serial"))
     study = lay_out(session, asked, tmp_path / "ray")
-    monkeypatch.setattr("headviz.experiments.running.ROW_TOKENS", 300)  # many small batches
+    monkeypatch.setattr(
+        "headviz.experiments.running.row_tokens", lambda model: 300
+    )  # many small batches
     killed: list[int] = []
     out = tmp_path / "ray"
     thread = threading.Thread(target=kill_a_worker_when, args=(out, 5, killed), daemon=True)

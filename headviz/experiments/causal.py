@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from headviz.capture import Progress, no_progress
-from headviz.experiments.forced import ROW_TOKENS, Forced, log_probability, planned, read
+from headviz.experiments.forced import Forced, log_probability, planned, read, row_tokens
 from headviz.experiments.replay import Trace, replay, trace
 from headviz.loaded import LoadedModel
 from headviz.shapes import Float, Tensor
@@ -58,7 +58,7 @@ def _by_layers(model: LoadedModel, found: Trace) -> Float[Tensor, "layer head"]:
     lost = torch.zeros(model.n_layers, model.n_heads)
     width = found.given[0][0][0].shape[1]
     for layer in range(model.n_layers):
-        for heads in _parts(model.n_heads, width):
+        for heads in _parts(model, model.n_heads, width):
             factors = torch.ones(model.n_heads, model.n_heads, dtype=model.dtype)
             factors = factors.fill_diagonal_(0)[heads].to(model.device)
             lost[layer, heads] = found.base - replay(model, found, layer, factors).cpu()
@@ -71,7 +71,7 @@ def _whole_passes(model: LoadedModel, one: Forced) -> Float[Tensor, "layer head"
     ones = torch.ones(1, model.n_layers, model.n_heads, device=model.device, dtype=model.dtype)
     base = log_probability(model, *read(model, [one]), ones).item()
     lost = torch.zeros(model.total_heads)
-    for heads in _parts(model.total_heads, len(one.prompt.ids)):
+    for heads in _parts(model, model.total_heads, len(one.prompt.ids)):
         numbers = list(range(model.total_heads))[heads]
         table = ones.repeat(len(numbers), 1, 1)
         table.view(len(numbers), -1)[range(len(numbers)), numbers] = 0
@@ -79,7 +79,7 @@ def _whole_passes(model: LoadedModel, one: Forced) -> Float[Tensor, "layer head"
     return lost.view(model.n_layers, model.n_heads)
 
 
-def _parts(n_heads: int, width: int) -> list[slice]:
+def _parts(model: LoadedModel, n_heads: int, width: int) -> list[slice]:
     """The heads in as few parts as fit into a batch at this many tokens a row."""
-    at_once = max(1, ROW_TOKENS // width)
+    at_once = max(1, row_tokens(model) // width)
     return [slice(start, start + at_once) for start in range(0, n_heads, at_once)]

@@ -14,7 +14,6 @@ from headviz.experiments.running import Task, batched, run_batch
 from headviz.experiments.samples import StudyError
 from headviz.experiments.study import Finished, Study, collect
 from headviz.experiments.table import find_experiment
-from headviz.generation import Sampling
 from headviz.towers import open_model
 
 LOCAL = "local"
@@ -27,7 +26,7 @@ class Worker:
         """Load the model on the device that Ray gave this actor."""
         self._model = open_model(request.model, device, dtype)
         plan = find_experiment(request.study).plan(request, self._model)
-        self._task = Task(plan.score, Sampling(plan.max_new_tokens), plan.material.stops)
+        self._task = Task(plan.score, plan.max_new_tokens, plan.material.stops)
 
     def run(self, cells: Sequence[Cell]) -> list[tuple[str, dict[str, Any]]]:
         """(key, result) of each cell of a batch."""

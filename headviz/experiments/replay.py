@@ -1,12 +1,13 @@
 """One prompt's forward pass taken up again at any layer, with many edits of that layer's heads.
 
 What leaves out a head of layer 20 does not change layers 0 to 19: they are read once. In the edited
-layer the attention is computed once as well, since the rows part only at the input of the output
-projection. So leaving out every head costs about half of the layers, and far less of the last ones.
+layer the attention and its projection are computed once as well: a row is the unedited output and
+what its factors add of each head's write. So leaving out every head costs about half of the layers,
+and far less of the last ones.
 The prompt stands alone in its batch, so that all else broadcasts over the rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,9 @@ import torch
 from torch import nn
 
 from headviz.experiments.forced import Forced, log_probability, read
+from headviz.families import output_weight
 from headviz.loaded import LoadedModel
-from headviz.seam import projection_inputs
+from headviz.seam import projection_output
 from headviz.shapes import Float, Int, Tensor
 
 _ALIKE = 1e-3  # nats
@@ -58,22 +60,39 @@ def replay(
     model: LoadedModel, found: Trace, layer: int, factors: Float[Tensor, "row head"]
 ) -> Float[Tensor, " row"]:
     """Mean log-probability of the scored tokens, a row for each set of this layer's factors."""
-    wide = factors.repeat_interleave(model.d_head, dim=1)[:, None]
+    added = (factors - 1).float()
+    weight = output_weight(model.projections[layer])
 
-    def part(number: int, signals: Tensor) -> Tensor | None:
-        return signals * wide if number == layer else None
+    def part(signals: Tensor, output: Tensor) -> Tensor:
+        writes = _writes(model, signals[0], weight)
+        rows = added @ writes.flatten(1)
+        return output + rows.view(len(added), *output.shape[1:]).to(output.dtype)
 
-    with projection_inputs(model, part):
-        (hidden, *args), options = found.given[layer]
-        for number in range(layer, model.n_layers):
-            if number > layer:
-                (_, *args), options = found.given[number]
-            output = model.layers[number](hidden, *args, **options)
-            hidden = output[0] if isinstance(output, tuple) else output
+    (hidden, *args), options = found.given[layer]
+    with projection_output(model, layer, part):
+        hidden = _run(model.layers[layer], hidden, args, options)
+    for number in range(layer + 1, model.n_layers):
+        (_, *args), options = found.given[number]
+        hidden = _run(model.layers[number], hidden, args, options)
     read_out: nn.Module = model.model.get_output_embeddings()
     logits = read_out(model.final_norm(hidden[:, found.positions])).float()
     chosen = found.tokens[None, :, None].expand(len(logits), -1, 1)
     return logits.log_softmax(2).gather(2, chosen)[:, :, 0].mean(1)
+
+
+def _writes(
+    model: LoadedModel,
+    signals: Float[Tensor, "position heads_d_head"],
+    weight: Float[Tensor, "d_model heads_d_head"],
+) -> Float[Tensor, "head position d_model"]:
+    """What each head adds to the projection's output."""
+    each = signals.float().unflatten(1, (model.n_heads, model.d_head)).transpose(0, 1)
+    return each @ weight.float().T.unflatten(0, (model.n_heads, model.d_head))
+
+
+def _run(layer: nn.Module, hidden: Tensor, args: Sequence[Any], options: dict[str, Any]) -> Tensor:
+    output = layer(hidden, *args, **options)
+    return output[0] if isinstance(output, tuple) else output
 
 
 @contextmanager

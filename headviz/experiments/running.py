@@ -14,9 +14,9 @@ import torch
 
 from headviz.edits import factor_table
 from headviz.experiments.cells import Cell
-from headviz.experiments.forced import ROW_TOKENS, force, log_probability, planned, read
+from headviz.experiments.completing import complete
+from headviz.experiments.forced import force, log_probability, planned, read, row_tokens
 from headviz.experiments.samples import Sample, cut_at
-from headviz.generation import Sampling, generate
 from headviz.loaded import LoadedModel
 from headviz.measures import repetition
 from headviz.prompts import encode_prompt
@@ -31,7 +31,7 @@ class Task:
     """How cells are run."""
 
     score: Score
-    sampling: Sampling
+    max_new_tokens: int
     stops: tuple[str, ...]
 
 
@@ -43,7 +43,7 @@ def batched(cells: Sequence[Cell], model: LoadedModel, new_tokens: int) -> list[
         samples = own[0].shard.samples
         longest = max(len(encode_prompt(model, s.prompt, 0, s.pictures).ids) for s in samples)
         tokens = len(samples) * (longest + (new_tokens if task == "answers" else 0))
-        at_once = max(1, ROW_TOKENS // tokens)
+        at_once = max(1, row_tokens(model) // tokens)
         found += [own[start : start + at_once] for start in range(0, len(own), at_once)]
     return found
 
@@ -67,18 +67,20 @@ def run_batch(
 
 
 def _said(model: LoadedModel, cells: Sequence[Cell], task: Task, lock: Lock) -> tuple[str, ...]:
-    """What every row says, cell by cell; the batch ends when all rows are past a stop."""
+    """What every row says, cell by cell."""
     samples = cells[0].shard.samples
     prompts = [sample.prompt for sample in samples] * len(cells)
     edits = [cell.edit for cell in cells for _ in samples]
     pictures = [sample.pictures for sample in samples] * len(cells) if samples[0].pictures else ()
-    texts: tuple[str, ...] = ()
-    for streams in generate(model, prompts, edits, task.sampling, lock, pictures):
-        texts = streams.texts
-        rows = zip(texts, streams.done, strict=True)
-        if all(done or any(stop in text.lstrip() for stop in task.stops) for text, done in rows):
-            break
-    return texts
+    return complete(
+        model,
+        prompts,
+        edits,
+        task.max_new_tokens,
+        lambda text: any(stop in text.lstrip() for stop in task.stops),
+        lock,
+        pictures,
+    )
 
 
 @torch.inference_mode()

@@ -10,7 +10,7 @@ import re
 import string
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from headviz.errors import HeadvizError
 from headviz.images import Picture
@@ -82,8 +82,13 @@ def normalised(text: str) -> str:
 
 def belongs(answers: Iterable[str], words: Iterable[str]) -> bool:
     """Whether one of the accepted answers is a word of the concept."""
-    own = {normalised(word) for word in words} - {""}
+    own = _bare(tuple(words))
     return any(normalised(answer) in own for answer in answers)
+
+
+@lru_cache(8)
+def _bare(words: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(normalised(word) for word in words) - {""}
 
 
 def split(

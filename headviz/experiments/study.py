@@ -25,7 +25,6 @@ from headviz.experiments.folder import StudyFolder
 from headviz.experiments.request import Plan, Request
 from headviz.experiments.running import Task, batched, run_batch
 from headviz.experiments.table import find_experiment
-from headviz.generation import Sampling
 from headviz.loaded import LoadedModel
 from headviz.session import Session
 from headviz.shapes import Float, Tensor
@@ -60,7 +59,7 @@ class Study:
     @property
     def task(self) -> Task:
         """How its cells are run."""
-        return Task(self.plan.score, Sampling(self.plan.max_new_tokens), self.plan.material.stops)
+        return Task(self.plan.score, self.plan.max_new_tokens, self.plan.material.stops)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ pieces of text, each marked as answer or not. Knows no tokens.
 """
 
 import hashlib
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -155,7 +156,13 @@ def sample_items(n: int, seed: int, held_out: bool = True, fact_share: float = 0
     return [_item(rng, concepts[index % len(concepts)], fact_share, held_out) for index in range(n)]
 
 
-def sample_stories(n: int, seed: int, held_out: bool = True) -> list[str]:
-    """`n` whole stories without questions, each starting with "Story:"."""
+def told_stories(seed: int, held_out: bool = True) -> Iterator[str]:
+    """Endless whole stories without questions, each starting with "Story:"."""
     rng = random.Random(f"stories {held_out} {seed}")
-    return [f"Story: {tell_story(rng, held_out).text}" for _ in range(n)]
+    while True:
+        yield f"Story: {tell_story(rng, held_out).text}"
+
+
+def sample_stories(n: int, seed: int, held_out: bool = True) -> list[str]:
+    """The first `n` of them."""
+    return list(itertools.islice(told_stories(seed, held_out), n))
