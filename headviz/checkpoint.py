@@ -20,7 +20,7 @@ from torch import nn
 from transformers.integrations.accelerate import load_offloaded_parameter
 
 from headviz.checkpoint_card import checkpoint_card
-from headviz.edits import check_bakeable, factor_table
+from headviz.edits import factor_table
 from headviz.errors import CheckpointError, OptionError
 from headviz.loaded import LoadedModel
 from headviz.recipe import Recipe, check_fit
@@ -73,13 +73,22 @@ def write_checkpoint(model: LoadedModel, recipe: Recipe, folder: Path) -> Checkp
 
 
 def _check_bakeable(model: LoadedModel, recipe: Recipe) -> None:
-    check_bakeable(model, recipe.edit)
+    if recipe.edit.where != "everywhere":
+        raise OptionError(
+            f"The edit holds only in places ({recipe.edit.where}) and weights are the same "
+            "everywhere: it cannot be baked. Choose an edit that holds everywhere."
+        )
     if all(factor == 1 for factor in recipe.edit.factors.values()):
         raise OptionError("The edit changes no head: there is nothing to bake.")
     if isinstance(model, Tower):
         raise OptionError(
             f"{model.name} is a CLIP model, which transformers does not load from open_clip's "
             "files: only models that write text can be baked."
+        )
+    if getattr(model.model, "hf_quantizer", None) is not None:
+        raise OptionError(
+            f"The weights of {model.name} are quantised: scaled columns would be rounded anew. "
+            "Load it in float32, float16 or bfloat16 to bake it."
         )
 
 

@@ -115,33 +115,30 @@ def applied(
         yield
 
 
-def check_bakeable(model: LoadedModel, edit: Edit) -> None:
+def check_bakeable(model: LoadedModel) -> None:
     """Raise OptionError, with what to do, where an edit cannot be written into the weights."""
-    if edit.where != "everywhere":
+    if model.quantised:
         raise OptionError(
-            f"The edit holds only in places ({edit.where}) and weights are the same everywhere: it "
-            "cannot be baked. Choose an edit that holds everywhere."
-        )
-    # transformers keeps the quantiser of any other scheme that a checkpoint may come in.
-    if model.quantised or getattr(model.model, "hf_quantizer", None) is not None:
-        kind = model.quantised or "quantised weights"
-        raise OptionError(
-            f"{model.name} is loaded in {kind}, where a scaled column is rounded "
+            f"{model.name} is loaded in {model.quantised}, where a scaled column is rounded "
             "anew and is no longer the edit. Load it with --dtype bfloat16 or float32 to bake it."
+        )
+    if model.is_split:
+        raise OptionError(
+            f"{model.name} is split over devices and disk, and no copy of it fits one of them. "
+            "Load it with --device cpu, on a machine that has room for it twice, to bake it."
         )
 
 
 def bake(model: LoadedModel, edit: Edit) -> Any:
     """A copy of the transformers model whose weights have the edit in them: no hook needed.
 
-    Raises OptionError as `check_bakeable` does, and for a model that is split over devices and
-    disk: there is no room for a copy of it in memory, but a checkpoint of it can be written.
+    Raises OptionError for an edit that holds only in places: weights are the same everywhere; and
+    for a model of which no whole copy can be changed: quantised, or split over devices and disk.
     """
-    check_bakeable(model, edit)
-    if model.is_split:
+    check_bakeable(model)
+    if edit.where != "everywhere":
         raise OptionError(
-            f"{model.name} is split over devices and disk, and no copy of it fits one of them. "
-            "Write a checkpoint with the edit in its weights instead: headviz bake."
+            f"An edit that holds only in places ({edit.where}) cannot be written into weights."
         )
     table = factor_table(model, [edit])[0].repeat_interleave(model.d_head, dim=1)
     baked = copy.deepcopy(model.model)

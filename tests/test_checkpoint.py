@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_vision import make_vision_model, noise
+from transformers import AutoModelForCausalLM
 
 from headviz.checkpoint import RECIPE_FILE, write_checkpoint
 from headviz.edits import Edit, applied, factor_table
@@ -18,6 +19,7 @@ from headviz.errors import CheckpointError, OptionError
 from headviz.forward import batch_of
 from headviz.heads import Head
 from headviz.images import open_picture
+from headviz.layout import describe
 from headviz.models import built_in_models, load_model
 from headviz.prompts import encode_prompt
 from headviz.recipe import Recipe
@@ -198,6 +200,36 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(llama, tmp_path):
     assert done.stderr.startswith("headviz: The checkpoint b cannot be written")
     assert len(done.stderr.strip().splitlines()) == 1
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_quantised_model_is_refused(llama, tmp_path, monkeypatch):
+    monkeypatch.setattr(llama.model, "hf_quantizer", object(), raising=False)
+    with pytest.raises(OptionError, match="quantised"):
+        write_checkpoint(llama, Recipe(llama.name, "", EDIT), tmp_path / "baked")
+
+
+@pytest.mark.filterwarnings("ignore:Attempting to save a model with offloaded modules")
+@pytest.mark.filterwarnings("ignore:Current model requires")
+def test_a_model_that_lies_partly_on_the_disk_is_baked_too(llama, tmp_path):
+    pytest.importorskip("accelerate")
+    places = {name: "cpu" for name, _ in llama.model.model.named_children() if name != "layers"}
+    places = {f"model.{name}": device for name, device in places.items()} | {"lm_head": "cpu"}
+    for layer in range(llama.n_layers):
+        places[f"model.layers.{layer}"] = "disk" if layer == 1 else "cpu"
+    split = AutoModelForCausalLM.from_pretrained(
+        llama.name, device_map=places, offload_folder=tmp_path / "offload", dtype=torch.float32
+    )
+    assert split.model.layers[1].self_attn.o_proj.weight.is_meta
+    whole = write_checkpoint(llama, Recipe(llama.name, "", EDIT), tmp_path / "whole")
+    model = describe(
+        llama.name, "", split, llama.tokenizer, llama.family, llama.device, llama.dtype, ""
+    )
+    done = write_checkpoint(model, Recipe(llama.name, "", EDIT), tmp_path / "split")
+    expected = load_file(whole.folder / "model.safetensors")
+    found = load_file(done.folder / "model.safetensors")
+    assert found.keys() == expected.keys()
+    for name, weight in expected.items():
+        assert found[name].equal(weight), name
 
 
 def test_the_shared_model_is_as_it_was(llama, tmp_path):
