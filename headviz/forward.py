@@ -74,7 +74,11 @@ def batch_of(model: LoadedModel, prompts: Sequence[EncodedPrompt], left: bool) -
     extras: dict[str, Any] = {}
     if model.vision is not None:
         image = _padded(model, [p.image for p in prompts], 0, left).bool()
-        seen = [model.vision.see(picture) for p in prompts for picture in p.pictures]
+        seen = [
+            model.vision.see(picture, beside=len(p.pictures) > 1)
+            for p in prompts
+            for picture in p.pictures
+        ]
         types = {
             name: _padded(model, [p.types[name] for p in prompts], 0, left)
             for name in prompts[0].types
