@@ -53,6 +53,9 @@ class Vision:
         """Stands for a picture in a prompt."""
         self.image_token_id: int = model.config.image_token_id
         """Stands at each position that holds a part of a picture."""
+        kinds = (getattr(model.config, f"{kind}_token_id", None) for kind in ("image", "video"))
+        self.placeholders: tuple[int, ...] = tuple(i for i in kinds if i is not None)
+        """Ids that only stand for what is seen: a model never says them."""
         self.n_encoded = 0
         """How often the vision tower has run."""
         self.encoded: Recent[Any] = Recent(64)
