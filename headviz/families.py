@@ -32,7 +32,7 @@ class Sight:
     prompts: str = "plain"
     """Row of prompts.PROMPTS: how the family is asked for a caption."""
     whole_beside: bool = False
-    """Whether a picture is cut into tiles where it is alone in its prompt, and beside others not."""
+    """Whether a picture is cut into tiles only where it is alone in its prompt."""
 
 
 @dataclass(frozen=True)
