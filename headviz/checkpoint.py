@@ -20,7 +20,7 @@ from torch import nn
 from transformers.integrations.accelerate import load_offloaded_parameter
 
 from headviz.checkpoint_card import checkpoint_card
-from headviz.edits import factor_table
+from headviz.edits import Edit, factor_table
 from headviz.errors import CheckpointError, OptionError
 from headviz.loaded import LoadedModel
 from headviz.recipe import Recipe, check_fit
@@ -50,7 +50,7 @@ def write_checkpoint(model: LoadedModel, recipe: Recipe, folder: Path) -> Checkp
     CheckpointError where the folder is not empty or the disk does not take it.
     """
     check_fit(recipe, model)
-    _check_bakeable(model, recipe)
+    check_bakeable(model, recipe.edit)
     _check_empty(folder)
     temporary: Path | None = None
     try:
@@ -72,13 +72,17 @@ def write_checkpoint(model: LoadedModel, recipe: Recipe, folder: Path) -> Checkp
     return Checkpoint(folder, dtype, n_bytes)
 
 
-def _check_bakeable(model: LoadedModel, recipe: Recipe) -> None:
-    if recipe.edit.where != "everywhere":
+def check_bakeable(model: LoadedModel, edit: Edit) -> None:
+    """Raise OptionError, with what to do, where weights cannot hold the edit.
+
+    Where the model lies does not matter: what is split over devices and disk is read part by part.
+    """
+    if edit.where != "everywhere":
         raise OptionError(
-            f"The edit holds only in places ({recipe.edit.where}) and weights are the same "
+            f"The edit holds only in places ({edit.where}) and weights are the same "
             "everywhere: it cannot be baked. Choose an edit that holds everywhere."
         )
-    if all(factor == 1 for factor in recipe.edit.factors.values()):
+    if all(factor == 1 for factor in edit.factors.values()):
         raise OptionError("The edit changes no head: there is nothing to bake.")
     if isinstance(model, Tower):
         raise OptionError(
@@ -87,8 +91,8 @@ def _check_bakeable(model: LoadedModel, recipe: Recipe) -> None:
         )
     if getattr(model.model, "hf_quantizer", None) is not None:
         raise OptionError(
-            f"The weights of {model.name} are quantised: scaled columns would be rounded anew. "
-            "Load it in float32, float16 or bfloat16 to bake it."
+            f"The weights of {model.name} are quantised: scaled columns would be rounded anew and "
+            "no longer be the edit. Load it with --dtype bfloat16 or float16 to bake it."
         )
 
 

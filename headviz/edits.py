@@ -1,17 +1,15 @@
 """An edit is data: a factor for some heads, and where in the sequence it holds.
 
-Here edits are applied, and baked into weights. Rows of one batch may carry different edits, so that
-original, edited and control share a forward pass, and two visitors' edits never mix.
+Here edits are applied; checkpoint.py writes them into weights. Rows of one batch may carry
+different edits, so that original, edited and control share a forward pass, and two visitors' edits
+never mix.
 """
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from torch import nn
 
 from headviz.errors import OptionError
 from headviz.forward import Batch
@@ -113,39 +111,3 @@ def applied(
 
     with projection_inputs(model, scale):
         yield
-
-
-def check_bakeable(model: LoadedModel) -> None:
-    """Raise OptionError, with what to do, where an edit cannot be written into the weights."""
-    if model.quantised:
-        raise OptionError(
-            f"{model.name} is loaded in {model.quantised}, where a scaled column is rounded "
-            "anew and is no longer the edit. Load it with --dtype bfloat16 or float32 to bake it."
-        )
-    if model.is_split:
-        raise OptionError(
-            f"{model.name} is split over devices and disk, and no copy of it fits one of them. "
-            "Load it with --device cpu, on a machine that has room for it twice, to bake it."
-        )
-
-
-def bake(model: LoadedModel, edit: Edit) -> Any:
-    """A copy of the transformers model whose weights have the edit in them: no hook needed.
-
-    Raises OptionError for an edit that holds only in places: weights are the same everywhere; and
-    for a model of which no whole copy can be changed: quantised, or split over devices and disk.
-    """
-    check_bakeable(model)
-    if edit.where != "everywhere":
-        raise OptionError(
-            f"An edit that holds only in places ({edit.where}) cannot be written into weights."
-        )
-    table = factor_table(model, [edit])[0].repeat_interleave(model.d_head, dim=1)
-    baked = copy.deepcopy(model.model)
-    # The copy has the same modules in the same order; W_O's input columns are scaled.
-    copies = dict(zip(map(id, model.model.modules()), baked.modules(), strict=True))
-    for layer, projection in model.projections.items():
-        target = copies[id(projection)]
-        columns = table[layer] if isinstance(projection, nn.Linear) else table[layer][:, None]
-        target.weight.data.mul_(columns)
-    return baked

@@ -31,6 +31,8 @@ class Sight:
     """The token type of what the model says; the type of a text that it is given is 0."""
     prompts: str = "plain"
     """Row of prompts.PROMPTS: how the family is asked for a caption."""
+    whole_beside: bool = False
+    """Whether a picture is cut into tiles only where it is alone in its prompt."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ FAMILIES: Mapping[str, Family] = {
 SEEING: Mapping[str, tuple[str, Sight]] = {
     "llava": ("model.language_model", Sight(prompts="llava")),
     "llava_next": ("model.language_model", Sight(prompts="llava")),
+    "llava_onevision": ("model.language_model", Sight(prompts="llava", whole_beside=True)),
     "qwen2_vl": ("model.language_model", Sight(prompts="qwen")),
     "qwen2_5_vl": ("model.language_model", Sight(prompts="qwen")),
     "gemma3": ("model.language_model", Sight(mark="boi_token", prompts="gemma")),

@@ -13,7 +13,7 @@ import torch
 
 from headviz.loaded import LoadedModel
 from headviz.prompts import EncodedPrompt
-from headviz.shapes import Bool, Int, Tensor
+from headviz.shapes import Bool, Float, Int, Tensor
 from headviz.vision import joined
 
 
@@ -74,7 +74,11 @@ def batch_of(model: LoadedModel, prompts: Sequence[EncodedPrompt], left: bool) -
     extras: dict[str, Any] = {}
     if model.vision is not None:
         image = _padded(model, [p.image for p in prompts], 0, left).bool()
-        seen = [model.vision.see(picture) for p in prompts for picture in p.pictures]
+        seen = [
+            model.vision.see(picture, beside=len(p.pictures) > 1)
+            for p in prompts
+            for picture in p.pictures
+        ]
         types = {
             name: _padded(model, [p.types[name] for p in prompts], 0, left)
             for name in prompts[0].types
@@ -102,6 +106,14 @@ def _padded(
     return torch.tensor(filled, device=model.device)
 
 
+def sayable(model: LoadedModel, logits: Float[Tensor, "row vocab"]) -> Float[Tensor, "row vocab"]:
+    """The logits of what may be said: a placeholder of a picture would ask for one anew."""
+    if model.vision is None:
+        return logits
+    silent = torch.tensor(model.vision.placeholders, device=logits.device)
+    return logits.index_fill(1, silent, -torch.inf)
+
+
 def end_ids(model: LoadedModel) -> set[int]:
     """Ids of the tokens that end a text."""
     ends = model.model.generation_config.eos_token_id
@@ -120,7 +132,7 @@ def continued(model: LoadedModel, prompt: EncodedPrompt, n_tokens: int) -> Encod
             **batch.inputs(), past_key_values=cache, use_cache=True, logits_to_keep=1
         )
         cache = output.past_key_values
-        chosen = output.logits[:, -1].argmax(1)
+        chosen = sayable(model, output.logits[:, -1]).argmax(1)
         said += chosen.tolist()
         batch = batch.following(chosen)
     sight = model.family.sight

@@ -14,7 +14,7 @@ import torch
 
 from headviz.edits import Edit, applied, factor_table, places
 from headviz.errors import OptionError
-from headviz.forward import Batch, batch_of, end_ids
+from headviz.forward import Batch, batch_of, end_ids, sayable
 from headviz.images import Picture
 from headviz.loaded import LoadedModel
 from headviz.prompts import EncodedPrompt, encode_prompt
@@ -116,7 +116,7 @@ def _stream(
                     **batch.inputs(), past_key_values=cache, use_cache=True, logits_to_keep=1
                 )
         cache = output.past_key_values
-        chosen = _choose(output.logits[:, -1], sampling, noise)
+        chosen = _choose(sayable(model, output.logits[:, -1]), sampling, noise)
         for row, token in enumerate(chosen.tolist()):
             done[row] = done[row] or token in ends
             if not done[row]:

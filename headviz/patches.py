@@ -20,7 +20,7 @@ from headviz.prompts import default_prompt, encode_prompt
 from headviz.seam import projection_inputs
 from headviz.shapes import Float, Tensor
 
-OVERVIEW_FIRST = ("llava_next",)
+OVERVIEW_FIRST = ("llava_next", "llava_onevision")
 OVERVIEW_LAST = ("idefics3", "smolvlm", "internvl")
 """config.model_type of the families with tiles, by where the overview stands among them."""
 

@@ -149,6 +149,8 @@ def _generate(model: LoadedModel, sampling: Sampling, variable: str) -> str:
         more += "\n    logits_processor=[shared_noise],"
     if getattr(model.model.generation_config, "repetition_penalty", None) not in (None, 1.0):
         more += "\n    repetition_penalty=1.0,"
+    if model.vision is not None:
+        more += f"\n    suppress_tokens={list(model.vision.placeholders)},  # pictures' places"
     return _GENERATE.format(
         n_tokens=sampling.max_new_tokens,
         ends=sorted(end_ids(model)),

@@ -53,6 +53,9 @@ class Vision:
         """Stands for a picture in a prompt."""
         self.image_token_id: int = model.config.image_token_id
         """Stands at each position that holds a part of a picture."""
+        kinds = (getattr(model.config, f"{kind}_token_id", None) for kind in ("image", "video"))
+        self.placeholders: tuple[int, ...] = tuple(i for i in kinds if i is not None)
+        """Ids that only stand for what is seen: a model never says them."""
         self.n_encoded = 0
         """How often the vision tower has run."""
         self.encoded: Recent[Any] = Recent(64)
@@ -83,12 +86,17 @@ class Vision:
             reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
             raise PictureError(f"The model does not take {sizes}: {reason}") from error
 
-    def see(self, picture: Picture) -> Seen:
-        """The picture's features: kept ones, or the vision tower's."""
-        if picture.digest not in self._kept:
-            self._kept[picture.digest] = self._encode(picture)
-        self._kept.move_to_end(picture.digest)
-        seen = self._kept[picture.digest]
+    def see(self, picture: Picture, beside: bool = False) -> Seen:
+        """The picture's features: kept ones, or the vision tower's.
+
+        `beside`: its prompt holds other pictures, which matters to some families.
+        """
+        whole = beside and self.sight.whole_beside
+        key = f"{picture.digest} whole" if whole else picture.digest
+        if key not in self._kept:
+            self._kept[key] = self._encode(picture, whole)
+        self._kept.move_to_end(key)
+        seen = self._kept[key]
         while (
             sum(kept.n_bytes for kept in self._kept.values()) > KEPT_BYTES and len(self._kept) > 1
         ):
@@ -96,8 +104,10 @@ class Vision:
         return seen
 
     @torch.inference_mode()
-    def _encode(self, picture: Picture) -> Seen:
-        inputs = self.process(self.mark, [picture]).to(self._device, self._tower.dtype)
+    def _encode(self, picture: Picture, whole: bool) -> Seen:
+        # What is beside it does not matter: itself will do.
+        n = 2 if whole else 1
+        inputs = self.process(self.mark * n, [picture] * n).to(self._device, self._tower.dtype)
         encode = self._tower.get_image_features
         wanted = inspect.signature(encode).parameters
         given = {name: value for name, value in inputs.items() if name in wanted}
@@ -106,7 +116,7 @@ class Vision:
         self.n_encoded += 1
         stacked = isinstance(features, Tensor)
         return Seen(
-            (features,) if stacked else tuple(features),
+            (features,) if stacked else tuple(features)[: 1 if whole else None],
             stacked,
             given.get("image_grid_thw"),
             tuple(map(tuple, getattr(output, "deepstack_features", None) or ())),

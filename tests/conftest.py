@@ -85,6 +85,11 @@ def browser() -> Iterator:
         chromium.close()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the tests of the laws write the table of families (tests/family_table.py)."""
+    parser.addoption("--write-families", action="store_true", help="write docs/families.md anew")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses the browser, so that `-m "not browser"` needs no marks in the tests."""
     for item in items:

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from baking import bake
 
 from headviz.__main__ import main
 from headviz.checking import check, measure
-from headviz.edits import Edit, bake
+from headviz.edits import Edit
 from headviz.families import FAMILIES
 from headviz.heads import Head
 from headviz.laws import LAWS

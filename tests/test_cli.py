@@ -153,22 +153,6 @@ def test_models_that_are_not_trained_yet_are_named_as_such(assets, command, monk
     assert "Not trained yet: tiny-lm, tiny-vlm (" in said and "tiny-clip    CLIP model" in said
 
 
-def test_a_real_pretrained_model_is_ranked_and_steered(shared_data, tmp_path, answer):
-    name = str(shared_data / "stories260K")
-    file = tmp_path / "stories.txt"
-    file.write_text("Once upon a time there was a dog.\nThe big cat was happy.\nLily saw a bird.\n")
-    asked = ("--words", "day,big,happy,umpteen", "--probes", str(file), "--top", "40")
-    ranked = answer("rank", "--model", name, *asked)
-    assert ranked["n_heads"] == len(ranked["heads"]) == 40
-    assert "umpteen" in ranked["dropped"]
-    assert all(0 <= head["score"] <= 1 for head in ranked["heads"])
-    edit = ",".join(f"{head['head']}=0" for head in ranked["heads"][:20])
-    asked = ("--prompt", "Once upon a time", "--edit", edit, "--max-new-tokens", "12")
-    told = answer("generate", "--model", name, *asked)
-    assert told["original"] != told["edited"]
-    assert "there was a" in told["original"]
-
-
 # Bad input.
 
 

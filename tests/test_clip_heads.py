@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from baking import bake
 from PIL import Image
 from tiny_clips import KINDS, REFUSED, make_clip
 
@@ -18,7 +19,7 @@ from headviz.comparison import control_of
 from headviz.concepts import make_concept, tokenize_concept
 from headviz.criteria import Options
 from headviz.dictionary import vocabulary_atoms
-from headviz.edits import NO_EDIT, Edit, applied, bake, factor_table
+from headviz.edits import NO_EDIT, Edit, applied, factor_table
 from headviz.errors import ConceptError, ModelError, OptionError, ProbeError
 from headviz.heads import Head
 from headviz.ranking import rank_heads

@@ -9,17 +9,20 @@ from dataclasses import replace
 
 import pytest
 import torch
+from baking import bake
 
 from headviz import capture as capturing
 from headviz.capture import POOLINGS, capture
 from headviz.comparison import compare, control_of, last_of
-from headviz.edits import NO_EDIT, WHERE, Edit, applied, bake, factor_table, places
+from headviz.edits import NO_EDIT, WHERE, Edit, applied, factor_table, places
 from headviz.errors import OptionError
-from headviz.forward import batch_of
+from headviz.forward import batch_of, continued
 from headviz.generation import Sampling, generate
 from headviz.heads import Head
+from headviz.laws import cache_says_the_same
 from headviz.prompts import _with_pictures, encode_prompt
 from headviz.seam import projection_inputs
+from headviz.trial import Trial
 from headviz.vision import Vision
 
 pytest_plugins = ["loaded", "seeing"]
@@ -110,7 +113,7 @@ def test_two_pictures_of_one_prompt_are_seen_as_transformers_sees_them(seeing, p
 def test_image_positions_are_as_many_as_the_features_put_there(seeing, pictures):
     for given in (pictures[:1], pictures[1:2], pictures):
         prompt = encode_prompt(seeing, PROMPT, 0, given)
-        seen = [feature for p in given for feature in seeing.vision.see(p).features]
+        seen = [feature for p in given for feature in seeing.vision.see(p, len(given) > 1).features]
         assert sum(prompt.image) == sum(f.numel() // f.shape[-1] for f in seen) > 0
 
 
@@ -161,7 +164,12 @@ def test_hook_and_baked_weights_agree(seeing, pictures):
 
 def test_the_unedited_row_says_what_transformers_generates(seeing, pictures):
     inputs = processed(seeing, PROMPT, pictures[:1])
-    answer = seeing.model.generate(**inputs, max_new_tokens=SHORT.max_new_tokens, do_sample=False)
+    answer = seeing.model.generate(
+        **inputs,
+        max_new_tokens=SHORT.max_new_tokens,
+        do_sample=False,
+        suppress_tokens=list(seeing.vision.placeholders),
+    )
     new = tuple(answer[0, inputs["input_ids"].shape[1] :].tolist())
     rows = [pictures[:1]] * 2
     end = final(generate(seeing, [PROMPT] * 2, [NO_EDIT, EDIT], SHORT, pictures=rows))
@@ -192,8 +200,29 @@ def test_the_cache_of_keys_says_what_reading_all_anew_says(seeing, pictures, whe
         answer[:, len(prompt.ids) :] = True
         batch = replace(batch, prompt=batch.prompt & ~answer, generated=answer)
         with torch.inference_mode(), applied(seeing, table, places([edit], batch)):
-            anew.append(int(seeing.model(**batch.inputs()).logits[0, -1].argmax()))
+            logits = seeing.model(**batch.inputs()).logits[0, -1]
+        logits[list(seeing.vision.placeholders)] = -torch.inf
+        anew.append(int(logits.argmax()))
     assert tuple(anew) == said
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_placeholder_of_a_picture_is_never_said_however_likely(llava, pictures, temperature):
+    """What was said is read again, and a placeholder in it would ask for another picture."""
+    silent = llava.vision.placeholders
+    assert silent == (llava.tokenizer.convert_tokens_to_ids("<image>"),)
+    ids, sampling = torch.tensor(silent), Sampling(5, temperature)
+    prompt = encode_prompt(llava, PROMPT, 0, pictures[:1])
+    unembedding = llava.model.get_output_embeddings()
+    handle = unembedding.register_forward_hook(lambda _, args, out: out.index_fill(2, ids, 1e4))
+    try:
+        streams = compare(llava, PROMPT, EDIT, sampling=sampling, pictures=pictures[:1])
+        said = [column.ids for column in last_of(streams).columns]
+        said.append(continued(llava, prompt, 5).ids[len(prompt.ids) :])
+        assert cache_says_the_same(Trial(llava, pictures)) <= 1e-4
+    finally:
+        handle.remove()
+    assert all(said) and not {i for row in said for i in row} & {*silent}
 
 
 # Where an edit holds.
@@ -256,8 +285,6 @@ def test_places_that_cannot_be_are_refused(llama, llava):
         generate(llama, ["a dog"], [replace(EDIT, where="image")])
     with pytest.raises(OptionError, match=r"Unknown place 'sky'.*Known: everywhere, image"):
         Edit(where="sky")
-    with pytest.raises(OptionError, match="cannot be written into weights"):
-        bake(llava, replace(EDIT, where="image"))
 
 
 # Pictures are encoded once.

@@ -12,11 +12,12 @@ from itertools import zip_longest
 import pytest
 import torch
 from anatomy import attention_in, layers_of, projection_in, stream_after_attention
+from baking import bake
 from tiny_models import CONFIGS
 
 from headviz import capture as capturing
 from headviz.capture import capture, encode_prompt
-from headviz.edits import NO_EDIT, Edit, applied, bake, factor_table
+from headviz.edits import NO_EDIT, Edit, applied, factor_table
 from headviz.generation import Sampling, Streams, generate
 from headviz.heads import Head
 from headviz.probes import ProbeSet

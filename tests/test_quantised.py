@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from headviz.capture import capture
+from headviz.checkpoint import write_checkpoint
 from headviz.concepts import find_concept, tokenize_concept
-from headviz.edits import Edit, applied, bake, factor_table
+from headviz.edits import Edit, applied, factor_table
 from headviz.errors import OptionError
 from headviz.forward import batch_of
 from headviz.generation import Sampling, generate
@@ -14,6 +15,7 @@ from headviz.models import built_in_models, load_model
 from headviz.probes import ProbeSet
 from headviz.prompts import encode_prompt
 from headviz.ranking import rank_heads
+from headviz.recipe import Recipe
 from headviz.seam import projection_inputs
 
 pytest.importorskip("bitsandbytes")
@@ -114,6 +116,8 @@ def test_an_edit_changes_what_is_said(few_bits):
     assert last.texts[0].strip().startswith("red") and last.texts[1] != last.texts[0]
 
 
-def test_they_are_not_baked(few_bits):
-    with pytest.raises(OptionError, match=rf"in {few_bits.quantised}, where .* --dtype bfloat16"):
-        bake(few_bits, Edit({Head(0, 0): 0.0}))
+def test_they_are_not_baked(few_bits, tmp_path):
+    recipe = Recipe(few_bits.name, few_bits.revision, Edit({Head(0, 0): 0.0}))
+    with pytest.raises(OptionError, match=r"are quantised: .* --dtype bfloat16"):
+        write_checkpoint(few_bits, recipe, tmp_path / "baked")
+    assert [*tmp_path.iterdir()] == []

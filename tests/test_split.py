@@ -2,17 +2,20 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_models import WORDS
 
 from headviz import plan as plans
 from headviz.capture import capture
+from headviz.checkpoint import write_checkpoint
 from headviz.concepts import make_concept
-from headviz.edits import Edit, bake
-from headviz.errors import ModelError, OptionError
+from headviz.edits import Edit
+from headviz.errors import ModelError
 from headviz.generation import Sampling, generate
 from headviz.heads import Head
 from headviz.models import load_model
 from headviz.patches import head_map
+from headviz.recipe import Recipe
 from headviz.session import Session
 from headviz.spectrum import head_spectrum
 from headviz.store import Store
@@ -22,6 +25,7 @@ pytest.importorskip("accelerate")
 
 COLORS = make_concept("colors", WORDS["colors"])
 EDIT = Edit({Head(0, 1): -1.0, Head(1, 3): 4.0})
+EVERY_LAYER = Edit({**EDIT.factors, Head(2, 0): 3.0})
 PROMPT = "the cat is red and the dog is"
 SHORT = Sampling(max_new_tokens=6)
 FAMILIES = ("llama", "gpt2", "qwen3")
@@ -102,10 +106,21 @@ def test_a_split_model_leaves_no_hook_of_ours(pair):
     assert not any(p._forward_pre_hooks for p in halves.projections.values())
 
 
-def test_a_split_model_is_not_baked(pair):
-    _, halves = pair
-    with pytest.raises(OptionError, match=r"is split .* --device cpu"):
-        bake(halves, EDIT)
+@pytest.mark.filterwarnings("ignore:Attempting to save a model with offloaded modules")
+def test_a_split_model_is_baked_as_in_one_piece(pair, tmp_path):
+    """A head's columns of weights in memory, and of weights on the disk."""
+    baked = []
+    for model, name in zip(pair, ("whole", "halves"), strict=True):
+        recipe = Recipe(model.name, model.revision, EVERY_LAYER)
+        done = write_checkpoint(model, recipe, tmp_path / name)
+        baked.append(load_file(done.folder / "model.safetensors"))
+    whole, halves = baked
+    assert halves.keys() == whole.keys()
+    for name, weight in whole.items():
+        assert halves[name].equal(weight), name
+    (*_, hooked) = generate(pair[0], [PROMPT], [EVERY_LAYER], SHORT)
+    (*_, plain) = generate(load_model(str(tmp_path / "halves"), "cpu"), [PROMPT], [Edit()], SHORT)
+    assert plain.ids == hooked.ids
 
 
 @pytest.mark.parametrize("family", ["llava", "gemma3"])

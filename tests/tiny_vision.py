@@ -1,8 +1,8 @@
 """Tiny vision-language models of real transformers classes with random weights, as folders.
 
 Each has its own way of seeing: one square (LLaVA, PaliGemma, Gemma 3), tiles (LLaVA-NeXT,
-Idefics 3, InternVL) or patches of the picture's own shape (Qwen-VL). Adding a family: one function
-in VISION_CONFIGS that returns its config and its processor.
+LLaVA-OneVision, Idefics 3, SmolVLM, InternVL) or patches of the picture's own shape (Qwen-VL).
+Adding a family: one function in VISION_CONFIGS that returns its config and its processor.
 """
 
 from collections.abc import Callable
@@ -112,6 +112,36 @@ def _llava_next() -> tuple[Any, Any]:
         patch_size=PATCH,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
+    )
+    return config, processor
+
+
+def _llava_onevision() -> tuple[Any, Any]:
+    from transformers import (
+        LlavaOnevisionConfig,
+        LlavaOnevisionImageProcessor,
+        LlavaOnevisionProcessor,
+        LlavaOnevisionVideoProcessor,
+        Qwen2Config,
+        SiglipVisionConfig,
+    )
+
+    tokenizer, ids = _tokenizer(image_token="<image>", video_token="<video>")
+    grid = [[SIDE, SIDE], [SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
+    config = LlavaOnevisionConfig(
+        text_config=Qwen2Config(vocab_size=len(tokenizer), **_TEXT, **ids),
+        vision_config=SiglipVisionConfig(**_EYES),
+        image_token_index=tokenizer.image_token_id,
+        video_token_index=tokenizer.video_token_id,
+        image_grid_pinpoints=grid,
+    )
+    processor = LlavaOnevisionProcessor(
+        LlavaOnevisionImageProcessor(size=_SQUARE, image_grid_pinpoints=grid),
+        tokenizer,
+        LlavaOnevisionVideoProcessor(size=_SQUARE),
+        num_image_tokens=16,
+        vision_feature_select_strategy="full",
+        chat_template=_CHAT.replace("IMAGE", "<image>"),
     )
     return config, processor
 
@@ -246,6 +276,39 @@ def _idefics3() -> tuple[Any, Any]:
     return config, processor
 
 
+def _smolvlm() -> tuple[Any, Any]:
+    from transformers import (
+        LlamaConfig,
+        SmolVLMConfig,
+        SmolVLMImageProcessor,
+        SmolVLMProcessor,
+        SmolVLMVideoProcessor,
+    )
+
+    tokenizer, ids = _tokenizer(
+        image_token="<image>",
+        fake_image_token="<fake_token_around_image>",
+        global_image_token="<global-img>",
+        end_of_utterance_token="<end_of_utterance>",
+    )
+    config = SmolVLMConfig(
+        text_config=LlamaConfig(vocab_size=len(tokenizer), **_TEXT, **ids),
+        vision_config=dict(_EYES),
+        scale_factor=2,
+        image_token_id=tokenizer.image_token_id,
+        pad_token_id=ids["pad_token_id"],
+    )
+    edges = {"size": {"longest_edge": 2 * SIDE}, "max_image_size": {"longest_edge": SIDE}}
+    processor = SmolVLMProcessor(
+        SmolVLMImageProcessor(**edges),
+        tokenizer,
+        SmolVLMVideoProcessor(**edges),
+        image_seq_len=4,
+        chat_template=_CHAT.replace("IMAGE", "<image>"),
+    )
+    return config, processor
+
+
 def _internvl() -> tuple[Any, Any]:
     from transformers import (
         GotOcr2ImageProcessor,
@@ -355,12 +418,14 @@ def _mistral3() -> tuple[Any, Any]:
 VISION_CONFIGS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "llava": _llava,
     "llava_next": _llava_next,
+    "llava_onevision": _llava_onevision,
     "qwen2_vl": lambda: _qwen("2"),
     "qwen2_5_vl": lambda: _qwen("2_5_"),
     "gemma3": _gemma3,
     "paligemma": lambda: _paligemma(1),
     "paligemma2": lambda: _paligemma(2),
     "idefics3": _idefics3,
+    "smolvlm": _smolvlm,
     "internvl": _internvl,
     "qwen3_vl": _qwen3_vl,
     "mistral3": _mistral3,

@@ -169,13 +169,14 @@ def _wire_recipe(
     ) -> tuple[Any, ...]:
         return do.adopt(request, given, concept, bar)
 
-    shared.given.change(
-        adopt,
-        [shared.given, inputs.concept],
-        [inputs.loading.model, inputs.concept, inputs.words, *loaded],
-        api_visibility="private",
+    handler: dict[str, Any] = {
+        "fn": adopt,
+        "inputs": [shared.given, inputs.concept],
+        "outputs": [inputs.loading.model, inputs.concept, inputs.words, *loaded],
+        "api_visibility": "private",
         **MODEL_QUEUE,
-    )
+    }
+    loading.stoppable(inputs.loading.stop, shared.given.change, handler)
     gr.on(
         [inputs.loading.model.input, inputs.concept.input],
         lambda: None,

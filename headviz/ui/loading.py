@@ -1,6 +1,6 @@
 """The model step of the panel `choose`: which model, what it is, its loading, and stopping that.
 
-Knows the components; what loading gives is choosing.py's affair.
+Knows the components and when they are shown; what loading gives is choosing.py's affair.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import gradio as gr
 from headviz.clip import built_in_clips
 from headviz.session import Session
 from headviz.ui.errors import shown
-from headviz.ui.shared import MODEL_QUEUE, Shared
+from headviz.ui.shared import MODEL_QUEUE, QUIET, Shared
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Loading:
     model: gr.Dropdown
     summary: gr.Markdown
     stop: gr.Button
+    """Seen while a model loads."""
 
 
 def build(shared: Shared, name: str) -> Loading:
@@ -37,7 +38,7 @@ def build(shared: Shared, name: str) -> Loading:
     )
     built_in = f"{shared.first.total_heads} heads · built in" if shared.first else ""
     summary = gr.Markdown(built_in, elem_id="summary", elem_classes="hv-note")
-    stop = gr.Button("Stop loading", size="sm", elem_id="stop-loading")
+    stop = gr.Button("Stop loading", size="sm", visible=False, elem_id="stop-loading")
     return Loading(model, summary, stop)
 
 
@@ -62,7 +63,16 @@ def wire(
         "api_visibility": "private",
         **MODEL_QUEUE,
     }
-    parts.model.change(**loading)
+    stoppable(parts.stop, parts.model.change, loading)
     parts.stop.click(shared.runs.stop, None, None, queue=False, api_visibility="private")
     if shared.first is None:  # what the page must know is the model's own
-        shared.page.load(**loading)
+        stoppable(parts.stop, shared.page.load, loading)
+
+
+def stoppable(stop: gr.Button, listen: Callable[..., Any], handler: dict[str, Any]) -> None:
+    """Let an event call the handler, and show the button that stops it for as long as it runs."""
+    listen(lambda: gr.update(visible=True), None, stop, queue=False, **QUIET)
+    ended = listen(**handler)
+    # gradio's `then` is left out after an error, which a stop is.
+    for follow in (ended.success, ended.failure):
+        follow(lambda: gr.update(visible=False), None, stop, queue=False, **QUIET)
