@@ -20,6 +20,8 @@ from headviz.models import built_in_models
 from headviz.session import Session
 
 COMPARED = ("pursuit", "logit-lens", "attribution", "ablation")
+ASKED = 8
+"""Questions of each concept that gradient and ablation read: there are many concepts."""
 
 
 def planted_heads() -> dict[str, tuple[Head, ...]]:
@@ -52,7 +54,7 @@ def best_ranks(
             TEXT_MODEL,
             made.concept,
             made.material.selection,
-            made.causal[:20],
+            made.causal[:ASKED],
         )
         for arm in arms:
             progress(number / len(planted), f"{concept}: {arm}")
@@ -63,23 +65,28 @@ def best_ranks(
     return found
 
 
-def as_markdown(ranks: Mapping[str, Mapping[str, int]]) -> str:
+def as_markdown(ranks: Mapping[str, Mapping[str, int]], n_heads: int) -> str:
     """The table, and what to think of it."""
     concepts = list(next(iter(ranks.values())))
+    planted = {concept: len(heads) for concept, heads in planted_heads().items()}
+    # The first of n heads among all, drawn at random, stands at (all + 1) / (n + 1) in the mean.
+    chance = statistics.mean((n_heads + 1) / (planted[concept] + 1) for concept in concepts)
     lines = [
         "# Where planted heads stand",
         "",
-        "Rank of the first planted head of each concept in tiny-lm, of 320 heads; by chance the "
-        "first of two heads would stand near rank 107. The planted heads were chosen **by the "
-        "pursuit** during training, so its own column only says that it still finds them; the "
-        "other columns say whether ways of choosing heads that were not part of the training find "
-        "them too.",
+        f"Rank of the first planted head of each concept in tiny-lm, of {n_heads} heads; at random "
+        f"it would be {chance:.0f} in the mean. The planted heads were chosen **by the pursuit** "
+        "during training, so its own column only says that it still finds them; the other columns "
+        "say whether ways of choosing heads that were not part of the training find them too. "
+        f"Gradient and ablation read {ASKED} questions a concept.",
         "",
-        "| concept | " + " | ".join(ranks) + " |",
+        "| concept (planted) | " + " | ".join(ranks) + " |",
         "|---|" + "---|" * len(ranks),
     ]
     lines += [
-        f"| {concept} | " + " | ".join(str(own[concept]) for own in ranks.values()) + " |"
+        f"| {concept} ({planted[concept]}) | "
+        + " | ".join(str(own[concept]) for own in ranks.values())
+        + " |"
         for concept in concepts
     ]
     first = [f"{sum(r == 1 for r in own.values())} of {len(concepts)}" for own in ranks.values()]
