@@ -69,7 +69,12 @@ def build(shared: Shared) -> None:
                 info="empty: the class names",
                 elem_id="study-concept",
             )
-            ks = gr.Textbox(",".join(first.ks), label="Heads", info="counts, or percent")
+            ks = gr.Textbox(
+                ",".join(first.ks),
+                label="Heads",
+                info="counts, or percent",
+                elem_id="study-ks",
+            )
             alphas = gr.Textbox("-1", label="Factors α", elem_id="study-alphas")
             limit = gr.Number(40, label="Samples to judge on", precision=0, elem_id="study-limit")
         arms = gr.CheckboxGroup(
