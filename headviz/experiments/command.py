@@ -140,7 +140,7 @@ def _parts(text: str, option: str) -> tuple[str, ...]:
     return parts
 
 
-def _table(rows: list[Row]) -> list[str]:
+def _table(rows: Sequence[Row]) -> list[str]:
     lines = [f"{'arm':<12} {'k':>4} {'α':>5}  {'measure':<22} {'ratio':>6}  95 % of draws"]
     for row in rows:
         name = f"{row.measure} {row.part}"

@@ -8,13 +8,16 @@ pursuit has a head start in this table, which it says.
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from headviz.capture import Progress, no_progress
 from headviz.errors import ModelError
-from headviz.experiments.arms import ARMS, Selecting, in_order
+from headviz.experiments.arms import Selecting, in_order
 from headviz.experiments.built_in import TEXT_MODEL
+from headviz.experiments.folder import StudyFolder
 from headviz.experiments.qa import plan
 from headviz.experiments.request import Request
+from headviz.experiments.study import scored
 from headviz.heads import Head
 from headviz.models import built_in_models
 from headviz.session import Session
@@ -39,10 +42,17 @@ def planted_heads() -> dict[str, tuple[Head, ...]]:
 
 
 def best_ranks(
-    session: Session, arms: Sequence[str] = COMPARED, progress: Progress = no_progress
+    session: Session,
+    folder: Path,
+    arms: Sequence[str] = COMPARED,
+    progress: Progress = no_progress,
 ) -> dict[str, dict[str, int]]:
-    """Arm -> concept -> the rank, from 1, of the first planted head."""
+    """Arm -> concept -> the rank, from 1, of the first planted head.
+
+    Scores are kept in the folder, where a run that was stopped goes on.
+    """
     model = session.model(TEXT_MODEL)
+    kept = StudyFolder.open(folder, {"study": "planted", "revision": model.revision})
     planted = planted_heads()
     found: dict[str, dict[str, int]] = {arm: {} for arm in arms}
     for number, (concept, heads) in enumerate(planted.items()):
@@ -58,9 +68,7 @@ def best_ranks(
         )
         for arm in arms:
             progress(number / len(planted), f"{concept}: {arm}")
-            score = ARMS[arm]
-            assert score is not None, "random heads have no order"
-            order = in_order(score(selecting).cpu())
+            order = in_order(scored(arm, selecting, kept))
             found[arm][concept] = 1 + min(order.index(head) for head in heads)
     return found
 

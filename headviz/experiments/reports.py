@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from headviz.errors import HeadvizError
-from headviz.experiments.built_in import TEXT_MODEL
+from headviz.experiments.built_in import PICTURE_MODEL, TEXT_MODEL
+from headviz.experiments.drawn import CLASSES
 from headviz.experiments.finding import Finding, find
 from headviz.experiments.outcome import write_outcome
 from headviz.experiments.planted import as_markdown, best_ranks
@@ -26,14 +27,15 @@ from headviz.experiments.request import Request
 from headviz.experiments.samples import StudyError
 from headviz.experiments.study import Finished, lay_out, run
 from headviz.experiments.summary import Row, agreements, row_at, rows_of
+from headviz.experiments.transfer import sentence, transfer, write_transfer
 from headviz.models import built_in_models
 from headviz.session import Session
 from headviz.store import key_of
 
 HELP = "run the built-in studies and write the reports folder"
-SIZE = 48
+SIZE = 40
 """Samples that each preset is judged on, where no number is asked for: minutes in all."""
-_COPIED = ("config.json", "summary.csv", "report.md", "*.svg", "*.png")
+_COPIED = ("config.json", "summary.csv", "transfer.csv", "*.md", "*.svg", "*.png")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,11 +65,14 @@ def run_command(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]
     if left_out:
         lines.append(f"left out, since the model is not trained yet: {', '.join(left_out)}")
     if done and not parsed.only:
-        _write(out / "README.md", _index(done))
+        text = _index(done)
+        if any(finished.study.request.model == PICTURE_MODEL for _, finished, _ in done):
+            text += _transferred(session, parsed.limit, parsed.draws, out / "transfer")
+        _write(out / "README.md", text)
         if TEXT_MODEL in built_in_models():
-            ranks = best_ranks(session, progress=_say)
-            total = session.model(TEXT_MODEL).total_heads
-            _write(out / "planted.md", as_markdown(ranks, total))
+            model = session.model(TEXT_MODEL)
+            ranks = best_ranks(session, _kept(session, f"planted-{model.revision}"), progress=_say)
+            _write(out / "planted.md", as_markdown(ranks, model.total_heads))
     return {"done": [name for name, _, _ in done], "left_out": left_out}, "\n".join(lines)
 
 
@@ -76,13 +81,37 @@ def _report(
 ) -> tuple[str, Finished, Finding]:
     # A folder for each content: after another training, or at another size, nothing is mixed up.
     key = key_of(kind="report", revision=session.model(request.model).revision, **request.as_dict())
-    kept = session.store.folder.parent / "studies" / f"{name}-{key[:12]}"
+    kept = _kept(session, f"{name}-{key[:12]}")
     start = time.monotonic()
     finished = run(session, lay_out(session, request, kept, _say), _say)
     finding = find(finished)
     write_outcome(finished, rows_of(finished), finding)
     print(f"headviz: {name} took {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-    target = out / name
+    _copy(kept, out / name)
+    return name, finished, finding
+
+
+def _transferred(session: Session, limit: int, draws: int, target: Path) -> str:
+    """The section on tiny-vlm's drawn data sets, held against one another."""
+    request = Request(
+        "classification", PICTURE_MODEL, ks=("8",), alphas=(-1.0,), limit=limit, draws=draws
+    )
+    print("headviz: data sets held against one another", file=sys.stderr, flush=True)
+    key = key_of(
+        kind="transfer", revision=session.model(PICTURE_MODEL).revision, **request.as_dict()
+    )
+    kept = _kept(session, f"transfer-{key[:12]}")
+    found = transfer(session, request, CLASSES, kept, _say)
+    write_transfer(found, kept)
+    _copy(kept, target)
+    return (
+        f"\n## Heads of one data set, accuracy on another\n\n{sentence(found)} "
+        "[The whole report](transfer/transfer.md).\n"
+    )
+
+
+def _copy(kept: Path, target: Path) -> None:
+    """What is small enough for a repository."""
     try:
         target.mkdir(parents=True, exist_ok=True)
         for pattern in _COPIED:
@@ -90,7 +119,11 @@ def _report(
                 shutil.copy(file, target / file.name)
     except OSError as error:
         raise HeadvizError(f"{target} was not written ({error.strerror or error}).") from error
-    return name, finished, finding
+
+
+def _kept(session: Session, name: str) -> Path:
+    """Where a study of this name keeps its cells: in the cache, where it goes on."""
+    return session.store.folder.parent / "studies" / name
 
 
 def _write(path: Path, text: str) -> None:

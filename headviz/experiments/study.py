@@ -101,7 +101,7 @@ def lay_out(
         plan.causal,
         progress,
     )
-    scores = {arm: _scored(arm, selecting, folder) for arm in request.arms if ARMS[arm] is not None}
+    scores = {arm: scored(arm, selecting, folder) for arm in request.arms if ARMS[arm] is not None}
     orders = {arm: in_order(scores[arm]) if arm in scores else () for arm in request.arms}
     size = (model.n_layers, model.n_heads)
     settings = settings_of(orders, ks, request.alphas, request.draws, size)
@@ -129,8 +129,8 @@ def _depends_on(request: Request, plan: Plan, model: LoadedModel) -> dict[str, A
     }
 
 
-def _scored(arm: str, selecting: Selecting, folder: StudyFolder) -> Float[Tensor, "layer head"]:
-    """The arm's scores, kept in the folder: exhaustive ablation takes a while."""
+def scored(arm: str, selecting: Selecting, folder: StudyFolder) -> Float[Tensor, "layer head"]:
+    """The arm's scores of all heads, kept in the folder: exhaustive ablation takes a while."""
     key = key_of(
         kind="scores",
         arm=arm,

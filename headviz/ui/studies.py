@@ -184,7 +184,7 @@ def outcome(finished: Finished) -> tuple[Any, ...]:
     )
     # The page hands out files of a temporary folder only, wherever the cache folder is.
     apart = tempfile.mkdtemp(prefix="headviz-study-")
-    offered_files = [n for n in names if n.endswith((".csv", ".md", ".svg"))]
+    offered_files = [n for n in names if n.endswith((".csv", ".md", ".svg", ".png", ".html"))]
     paths = [str(shutil.copy(finished.study.folder.path / n, apart)) for n in offered_files]
     return (
         f"**{escape(finding.text)}**",
