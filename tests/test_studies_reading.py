@@ -1,8 +1,12 @@
 """What the paper found, held against a study's numbers: each verdict follows from its rows."""
 
+from dataclasses import replace
+
 import pytest
 
-from headviz.experiments import captioning, classification, qa, toxicity
+from headviz.__main__ import build_parser
+from headviz.experiments import captioning, classification, planted, qa, reports, toxicity
+from headviz.experiments.presets import PRESETS
 from headviz.experiments.reading import (
     AGREES,
     CLAIMS,
@@ -19,6 +23,9 @@ from headviz.experiments.reading import (
     stays,
 )
 from headviz.experiments.summary import Row
+from headviz.models import built_in_models
+
+pytest_plugins = ["loaded"]
 
 MEASURES = {
     "qa": qa.MEASURES,
@@ -70,3 +77,32 @@ def test_what_did_not_come_out_is_named():
     text = in_words(found)
     assert "Of 2 findings of the paper 1 came out here clearly" in text
     assert "1 did not (it stays)" in text
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif("tiny-lm" not in built_in_models(), reason="tiny-lm is not trained")
+def test_reports_judge_each_finding_say_where_planted_heads_stand_and_go_on(
+    session, tmp_path, monkeypatch
+):
+    arms = ("pursuit", "logit-lens", "random")
+    small = replace(PRESETS["qa-countries"], ks=("1",), alphas=(-1.0,), arms=arms, selection=60)
+    monkeypatch.setattr(reports, "PRESETS", {"qa-countries": small})
+    heads = dict(list(planted.planted_heads().items())[:2])
+    monkeypatch.setattr(planted, "planted_heads", lambda: heads)
+    monkeypatch.setattr(planted, "ASKED", 1)
+    asked = ["reports", "--out", str(tmp_path / "reports"), "--limit", "6", "--draws", "2"]
+    out, kept = tmp_path / "reports", session.store.folder.parent / "studies"
+
+    def made():
+        reports.run_command(session, build_parser().parse_args(asked))
+        return (out / "README.md").read_text(), (out / "planted.md").read_text()
+
+    text, ranks = made()
+    for claim in CLAIMS["qa"]:
+        assert f"| {claim.text} | **" in text
+    assert "The paper shows a figure, no table" in text
+    assert (out / "qa-countries" / "report.md").is_file()
+    assert all(f"| {concept} ({len(found)}) |" in ranks for concept, found in heads.items())
+    cells = {p: p.stat().st_mtime_ns for p in kept.rglob("*.jsonl")}
+    assert made() == (text, ranks)
+    assert {p: p.stat().st_mtime_ns for p in kept.rglob("*.jsonl")} == cells, "done twice"
