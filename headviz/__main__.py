@@ -21,6 +21,7 @@ from headviz.edits import WHERE
 from headviz.errors import HeadvizError
 from headviz.experiments import command as study_command
 from headviz.experiments import reports
+from headviz.experiments.bench import bench_studies
 from headviz.pursuit import BUDGET
 from headviz.session import Session
 from headviz.shipped import ship
@@ -102,7 +103,11 @@ def build_parser() -> argparse.ArgumentParser:
     reports.add_arguments(reporting)
 
     bench = _command(parsers, "bench", "measure speed against a plain oracle", _bench)
-    bench.add_argument("what", choices=["pursuit"], help="pursuit: the search for heads and tokens")
+    bench.add_argument(
+        "what",
+        choices=["pursuit", "studies"],
+        help="pursuit: the search for heads and tokens; studies: their answers and ablation",
+    )
     bench.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
     bench.add_argument("--out", metavar="FOLDER", help="where the picture of the growth goes")
 
@@ -161,9 +166,14 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
 
 
 def _bench(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    if parsed.what == "studies":
+        return bench_studies(session, parsed.quick, say)
     device, _, _ = choose_device(parsed.device, parsed.dtype)
     out = Path(parsed.out) if parsed.out else None
-    return bench_pursuit(device, parsed.quick, out, lambda line: print(line, file=sys.stderr))
+    return bench_pursuit(device, parsed.quick, out, say)
 
 
 def _ship(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:

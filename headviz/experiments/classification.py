@@ -8,16 +8,23 @@ textures, shapes and backgrounds.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from headviz.concepts import find_concept, make_concept
+from headviz.clip import load_clip
+from headviz.concepts import Concept, find_concept, make_concept
 from headviz.experiments.albums import read_labelled
 from headviz.experiments.drawn import drawn_classes
 from headviz.experiments.request import REPETITION, Measure, Plan, Request, filled
 from headviz.experiments.samples import Material, Sample, StudyError, split
 from headviz.experiments.scoring import exact_match
 from headviz.loaded import LoadedModel
+from headviz.naming import name_concept, vocabulary_words
 from headviz.prompts import prompts_of
 
 NEW_TOKENS = 12
+FROM_PICTURES = "from-pictures"
+"""The concept whose words an open_clip model proposes."""
+PICTURE_CLIP = "tiny-clip"
+SHOWN, LEAST = 64, 10
+"""Selection pictures that it looks at, at most, and words that it proposes, at least."""
 MEASURES = (
     Measure("exact", "inside", "share of pictures whose class is named exactly"),
     Measure("exact", "outside", "share of right answers about other things"),
@@ -35,12 +42,12 @@ def plan(request: Request, model: LoadedModel) -> Plan:
         material, classes = _from_folder(request, template)
     else:
         material, classes = drawn_classes(request, template)
-    given = request.concept or request.words is not None
-    concept = (
-        find_concept(request.concept or None, request.words)
-        if given
-        else make_concept("class names", classes)
-    )
+    if request.concept == FROM_PICTURES and request.words is None:
+        concept = _proposed(request, model, material, len(classes))
+    elif request.concept or request.words is not None:
+        concept = find_concept(request.concept or None, request.words)
+    else:
+        concept = make_concept("class names", classes)
 
     def score(samples: Sequence[Sample], texts: Sequence[str]) -> Mapping[str, Sequence[float]]:
         pairs = list(zip(samples, texts, strict=True))
@@ -59,6 +66,17 @@ def plan(request: Request, model: LoadedModel) -> Plan:
         causal=tuple(sample for sample in material.selection if sample.inside),
         depends_on={"classes": list(classes)},
     )
+
+
+def _proposed(request: Request, model: LoadedModel, material: Material, n_classes: int) -> Concept:
+    """As many words as there are classes (or LEAST), that CLIP finds in the selection's pictures.
+
+    They are words of the model's own vocabulary, so that none is dropped.
+    """
+    clip = load_clip(request.clip or PICTURE_CLIP)
+    shown = [sample.pictures[0].image() for sample in material.selection[:SHOWN]]
+    named = name_concept(clip, shown, candidates=vocabulary_words(model))
+    return named.concept(max(n_classes, LEAST), f"words that {clip.name} finds in the pictures")
 
 
 def _from_folder(request: Request, template: str) -> tuple[Material, tuple[str, ...]]:

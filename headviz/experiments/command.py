@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from headviz.experiments.request import Request
 from headviz.experiments.study import lay_out, run
 from headviz.experiments.summary import Row, agreements, rows_of
 from headviz.experiments.table import EXPERIMENTS, find_experiment
+from headviz.experiments.transfer import names_of, sentence, transfer, write_transfer
 from headviz.heads import parse_factor
 from headviz.session import Session
 
@@ -24,8 +26,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("study", help=f"one of {', '.join(EXPERIMENTS)}")
     parser.add_argument("--model", help="default: the built-in model of the study")
-    parser.add_argument("--data", default="", metavar="PATH", help="default: the built-in data")
-    parser.add_argument("--concept", default="", help="a preset, or a name for --words")
+    parser.add_argument(
+        "--data",
+        default="",
+        metavar="PATH",
+        help="default: the built-in data; several folders of pictures, separated by commas, are "
+        "held against one another",
+    )
+    parser.add_argument(
+        "--concept",
+        default="",
+        help="a preset, or a name for --words; for classification also from-pictures: words that "
+        "the CLIP model proposes",
+    )
     parser.add_argument("--words", help="own words, separated by commas")
     parser.add_argument("--k", default="1%,2%,5%", help="heads, e.g. 8,16 or 2%%")
     parser.add_argument("--alpha", default="-1", help="factors, e.g. --alpha=-1,5")
@@ -37,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", default="", help="the question's text; default: the paper's")
     parser.add_argument("--max-new-tokens", type=int, metavar="N")
     parser.add_argument("--classifier", default="", help="text classifier that says what is toxic")
-    parser.add_argument("--clip", default="", help="open_clip model that judges captions")
+    parser.add_argument(
+        "--clip", default="", help="open_clip model: judges captions, proposes words"
+    )
     parser.add_argument("--ray", metavar="ADDRESS", help="run on Ray: local, or an address")
     parser.add_argument("--out", metavar="DIR", help="default: study-NAME; a killed run goes on")
 
@@ -46,6 +61,9 @@ def run_command(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]
     """Run, or go on with, the study; write its folder; what to print."""
     request = request_of(parsed)
     out = Path(parsed.out or f"study-{request.study}")
+    names = names_of(request)
+    if len(names) > 1:
+        return _run_transfer(session, request, names, out)
     study = lay_out(session, request, out, _say)
     pending = len(study.pending)
     _line(f"{len(study.cells)} cells, {len(study.cells) - pending} of them done before")
@@ -70,6 +88,26 @@ def run_command(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]
     }
     lines = [finding.text, "", *_table(rows), "", f"wrote {out.name}: {', '.join(files)}"]
     return result, "\n".join(lines)
+
+
+def _run_transfer(
+    session: Session, request: Request, names: Sequence[str], out: Path
+) -> tuple[Any, str]:
+    found = transfer(session, request, names, out, _say)
+    _line("")
+    files = write_transfer(found, out)
+    result = {
+        "study": request.study,
+        "data": list(names),
+        "finding": sentence(found),
+        "k": found.k,
+        "alpha": found.alpha,
+        "overlap": found.overlap,
+        "chance": found.chance,
+        "ratios": found.ratios,
+        "files": files,
+    }
+    return result, f"{sentence(found)}\n\nwrote {out.name}: {', '.join(files)}"
 
 
 def request_of(parsed: argparse.Namespace) -> Request:
@@ -102,7 +140,7 @@ def _parts(text: str, option: str) -> tuple[str, ...]:
     return parts
 
 
-def _table(rows: list[Row]) -> list[str]:
+def _table(rows: Sequence[Row]) -> list[str]:
     lines = [f"{'arm':<12} {'k':>4} {'α':>5}  {'measure':<22} {'ratio':>6}  95 % of draws"]
     for row in rows:
         name = f"{row.measure} {row.part}"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from headviz.edits import Edit, applied, factor_table, places
 from headviz.forward import Batch, batch_of, end_ids
@@ -17,6 +18,7 @@ from headviz.images import Picture
 from headviz.loaded import LoadedModel
 from headviz.prompts import encode_prompt
 
+_PLAIN = (DynamicLayer, DynamicSlidingWindowLayer)
 _WORTH = 0.75
 """Rows leave when this share of the batch or less goes on: leaving copies the others' cache."""
 
@@ -63,7 +65,7 @@ def complete(
         if not going:
             break
         batch = batch.following(chosen)
-        if len(going) <= _WORTH * len(live):
+        if len(going) <= _WORTH * len(live) and _can_part(cache):
             kept = torch.tensor(going, device=model.device)
             cache.batch_select_indices(kept)
             batch, table = _narrowed(batch, kept), table[kept]
@@ -78,6 +80,11 @@ def _texts(model: LoadedModel, said: Sequence[Sequence[int]], ends: set[int]) ->
         last = next((at for at, token in enumerate(ids) if token in ends), len(ids))
         cut.append(list(ids[:last]))
     return tuple(model.tokenizer.batch_decode(cut, skip_special_tokens=True))
+
+
+def _can_part(cache: Any) -> bool:
+    """Whether keys and values are all that is kept: the state of other layers has no such way."""
+    return all(type(kept) in _PLAIN for kept in getattr(cache, "layers", [None]))
 
 
 def _narrowed(batch: Batch, kept: torch.Tensor) -> Batch:

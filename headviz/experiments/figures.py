@@ -13,8 +13,8 @@ from headviz.experiments.summary import Row
 
 # Told apart by every kind of colour vision (Okabe and Ito).
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#999999")
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 300.0, 200.0, 50.0, 46.0, 40.0
-_TALLEST = 3.0
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 300.0, 200.0, 50.0, 46.0, 40.0
+TALLEST = 3.0
 """Ratios beyond are cut, and say so."""
 
 
@@ -22,36 +22,43 @@ def bars(rows: Sequence[Row], measure: Measure) -> str:
     """The figure of one measure: SVG text."""
     alphas = list(dict.fromkeys(r.alpha for r in rows))
     arms = list(dict.fromkeys(r.arm for r in rows))
-    ratios = [v for r in rows for v in (r.ratio, r.high, r.third_quarter) if v is not None]
-    top = min(_TALLEST, max([1.2, *ratios]))
-    width = _LEFT + len(alphas) * (_WIDTH + 20)
-    height = _TOP + _HEIGHT + _BOTTOM + 20
+    top = tallest(rows)
+    width = LEFT + len(alphas) * (WIDTH + 20)
+    height = TOP + HEIGHT + BOTTOM + 20
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
         f'font-family="sans-serif" font-size="12">',
         f'<rect width="{width:g}" height="{height:g}" fill="#fff"/>',
-        f'<text x="{_LEFT:g}" y="16" font-weight="bold">{escape(measure.what)} ÷ unedited</text>',
-        _ticks(top, width),
+        f'<text x="{LEFT:g}" y="16" font-weight="bold">{escape(measure.what)} ÷ unedited</text>',
+        ticks(top, width),
     ]
     for number, alpha in enumerate(alphas):
-        left = _LEFT + number * (_WIDTH + 20)
+        left = LEFT + number * (WIDTH + 20)
         parts.append(_panel([r for r in rows if r.alpha == alpha], arms, left, top))
-    return "".join([*parts, _legend(arms, height), "</svg>\n"])
+    return "".join([*parts, legend(arms, height), "</svg>\n"])
 
 
-def _y(value: float, top: float) -> float:
-    return _TOP + _HEIGHT * (1 - min(max(value, 0.0), top) / top)
+def tallest(rows: Sequence[Row]) -> float:
+    """The largest ratio that is drawn."""
+    ratios = [v for r in rows for v in (r.ratio, r.high, r.third_quarter) if v is not None]
+    return min(TALLEST, max([1.2, *ratios]))
 
 
-def _ticks(top: float, width: float) -> str:
+def level(value: float, top: float) -> float:
+    """Where a ratio stands, in pixels from above; `top` is the largest that is drawn."""
+    return TOP + HEIGHT * (1 - min(max(value, 0.0), top) / top)
+
+
+def ticks(top: float, width: float) -> str:
+    """Lines across the figure at round ratios."""
     parts = []
     step = 0.25 if top <= 1.5 else 0.5
     for number in range(int(top / step) + 1):
-        value, at = number * step, _y(number * step, top)
+        value, at = number * step, level(number * step, top)
         color = "#444" if value == 1 else "#ddd"
         parts.append(
-            f'<line x1="{_LEFT:g}" x2="{width - 10:g}" y1="{at:.1f}" y2="{at:.1f}" '
-            f'stroke="{color}"/><text x="{_LEFT - 6:g}" y="{at + 4:.1f}" text-anchor="end">'
+            f'<line x1="{LEFT:g}" x2="{width - 10:g}" y1="{at:.1f}" y2="{at:.1f}" '
+            f'stroke="{color}"/><text x="{LEFT - 6:g}" y="{at + 4:.1f}" text-anchor="end">'
             f"{value:g}</text>"
         )
     return "".join(parts)
@@ -59,15 +66,15 @@ def _ticks(top: float, width: float) -> str:
 
 def _panel(rows: Sequence[Row], arms: Sequence[str], left: float, top: float) -> str:
     ks = list(dict.fromkeys(r.k for r in rows))
-    room = _WIDTH / len(ks)
+    room = WIDTH / len(ks)
     wide = min(28.0, (room - 14) / len(arms))
     alpha = rows[0].alpha
-    parts = [f'<text x="{left + 4:g}" y="{_TOP - 10:g}">α = {alpha:g}</text>']
+    parts = [f'<text x="{left + 4:g}" y="{TOP - 10:g}">α = {alpha:g}</text>']
     for number, k in enumerate(ks):
         start = left + number * room + (room - wide * len(arms)) / 2
         middle = left + (number + 0.5) * room
         parts.append(
-            f'<text x="{middle:.1f}" y="{_TOP + _HEIGHT + 16:g}" text-anchor="middle">'
+            f'<text x="{middle:.1f}" y="{TOP + HEIGHT + 16:g}" text-anchor="middle">'
             f"{k} head{'s' if k > 1 else ''}</text>"
         )
         for row in (r for r in rows if r.k == k):
@@ -79,11 +86,8 @@ def _panel(rows: Sequence[Row], arms: Sequence[str], left: float, top: float) ->
 def _bar(row: Row, x: float, wide: float, color: str, top: float) -> str:
     if row.ratio is None:
         return ""
-    y = _y(row.ratio, top)
-    low, high = row.low, row.high
-    if row.first_quarter is not None:
-        low, high = row.first_quarter, row.third_quarter
-    assert low is not None and high is not None, "a ratio has an interval"
+    y = level(row.ratio, top)
+    low, high = spread(row)
     middle = x + wide / 2
     cut = f'<text x="{middle:.1f}" y="{y - 3:.1f}" text-anchor="middle">{row.ratio:.1f}</text>'
     title = (
@@ -91,16 +95,26 @@ def _bar(row: Row, x: float, wide: float, color: str, top: float) -> str:
     )
     return (
         f'<g><title>{escape(title)}</title><rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" '
-        f'height="{_TOP + _HEIGHT - y:.1f}" fill="{color}"/>'
-        f'<line x1="{middle:.1f}" x2="{middle:.1f}" y1="{_y(low, top):.1f}" '
-        f'y2="{_y(high, top):.1f}" stroke="#000"/>{cut if row.ratio > top else ""}</g>'
+        f'height="{TOP + HEIGHT - y:.1f}" fill="{color}"/>'
+        f'<line x1="{middle:.1f}" x2="{middle:.1f}" y1="{level(low, top):.1f}" '
+        f'y2="{level(high, top):.1f}" stroke="#000"/>{cut if row.ratio > top else ""}</g>'
     )
 
 
-def _legend(arms: Sequence[str], height: float) -> str:
+def spread(row: Row) -> tuple[float, float]:
+    """The ends of a row's error bar: quartiles of random draws, else the bootstrap interval."""
+    low, high = row.low, row.high
+    if row.first_quarter is not None:
+        low, high = row.first_quarter, row.third_quarter
+    assert low is not None and high is not None, "a ratio has an interval"
+    return low, high
+
+
+def legend(arms: Sequence[str], height: float) -> str:
+    """The arms and their colours, at the foot."""
     parts = []
     for number, arm in enumerate(arms):
-        x, y = _LEFT + number * 110, height - 14
+        x, y = LEFT + number * 110, height - 14
         parts.append(
             f'<rect x="{x:g}" y="{y - 10:g}" width="12" height="12" '
             f'fill="{COLORS[number % len(COLORS)]}"/><text x="{x + 16:g}" y="{y:g}">'

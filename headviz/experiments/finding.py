@@ -50,6 +50,8 @@ def find(finished: Finished) -> Finding:
     ]
     if disagree:
         parts.append(f"the heads by {' and '.join(disagree)} do as much or more")
+    elif own.ratio in (None, 1.0):
+        parts.append(f"so no setting of {first} says anything here")
     elif set(others) - {RANDOM}:
         parts.append("no other arm does as much")
     text = f"{'; '.join(parts)} ({_sure(clear, own, n_settings)})."

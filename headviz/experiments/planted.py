@@ -8,18 +8,23 @@ pursuit has a head start in this table, which it says.
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from headviz.capture import Progress, no_progress
 from headviz.errors import ModelError
-from headviz.experiments.arms import ARMS, Selecting, in_order
+from headviz.experiments.arms import Selecting, in_order
 from headviz.experiments.built_in import TEXT_MODEL
+from headviz.experiments.folder import StudyFolder
 from headviz.experiments.qa import plan
 from headviz.experiments.request import Request
+from headviz.experiments.study import scored
 from headviz.heads import Head
 from headviz.models import built_in_models
 from headviz.session import Session
 
 COMPARED = ("pursuit", "logit-lens", "attribution", "ablation")
+ASKED = 8
+"""Questions of each concept that gradient and ablation read: there are many concepts."""
 
 
 def planted_heads() -> dict[str, tuple[Head, ...]]:
@@ -37,10 +42,17 @@ def planted_heads() -> dict[str, tuple[Head, ...]]:
 
 
 def best_ranks(
-    session: Session, arms: Sequence[str] = COMPARED, progress: Progress = no_progress
+    session: Session,
+    folder: Path,
+    arms: Sequence[str] = COMPARED,
+    progress: Progress = no_progress,
 ) -> dict[str, dict[str, int]]:
-    """Arm -> concept -> the rank, from 1, of the first planted head."""
+    """Arm -> concept -> the rank, from 1, of the first planted head.
+
+    Scores are kept in the folder, where a run that was stopped goes on.
+    """
     model = session.model(TEXT_MODEL)
+    kept = StudyFolder.open(folder, {"study": "planted", "revision": model.revision})
     planted = planted_heads()
     found: dict[str, dict[str, int]] = {arm: {} for arm in arms}
     for number, (concept, heads) in enumerate(planted.items()):
@@ -52,34 +64,37 @@ def best_ranks(
             TEXT_MODEL,
             made.concept,
             made.material.selection,
-            made.causal[:20],
+            made.causal[:ASKED],
         )
         for arm in arms:
             progress(number / len(planted), f"{concept}: {arm}")
-            score = ARMS[arm]
-            assert score is not None, "random heads have no order"
-            order = in_order(score(selecting).cpu())
+            order = in_order(scored(arm, selecting, kept))
             found[arm][concept] = 1 + min(order.index(head) for head in heads)
     return found
 
 
-def as_markdown(ranks: Mapping[str, Mapping[str, int]]) -> str:
+def as_markdown(ranks: Mapping[str, Mapping[str, int]], n_heads: int) -> str:
     """The table, and what to think of it."""
     concepts = list(next(iter(ranks.values())))
+    planted = {concept: len(heads) for concept, heads in planted_heads().items()}
+    # The first of n heads among all, drawn at random, stands at (all + 1) / (n + 1) in the mean.
+    chance = statistics.mean((n_heads + 1) / (planted[concept] + 1) for concept in concepts)
     lines = [
         "# Where planted heads stand",
         "",
-        "Rank of the first planted head of each concept in tiny-lm, of 320 heads; by chance the "
-        "first of two heads would stand near rank 107. The planted heads were chosen **by the "
-        "pursuit** during training, so its own column only says that it still finds them; the "
-        "other columns say whether ways of choosing heads that were not part of the training find "
-        "them too.",
+        f"Rank of the first planted head of each concept in tiny-lm, of {n_heads} heads; at random "
+        f"it would be {chance:.0f} in the mean. The planted heads were chosen **by the pursuit** "
+        "during training, so its own column only says that it still finds them; the other columns "
+        "say whether ways of choosing heads that were not part of the training find them too. "
+        f"Gradient and ablation read {ASKED} questions a concept.",
         "",
-        "| concept | " + " | ".join(ranks) + " |",
+        "| concept (planted) | " + " | ".join(ranks) + " |",
         "|---|" + "---|" * len(ranks),
     ]
     lines += [
-        f"| {concept} | " + " | ".join(str(own[concept]) for own in ranks.values()) + " |"
+        f"| {concept} ({planted[concept]}) | "
+        + " | ".join(str(own[concept]) for own in ranks.values())
+        + " |"
         for concept in concepts
     ]
     first = [f"{sum(r == 1 for r in own.values())} of {len(concepts)}" for own in ranks.values()]

@@ -6,7 +6,6 @@ Every ratio has its interval, every edit its random heads, and every arm its lin
 import shlex
 from collections.abc import Sequence
 
-from headviz.experiments.arms import CAUSAL_SAMPLES
 from headviz.experiments.finding import Finding
 from headviz.experiments.request import Measure, Request
 from headviz.experiments.study import Finished
@@ -106,10 +105,10 @@ def _agreement(finished: Finished) -> str:
     lines = [
         "## Agreement with exhaustive ablation",
         "",
-        f"Every head was left out in turn (factor 0) on {_n_causal(finished)} selection samples "
-        f"inside the concept; what that takes from the right answer's log-probability is the "
-        f"truth. Precision and area are for its first {k} heads; by chance the area is 0.5 and the "
-        f"precision {k / finished.study.model.total_heads:.2f}.",
+        f"Every head was left out in turn (factor 0) on {len(finished.study.plan.causal)} "
+        "selection samples inside the concept; what that takes from the right answer's "
+        f"log-probability is the truth. Precision and area are for its first {k} heads; by chance "
+        f"the area is 0.5 and the precision {k / finished.study.model.total_heads:.2f}.",
         "",
         f"| arm | Spearman | precision at {k} | area under the curve |",
         "|---|---|---|---|",
@@ -121,10 +120,6 @@ def _agreement(finished: Finished) -> str:
     cost = finished.study.scores[TRUTH].flatten()
     first = ", ".join(f"L{i // n_heads}.H{i % n_heads} {cost[i]:.2f}" for i in order)
     return "\n".join([*lines, "", f"The first five by ablation, in nats: {first}."])
-
-
-def _n_causal(finished: Finished) -> int:
-    return min(CAUSAL_SAMPLES, len(finished.study.plan.causal))
 
 
 def _how(finished: Finished) -> str:

@@ -44,7 +44,8 @@ class Request:
     classifier: str = ""
     """A transformers text classifier, by name or folder, that says what is toxic."""
     clip: str = ""
-    """An open_clip model, by name or folder, that says whether a caption fits its picture."""
+    """An open_clip model, by name or folder, that says whether a caption fits its picture, or
+    proposes the words of a classification."""
 
     def __post_init__(self) -> None:
         """Raise StudyError for a number out of range or an arm that is not known."""

@@ -5,14 +5,15 @@ Everything that takes time is written as it ends. Reports are made of what is re
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from headviz.capture import Progress, no_progress
-from headviz.experiments.arms import ARMS, Selecting, in_order
+from headviz.edits import Edit
+from headviz.experiments.arms import ARMS, CAUSAL_SAMPLES, Selecting, in_order
 from headviz.experiments.cells import (
     Cell,
     Setting,
@@ -86,6 +87,9 @@ def lay_out(
     model = session.model(request.model)
     ks = head_counts(request.ks, model.total_heads)
     plan = experiment.plan(request, model)
+    # Gradient and ablation read as many samples as are judged, at most CAUSAL_SAMPLES.
+    few = min(CAUSAL_SAMPLES, len(plan.material.evaluation))
+    plan = replace(plan, causal=plan.causal[:few])
     config = {**request.as_dict(), "revision": model.revision, "dtype": str(model.dtype)}
     folder = StudyFolder.open(out, config)
     selecting = Selecting(
@@ -97,11 +101,24 @@ def lay_out(
         plan.causal,
         progress,
     )
-    scores = {arm: _scored(arm, selecting, folder) for arm in request.arms if ARMS[arm] is not None}
+    scores = {arm: scored(arm, selecting, folder) for arm in request.arms if ARMS[arm] is not None}
     orders = {arm: in_order(scores[arm]) if arm in scores else () for arm in request.arms}
     size = (model.n_layers, model.n_heads)
     settings = settings_of(orders, ks, request.alphas, request.draws, size)
-    depends_on = {
+    cells = grid(settings, shards_of(plan.material, SHARD), _depends_on(request, plan, model))
+    return Study(request, plan, model, scores, ks, tuple(cells), folder)
+
+
+def with_settings(study: Study, settings: Mapping[Setting, Edit]) -> Study:
+    """The study with the cells of further settings beside its own."""
+    depends_on = _depends_on(study.request, study.plan, study.model)
+    more = grid(settings, shards_of(study.plan.material, SHARD), depends_on)
+    own = {cell.setting for cell in study.cells}
+    return replace(study, cells=(*study.cells, *(c for c in more if c.setting not in own)))
+
+
+def _depends_on(request: Request, plan: Plan, model: LoadedModel) -> dict[str, Any]:
+    return {
         "study": request.study,
         "model": model.name,
         "revision": model.revision,
@@ -110,12 +127,10 @@ def lay_out(
         "stops": list(plan.material.stops),
         **plan.depends_on,
     }
-    cells = grid(settings, shards_of(plan.material, SHARD), depends_on)
-    return Study(request, plan, model, scores, ks, tuple(cells), folder)
 
 
-def _scored(arm: str, selecting: Selecting, folder: StudyFolder) -> Float[Tensor, "layer head"]:
-    """The arm's scores, kept in the folder: exhaustive ablation takes a while."""
+def scored(arm: str, selecting: Selecting, folder: StudyFolder) -> Float[Tensor, "layer head"]:
+    """The arm's scores of all heads, kept in the folder: exhaustive ablation takes a while."""
     key = key_of(
         kind="scores",
         arm=arm,

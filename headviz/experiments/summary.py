@@ -8,6 +8,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,14 +46,15 @@ class Row:
     draws: int
 
 
-def rows_of(finished: Finished) -> list[Row]:
+@lru_cache(16)  # a bootstrap a row; finding, report and figures ask for the same rows
+def rows_of(finished: Finished) -> tuple[Row, ...]:
     """Every arm, k, α and measure, in the order of the grid."""
     groups = grouped(finished)
-    return [
+    return tuple(
         _row(finished, group, measure)
         for group in groups.values()
         for measure in finished.study.plan.measures
-    ]
+    )
 
 
 def grouped(finished: Finished) -> dict[tuple[str, int, float], list[Setting]]:

@@ -69,7 +69,12 @@ def build(shared: Shared) -> None:
                 info="empty: the class names",
                 elem_id="study-concept",
             )
-            ks = gr.Textbox(",".join(first.ks), label="Heads", info="counts, or percent")
+            ks = gr.Textbox(
+                ",".join(first.ks),
+                label="Heads",
+                info="counts, or percent",
+                elem_id="study-ks",
+            )
             alphas = gr.Textbox("-1", label="Factors α", elem_id="study-alphas")
             limit = gr.Number(40, label="Samples to judge on", precision=0, elem_id="study-limit")
         arms = gr.CheckboxGroup(
@@ -179,7 +184,7 @@ def outcome(finished: Finished) -> tuple[Any, ...]:
     )
     # The page hands out files of a temporary folder only, wherever the cache folder is.
     apart = tempfile.mkdtemp(prefix="headviz-study-")
-    offered_files = [n for n in names if n.endswith((".csv", ".md", ".svg"))]
+    offered_files = [n for n in names if n.endswith((".csv", ".md", ".svg", ".png", ".html"))]
     paths = [str(shutil.copy(finished.study.folder.path / n, apart)) for n in offered_files]
     return (
         f"**{escape(finding.text)}**",
