@@ -24,12 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("study", help=f"one of {', '.join(EXPERIMENTS)}")
     parser.add_argument("--model", help="default: the built-in model of the study")
-    parser.add_argument(
-        "--data",
-        default="",
-        metavar="PATH",
-        help="a file, a folder, or a data set of the hub, e.g. mnist; default: the built-in data",
-    )
+    parser.add_argument("--data", default="", metavar="PATH", help="default: the built-in data")
     parser.add_argument("--concept", default="", help="a preset, or a name for --words")
     parser.add_argument("--words", help="own words, separated by commas")
     parser.add_argument("--k", default="1%,2%,5%", help="heads, e.g. 8,16 or 2%%")
