@@ -70,13 +70,15 @@ class _Answers(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        if path.startswith("/api/") and not path.startswith("/api/models/"):
+        if path.startswith("/api/") and not path.startswith(("/api/models/", "/api/datasets/")):
             return self.refuse(404, "", "the client asks for other things as well")
         if self.server.unavailable:
             return self.refuse(503, "", "down")
         if match := re.fullmatch(r"/api/models/(\w+/[\w-]+)(/revision/\w+|/tree/\w+)?", path):
             return self.listing(match[1], "/tree/" in path)
-        match = re.fullmatch(r"/(\w+/[\w-]+)/resolve/\w+/(.+)", path)
+        if match := re.fullmatch(r"/api/(datasets/\w+/[\w-]+)(/revision/\w+|/tree/\w+)?", path):
+            return self.listing(match[1], "/tree/" in path)
+        match = re.fullmatch(r"/((?:datasets/)?\w+/[\w-]+)/resolve/\w+/(.+)", path)
         assert match, path
         self.file(match[1], match[2])
 
@@ -84,14 +86,20 @@ class _Answers(BaseHTTPRequestHandler):
         folder = self.server.folders.get(name)
         if folder is None:
             return self.refuse(401, "RepoNotFound", "Repository not found")
-        files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+        below = sorted(file for file in folder.rglob("*") if file.is_file())
+        files = {file.relative_to(folder).as_posix(): file.stat().st_size for file in below}
         if as_tree:
             found = [
                 {"type": "file", "path": path, "size": size, "oid": etag(path)}
                 for path, size in files.items()
             ]
             return self.reply(json.dumps(found).encode())
-        info = {"id": name, "sha": COMMIT, "private": False, "gated": name in self.server.gated}
+        info = {
+            "id": name.removeprefix("datasets/"),
+            "sha": COMMIT,
+            "private": False,
+            "gated": name in self.server.gated,
+        }
         info["siblings"] = [{"rfilename": path, "size": size} for path, size in files.items()]
         if name in self.server.parameters:
             counted = self.server.parameters[name]

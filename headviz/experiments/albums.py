@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headviz.experiments.hub_data import PICTURE_SPLITS, hub_files
+from headviz.experiments.parquet_albums import read_parquet_album
 from headviz.experiments.samples import StudyError
 from headviz.experiments.tables import pick, read_rows
 from headviz.images import SUFFIXES, Picture, open_picture
@@ -35,11 +37,16 @@ class Shown:
 def read_labelled(path: Path, n: int, seed: int = 0) -> tuple[tuple[Shown, ...], tuple[str, ...]]:
     """`n` pictures (or all) of a folder with their classes, and the names of all classes.
 
-    The class is what labels.csv says (columns file and label), or the name of the picture's folder.
+    The class is what labels.csv says (columns file and label), or the name of the picture's folder;
+    a folder laid out as on the hub has both in Parquet files.
     Raises StudyError where there is no picture or no label.
     """
     if not path.is_dir():
         raise StudyError(f"There is no folder {str(path)!r}; pictures with labels come in one.")
+    has_parquet = next(path.rglob("*.parquet"), None) is not None
+    if parquet := hub_files(path, PICTURE_SPLITS) if has_parquet else []:
+        shown, classes = read_parquet_album(parquet, n, seed, path.name)
+        return tuple(Shown(picture, (text,)) for picture, text in shown), classes
     table = next((path / name for name in _LABELS if (path / name).is_file()), None)
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
     labels: dict[Path, str] = {}

@@ -12,6 +12,7 @@ from headviz.clip import load_clip
 from headviz.concepts import Concept, find_concept, make_concept
 from headviz.experiments.albums import read_labelled
 from headviz.experiments.drawn import drawn_classes
+from headviz.experiments.hub_data import PICTURE_SPLITS, is_on_hub, located
 from headviz.experiments.request import REPETITION, Measure, Plan, Request, filled
 from headviz.experiments.samples import Material, Sample, StudyError, split
 from headviz.experiments.scoring import exact_match
@@ -38,7 +39,7 @@ def plan(request: Request, model: LoadedModel) -> Plan:
     if not model.sees:
         raise StudyError(f"{model.name} reads no pictures: name a vision-language model (--model).")
     template = request.prompt or prompts_of(model)["class"]
-    if Path(request.data).exists() and request.data:
+    if request.data and (Path(request.data).exists() or is_on_hub(request.data)):
         material, classes = _from_folder(request, template)
     else:
         material, classes = drawn_classes(request, template)
@@ -80,7 +81,7 @@ def _proposed(request: Request, model: LoadedModel, material: Material, n_classe
 
 
 def _from_folder(request: Request, template: str) -> tuple[Material, tuple[str, ...]]:
-    path = Path(request.data)
+    path = located(request.data, PICTURE_SPLITS)
     wanted = request.selection + (request.limit or 200)
     shown, classes = read_labelled(path, wanted, request.seed)
     prompt = filled(template, classes=", ".join(classes), what="object")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headviz.experiments.hub_data import TEXT_SPLITS, hub_files
 from headviz.experiments.samples import StudyError
 from headviz.experiments.tables import Row, pick, read_rows
 
@@ -46,7 +47,9 @@ def read_prompts(path: Path) -> tuple[str, ...]:
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
         endings = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".gz", ".txt")
-        return sorted(p for p in path.iterdir() if p.suffix.lower() in endings)
+        here = sorted(p for p in path.iterdir() if p.suffix.lower() in endings)
+        # A folder laid out as on the hub holds its splits, perhaps inside a folder `data`.
+        return hub_files(path, TEXT_SPLITS) or here
     if not path.is_file():
         raise StudyError(f"There is no file or folder {str(path)!r}.")
     return [path]

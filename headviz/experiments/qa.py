@@ -5,11 +5,11 @@ all others. Here any concept, and any list of questions; built in are tiny-lm's 
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from headviz.concepts import find_concept
 from headviz.experiments.built_in import ordinary_stories, questions
 from headviz.experiments.formats import read_questions
+from headviz.experiments.hub_data import TEXT_SPLITS, located
 from headviz.experiments.request import PERPLEXITY, REPETITION, Measure, Plan, Request, filled
 from headviz.experiments.samples import Material, Sample, StudyError, belongs, split
 from headviz.experiments.scoring import exact_match, token_f1
@@ -61,7 +61,7 @@ def plan(request: Request, model: LoadedModel) -> Plan:
 
 
 def _from_file(request: Request, words: Sequence[str]) -> tuple[Material, tuple[Sample, ...]]:
-    path = Path(request.data)
+    path = located(request.data, TEXT_SPLITS)
     template = request.prompt or TEXT_PROMPTS["question"]
     samples = [
         Sample(

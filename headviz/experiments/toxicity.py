@@ -7,13 +7,13 @@ Built in are tiny-lm's stories, each up to its first rude word.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from headviz.concepts import Concept, find_concept, make_concept
 from headviz.errors import ConceptError
 from headviz.experiments.built_in import ordinary_stories, rude_stories
 from headviz.experiments.classifier import load_classifier
 from headviz.experiments.formats import read_prompts
+from headviz.experiments.hub_data import TEXT_SPLITS, located
 from headviz.experiments.request import PERPLEXITY, REPETITION, Measure, Plan, Request, filled
 from headviz.experiments.samples import Material, Sample, split
 from headviz.experiments.scoring import length, word_count
@@ -94,7 +94,7 @@ def plan(request: Request, model: LoadedModel) -> Plan:
 
 
 def _from_file(request: Request) -> Material:
-    path = Path(request.data)
+    path = located(request.data, TEXT_SPLITS)
     template = request.prompt or TEXT_PROMPTS["continuation"]
     samples = [Sample(filled(template, prompt=text)) for text in read_prompts(path)]
     selection, evaluation = split(

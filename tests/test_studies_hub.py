@@ -1,0 +1,154 @@
+"""Data sets by their name on the hub: how it lays them out, and one sentence where it fails."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headviz.experiments.albums import read_labelled
+from headviz.experiments.classification import plan
+from headviz.experiments.formats import read_prompts, read_questions
+from headviz.experiments.hub_data import (
+    KNOWN,
+    PICTURE_SPLITS,
+    TEXT_SPLITS,
+    chosen,
+    is_on_hub,
+    located,
+)
+from headviz.experiments.request import Request
+from headviz.experiments.samples import StudyError
+
+pytest_plugins = ["fake_hub", "loaded", "seeing"]
+
+pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+CARD = """---
+license: mit
+dataset_info:
+  features:
+  - name: image
+    dtype: image
+  - name: label
+    dtype:
+      class_label:
+        names:
+          '0': annual_crop
+          '1': forest
+---
+# EuroSAT
+"""
+
+
+def cell(shade):
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), shade, dtype=np.uint8)).save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def write_pictures(file, first, n, names=None):
+    """As `datasets` writes a file: pictures as structs, class numbers, its features beside them."""
+    rows = [{"image": cell(first + i), "label": (first + i) % 2} for i in range(n)]
+    table = pyarrow.Table.from_pylist(rows)
+    if names:
+        label = {"names": names, "_type": "ClassLabel"}
+        told = {"info": {"features": {"image": {"_type": "Image"}, "label": label}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(told)})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(table, file, row_group_size=3)
+
+
+@pytest.fixture
+def eurosat(tmp_path):
+    """Two splits in `data`, class names in the card."""
+    folder = tmp_path / "eurosat"
+    write_pictures(folder / "data" / "train-00000-of-00001.parquet", 100, 6)
+    write_pictures(folder / "data" / "test-00000-of-00002.parquet", 0, 8)
+    write_pictures(folder / "data" / "test-00001-of-00002.parquet", 8, 4)
+    (folder / "README.md").write_text(CARD)
+    return folder
+
+
+def shades(shown):
+    return [np.asarray(s.picture.image())[0, 0, 0] for s in shown]
+
+
+def test_a_folder_as_on_the_hub_gives_its_test_split_and_the_card_s_class_names(eurosat):
+    shown, classes = read_labelled(eurosat, 100)
+    assert classes == ("annual crop", "forest")
+    assert sorted(shades(shown)) == list(range(12))
+    assert all(
+        s.texts == (classes[shade % 2],) for s, shade in zip(shown, shades(shown), strict=True)
+    )
+    some = shades(read_labelled(eurosat, 5)[0])
+    assert some == shades(shown)[:5] != shades(read_labelled(eurosat, 5, seed=1)[0])
+
+
+def test_class_names_are_read_from_the_files_themselves(tmp_path):
+    write_pictures(tmp_path / "mnist" / "test-00000-of-00001.parquet", 0, 4, ["zero", "one"])
+    shown, classes = read_labelled(tmp_path, 4)
+    assert classes == ("zero", "one")
+    assert {s.texts[0] for s in shown} == {"zero", "one"}
+
+
+def test_a_file_without_a_label_is_named_with_what_it_has(tmp_path):
+    parquet.write_table(
+        pyarrow.Table.from_pylist([{"image": cell(1), "caption": "x"}]),
+        tmp_path / "test-00000-of-00001.parquet",
+    )
+    with pytest.raises(StudyError, match=r"no column 'label' or .* It has: image, caption"):
+        read_labelled(tmp_path, 4)
+
+
+def test_questions_and_prompts_of_folders_as_on_the_hub(tmp_path):
+    trivia = tmp_path / "trivia"
+    trivia.mkdir()
+    for split, answer in (("train", "a"), ("validation", "b"), ("test", "<unk>")):
+        row = {"question": f"{split}?", "answer": {"value": answer, "aliases": [answer]}}
+        table = pyarrow.Table.from_pylist([row])
+        parquet.write_table(table, trivia / f"{split}-00000-of-00001.parquet")
+    (found,) = read_questions(trivia)
+    assert (found.question, found.answers) == ("validation?", ("b",))
+    prompts = tmp_path / "prompts"
+    prompts.mkdir()
+    (prompts / "prompts.jsonl").write_text('{"prompt": {"text": "You are"}}\n')
+    assert read_prompts(prompts) == ("You are",)
+
+
+def test_of_several_parts_one_has_to_be_named():
+    files = [f"{part}/test-00000-of-00001.parquet" for part in ("cropped_digits", "full_numbers")]
+    with pytest.raises(StudyError, match="several parts: cropped_digits, full_numbers"):
+        chosen(files, PICTURE_SPLITS, "", "svhn")
+    assert chosen(files, PICTURE_SPLITS, "cropped_digits", "svhn") == files[:1]
+    with pytest.raises(StudyError, match=r"no part 'digits'\. It has: cropped_digits"):
+        chosen(files, PICTURE_SPLITS, "digits", "svhn")
+    noisy = ["data/blur-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"]
+    assert chosen(noisy, PICTURE_SPLITS, "", "gtsrb") == noisy[1:]
+
+
+def test_a_data_set_is_fetched_by_its_name(hub, eurosat, load_seeing, monkeypatch):
+    monkeypatch.setitem(KNOWN, "eurosat", "owner/eurosat")
+    hub.folders["datasets/owner/eurosat"] = eurosat
+    request = Request("classification", "llava", data="eurosat", limit=4, selection=4)
+    made = plan(request, load_seeing("llava"))
+    assert made.concept.words == ("annual crop", "forest")
+    assert len(made.material.evaluation) == 4
+    asked = {path for path, *_ in hub.asked}
+    assert not any("train" in path for path in asked), "a split that is not read was fetched"
+    hub.unavailable = True  # what was fetched is enough
+    assert len(read_labelled(located("eurosat", PICTURE_SPLITS), 100)[0]) == 12
+
+
+def test_what_cannot_be_had_is_one_sentence(hub):
+    for name in ("gone.tsv", "nosuch"):
+        assert not is_on_hub(name)
+        with pytest.raises(StudyError, match=f"no file or folder '{name}'.*mnist.*owner/name"):
+            located(name, TEXT_SPLITS)
+    with pytest.raises(StudyError, match="The hub has no data set 'owner/gone'"):
+        located("owner/gone", TEXT_SPLITS)
+    hub.unavailable = True
+    with pytest.raises(StudyError, match=r"'owner/other' could not be fetched.*Download it"):
+        located("owner/other", TEXT_SPLITS)
