@@ -54,7 +54,10 @@ class Vision:
         self.image_token_id: int = model.config.image_token_id
         """Stands at each position that holds a part of a picture."""
         kinds = (getattr(model.config, f"{kind}_token_id", None) for kind in ("image", "video"))
-        self.placeholders: tuple[int, ...] = tuple(i for i in kinds if i is not None)
+        n_words = model.get_output_embeddings().weight.shape[0]
+        self.placeholders: tuple[int, ...] = tuple(
+            i for i in kinds if i is not None and i < n_words
+        )
         """Ids that only stand for what is seen: a model never says them."""
         self.n_encoded = 0
         """How often the vision tower has run."""

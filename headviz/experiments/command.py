@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         default="",
         metavar="PATH",
-        help="default: the built-in data; several folders of pictures, separated by commas, are "
-        "held against one another",
+        help="default: the built-in data; a file, a folder, or a data set of the hub, e.g. mnist; "
+        "several folders of pictures, separated by commas, are held against one another",
     )
     parser.add_argument(
         "--concept",

@@ -48,10 +48,10 @@ def find(finished: Finished) -> Finding:
         _of_random(rows, main, own) if RANDOM in here else "no random heads were run beside it",
         f"{beside.what} is {_ratio(row_at(rows, beside, first, own.k, own.alpha))}",
     ]
-    if disagree:
-        parts.append(f"the heads by {' and '.join(disagree)} do as much or more")
-    elif own.ratio in (None, 1.0):
+    if own.ratio in (None, 1.0):
         parts.append(f"so no setting of {first} says anything here")
+    elif disagree:
+        parts.append(f"the heads by {' and '.join(disagree)} do as much or more")
     elif set(others) - {RANDOM}:
         parts.append("no other arm does as much")
     text = f"{'; '.join(parts)} ({_sure(clear, own, n_settings)})."
