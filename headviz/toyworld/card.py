@@ -73,7 +73,7 @@ def measure(
     """
     accuracy = measuring.Questions.ask(model, asked, EVALUATION_SEED, held_out=True).base
     held_out = measuring.Questions.ask(model, per_concept, EVALUATION_SEED, held_out=True)
-    training = measuring.Questions.ask(model, per_concept // 3, CHOICE_SEED, held_out=False)
+    training = measuring.Questions.ask(model, per_concept, CHOICE_SEED, held_out=False)
     ranked = measuring.rankings(model, find_probes("questions", recipe.name))
     concepts = {
         concept: {"accuracy": accuracy[concept]}
