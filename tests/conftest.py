@@ -32,7 +32,8 @@ BROWSER_ARGS = [
 ]
 NO_BROWSER = "no Chromium was found and none could be installed"
 
-torch.set_num_threads(2)
+# Several processes at a time (scripts/test) take a core each.
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 # The first example of a property loads models and compiles checks: its time says nothing.
 hypothesis.settings.register_profile("headviz", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("headviz")

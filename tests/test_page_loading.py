@@ -33,3 +33,21 @@ def test_a_download_is_shown_stopped_and_leaves_the_page_as_it_was(hub, heavy, b
         page.locator("#model input").press("Enter")  # the rest is fetched
         page.wait_for_selector("#summary:has-text('12 heads')")
         page.wait_for_selector("#stop-loading", state="hidden")
+
+
+def test_a_model_chosen_while_another_loads_takes_its_place(hub, heavy, browser, tmp_path):
+    hub.folders["tiny/other"] = heavy
+    session = Session(Store(tmp_path / "cache"), device="cpu")
+    with serving(session) as (url, _), visiting(browser, url) as page:
+        page.wait_for_selector(".hv-cell")
+        for name in ("heavy", "other"):
+            page.locator("#model input").fill(f"tiny/{name}")
+            page.locator("#model input").press("Enter")
+            page.wait_for_selector(f"text=/downloading tiny.{name}: (8|10) MB of 26 MB/")
+        page.wait_for_timeout(500)
+        assert page.get_by_text("The loading was stopped").count() == 0, "nobody stopped it"
+        assert page.locator("#stop-loading").is_visible()
+        hub.stall.clear()
+        hub.go_on.set()
+        page.wait_for_selector("#summary:has-text('12 heads')")
+        page.wait_for_selector("#stop-loading", state="hidden")

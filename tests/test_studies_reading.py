@@ -21,6 +21,7 @@ from headviz.experiments.reading import (
     lower,
     rises,
     stays,
+    unharmed,
 )
 from headviz.experiments.summary import Row
 from headviz.models import built_in_models
@@ -52,6 +53,11 @@ def row(ratio, low=None, high=None):
         (stays, [row(1.0, 0.95, 1.1)], AGREES),
         (stays, [row(0.93, 0.8, 1.1)], LEANS),
         (stays, [row(0.8, 0.7, 1.1)], DISAGREES),
+        (stays, [row(1.0, 0.95, 2.0)], LEANS),
+        (stays, [row(1.5, 1.2, 2.0)], DISAGREES),
+        (stays, [row(None)], OPEN),
+        (unharmed, [row(1.0, 0.95, 2.0)], AGREES),
+        (unharmed, [row(0.8, 0.7, 1.1)], DISAGREES),
         (lower, [row(0.3, 0.2, 0.4), row(0.8, 0.7, 0.9)], AGREES),
         (lower, [row(0.6, 0.4, 0.8), row(0.8, 0.7, 0.9)], LEANS),
         (lower, [row(0.8, 0.7, 0.9), row(0.3, 0.2, 0.4)], DISAGREES),

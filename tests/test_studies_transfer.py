@@ -1,6 +1,7 @@
 """Several data sets of pictures held against one another, and the figures of a study."""
 
 import csv
+import sys
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -118,3 +119,18 @@ def test_a_figure_becomes_a_png_of_twice_its_size():
     width = float(ElementTree.fromstring(svg).get("viewBox").split()[2])
     assert picture.size[0] == round(2 * width)
     assert len(picture.convert("RGB").getcolors(100_000)) > 10, "it is empty"
+
+
+def test_without_resvg_a_study_says_that_it_leaves_pngs_out(monkeypatch):
+    from headviz.experiments import raster
+    from headviz.experiments.outcome import drawn
+
+    svg = heatmap(["a"], ["x"], [[1.0]], "t", ("", ""))
+    assert ("a.png" in drawn({"a": svg}, "t")) == (raster.left_out() == "")
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    raster._family.cache_clear()
+    try:
+        assert "pip install 'headviz[studies]'" in raster.left_out()
+        assert set(drawn({"a": svg}, "t")) == {"a.svg", "figures.html"}
+    finally:
+        raster._family.cache_clear()

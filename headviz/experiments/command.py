@@ -11,6 +11,7 @@ from headviz.experiments.arms import ARMS, USUAL_ARMS
 from headviz.experiments.cluster import run_on_ray
 from headviz.experiments.finding import find
 from headviz.experiments.outcome import write_outcome
+from headviz.experiments.raster import left_out
 from headviz.experiments.request import Request
 from headviz.experiments.study import lay_out, run
 from headviz.experiments.summary import Row, agreements, rows_of
@@ -86,8 +87,7 @@ def run_command(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]
         "seconds": round(finished.seconds, 1),
         "files": files,
     }
-    lines = [finding.text, "", *_table(rows), "", f"wrote {out.name}: {', '.join(files)}"]
-    return result, "\n".join(lines)
+    return result, "\n".join([finding.text, "", *_table(rows), "", _wrote(out, files)])
 
 
 def _run_transfer(
@@ -107,7 +107,11 @@ def _run_transfer(
         "ratios": found.ratios,
         "files": files,
     }
-    return result, f"{sentence(found)}\n\nwrote {out.name}: {', '.join(files)}"
+    return result, f"{sentence(found)}\n\n{_wrote(out, files)}"
+
+
+def _wrote(out: Path, files: Sequence[str]) -> str:
+    return f"wrote {out.name}: {', '.join(files)}\n{left_out()}".rstrip()
 
 
 def request_of(parsed: argparse.Namespace) -> Request:

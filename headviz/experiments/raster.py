@@ -22,6 +22,16 @@ def can_draw() -> bool:
     return _family() is not None
 
 
+def left_out() -> str:
+    """One sentence where figures have no PNG, else nothing."""
+    if can_draw():
+        return ""
+    return (
+        "The figures have no PNG files: resvg is not installed (pip install 'headviz[studies]') "
+        "or finds no font on this machine. The SVG files hold the same."
+    )
+
+
 def to_png(svg: str) -> bytes:
     """The drawing as a PNG. Only where `can_draw`."""
     found = _VIEW.search(svg)

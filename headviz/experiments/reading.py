@@ -50,9 +50,15 @@ def rises(row: Row) -> str:
     return _beyond(row.ratio, row.low, lambda value: value > 1)
 
 
-def stays(row: Row) -> str:
+def unharmed(row: Row) -> str:
     """Hardly below 1."""
     return _beyond(row.ratio, row.low, lambda value: value >= HARDLY)
+
+
+def stays(row: Row) -> str:
+    """Hardly below 1 and hardly above."""
+    below, above = unharmed(row), _beyond(row.ratio, row.high, lambda value: value <= 1 / HARDLY)
+    return next(v for v in (OPEN, DISAGREES, LEANS, AGREES) if v in (below, above))
 
 
 def lower(first: Row, second: Row) -> str:
@@ -96,8 +102,8 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = {
         Claim("F1 inside the concept falls", ((MAIN, P),), _down, falls),
         Claim("F1 inside falls faster than outside", ((MAIN, P), ("f1 outside", P)), _down, lower),
         Claim("logit-lens heads hurt both alike", ((MAIN, L), ("f1 outside", L)), _down, alike),
-        Claim("random heads do not hurt the inside", ((MAIN, RANDOM),), _down, stays),
-        Claim("random heads do not hurt the outside", (("f1 outside", RANDOM),), _down, stays),
+        Claim("random heads do not hurt the inside", ((MAIN, RANDOM),), _down, unharmed),
+        Claim("random heads do not hurt the outside", (("f1 outside", RANDOM),), _down, unharmed),
     ),
     "toxicity": (
         Claim("fewer continuations are toxic", ((MAIN, P),), _down, falls),

@@ -160,23 +160,28 @@ def _wire_recipe(
 ) -> None:
     """A recipe brings its model and concept; whoever chooses others leaves it."""
 
-    @shown
     def adopt(
         request: gr.Request,
-        given: Given | None,
+        given: Given,
         concept: str,
         bar: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
     ) -> tuple[Any, ...]:
         return do.adopt(request, given, concept, bar)
 
     handler: dict[str, Any] = {
-        "fn": adopt,
         "inputs": [shared.given, inputs.concept],
         "outputs": [inputs.loading.model, inputs.concept, inputs.words, *loaded],
         "api_visibility": "private",
         **MODEL_QUEUE,
     }
-    loading.stoppable(inputs.loading.stop, shared.given.change, handler)
+    loading.stoppable(
+        shared.runs,
+        inputs.loading.stop,
+        shared.given.change,
+        adopt,
+        wanted=lambda given, *_: given is not None,
+        **handler,
+    )
     gr.on(
         [inputs.loading.model.input, inputs.concept.input],
         lambda: None,

@@ -18,7 +18,6 @@ from headviz.towers import Tower
 from headviz.ui import html, probing
 from headviz.ui.errors import warn
 from headviz.ui.recipes import Given
-from headviz.ui.runs import LOADING_STOPPED
 from headviz.ui.shared import Shared
 from headviz.ui.view import ModelShown, View, first_view, view_of
 
@@ -73,7 +72,7 @@ class Choosing:
         self, request: gr.Request, name: str, concept: str, words: str, bar: gr.Progress
     ) -> tuple[Any, ...]:
         """Load a model: its summary, what it reads, and its shipped ranking if there is one."""
-        report = self.shared.runs.progress(request, bar, LOADING_STOPPED)
+        report = self.shared.runs.load_progress(request, bar)
         report(0.0, f"loading {name}")
         loaded = self.shared.session.model(name, report)
         model = model_shown(loaded)
@@ -83,11 +82,9 @@ class Choosing:
         return loaded.summary, *probing.fitted(model), pooling, model, view, describe(view)
 
     def adopt(
-        self, request: gr.Request, given: Given | None, concept: str, bar: gr.Progress
+        self, request: gr.Request, given: Given, concept: str, bar: gr.Progress
     ) -> tuple[Any, ...]:
         """The model and concept of a recipe, and what `load` gives for them."""
-        if given is None:
-            return (gr.skip(),) * 11
         recipe = given.recipe
         found = recipe.concept
         name = found.name if found and found.name in known_concepts() else concept

@@ -3,15 +3,18 @@
 Knows the components and when they are shown; what loading gives is choosing.py's affair.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from headviz.clip import built_in_clips
+from headviz.errors import HeadvizError
 from headviz.session import Session
-from headviz.ui.errors import shown
+from headviz.ui.errors import shown_stream
+from headviz.ui.runs import Runs
 from headviz.ui.shared import MODEL_QUEUE, QUIET, Shared
 
 
@@ -57,22 +60,51 @@ def wire(
 ) -> None:
     """Load whatever model is chosen, and the first one where nothing was shipped with it."""
     loading: dict[str, Any] = {
-        "fn": shown(load),
         "inputs": inputs,
         "outputs": outputs,
         "api_visibility": "private",
         **MODEL_QUEUE,
     }
-    stoppable(parts.stop, parts.model.change, loading)
+    stoppable(shared.runs, parts.stop, parts.model.change, load, **loading)
     parts.stop.click(shared.runs.stop, None, None, queue=False, api_visibility="private")
     if shared.first is None:  # what the page must know is the model's own
-        stoppable(parts.stop, shared.page.load, loading)
+        stoppable(shared.runs, parts.stop, shared.page.load, load, **loading)
 
 
-def stoppable(stop: gr.Button, listen: Callable[..., Any], handler: dict[str, Any]) -> None:
-    """Let an event call the handler, and show the button that stops it for as long as it runs."""
-    listen(lambda: gr.update(visible=True), None, stop, queue=False, **QUIET)
-    ended = listen(**handler)
-    # gradio's `then` is left out after an error, which a stop is.
-    for follow in (ended.success, ended.failure):
-        follow(lambda: gr.update(visible=False), None, stop, queue=False, **QUIET)
+def stoppable(
+    runs: Runs,
+    stop: gr.Button,
+    listen: Callable[..., Any],
+    load: Callable[..., tuple[Any, ...]],
+    wanted: Callable[..., bool] = lambda *_: True,
+    **event: Any,
+) -> None:
+    """Let an event call `load` where it is `wanted`, and show the button that stops it meanwhile.
+
+    A load ends, without a word, when the visitor begins another one. So that the end of one does
+    not hide the button of the next, each load shows it and hides it itself.
+    """
+    others = (gr.skip(),) * len(event["outputs"])
+
+    def steps(request: gr.Request, *args: Any) -> Iterator[tuple[Any, ...]]:
+        if not wanted(*args):
+            yield (gr.skip(), *others)
+            return
+        is_last = runs.begin_load(request)
+        yield (gr.update(visible=True), *others)
+        try:
+            found = load(request, *args)
+        except HeadvizError:
+            if not is_last():
+                return
+            runs.end_load(request)
+            raise
+        if is_last():
+            runs.end_load(request)
+            yield (gr.update(visible=False), *found)
+
+    event["outputs"] = [stop, *event["outputs"]]
+    # Not `always_last`, which drops what waits when the run before it fails.
+    event["trigger_mode"] = "multiple"
+    ended = listen(shown_stream(functools.wraps(load)(steps)), **event)
+    ended.failure(lambda: gr.update(visible=False), None, stop, queue=False, **QUIET)

@@ -1,6 +1,6 @@
 """Long steps of visitors: progress for each, and a way to stop one's own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import gradio as gr
@@ -22,6 +22,7 @@ class Runs:
         """Nobody has asked to stop."""
         self._stopped: set[str] = set()
         self._latest: dict[str, object] = {}
+        self._loads: dict[str, object] = {}
 
     def stop(self, request: gr.Request) -> None:
         """Ask this visitor's running step to end at its next report."""
@@ -38,17 +39,34 @@ class Runs:
         if self._latest.get(visitor) is run:
             del self._latest[visitor]
 
-    def progress(
-        self, request: gr.Request, bar: gr.Progress, stopped: str = RANKING_STOPPED
-    ) -> Progress:
-        """A report function for the core that moves the bar, and ends the run if asked to.
+    def begin_load(self, request: gr.Request) -> Callable[[], bool]:
+        """Whether this load, which begins now, is still the visitor's last one."""
+        visitor, load = request.session_hash or "", object()
+        self._loads[visitor] = load
+        return lambda: self._loads.get(visitor) is load
 
-        A person who stopped it reads `stopped`.
-        """
+    def end_load(self, request: gr.Request) -> None:
+        """Forget the visitor's last load, which has ended."""
+        self._loads.pop(request.session_hash or "", None)
+
+    def progress(self, request: gr.Request, bar: gr.Progress) -> Progress:
+        """A report function for the core that moves the bar, and ends the run if asked to."""
+        return self._reporting(request, bar, RANKING_STOPPED, None)
+
+    def load_progress(self, request: gr.Request, bar: gr.Progress) -> Progress:
+        """The same for the load begun last, which ends as well when another one begins."""
+        load = self._loads.get(request.session_hash or "")
+        return self._reporting(request, bar, LOADING_STOPPED, load)
+
+    def _reporting(
+        self, request: gr.Request, bar: gr.Progress, stopped: str, load: object
+    ) -> Progress:
         visitor = request.session_hash or ""
         self._stopped.discard(visitor)
 
         def report(share: float, what: str) -> None:
+            if load is not None and self._loads.get(visitor) is not load:
+                raise Cancelled(stopped)
             if visitor in self._stopped:
                 self._stopped.discard(visitor)
                 raise Cancelled(stopped)

@@ -19,6 +19,7 @@ from headviz.experiments.figures import bars
 from headviz.experiments.finding import find
 from headviz.experiments.outcome import write_outcome
 from headviz.experiments.presets import PRESETS
+from headviz.experiments.raster import left_out
 from headviz.experiments.request import Request
 from headviz.experiments.study import Finished, Study, estimate_seconds, lay_out, run
 from headviz.experiments.summary import Row, of_measure, rows_of
@@ -188,7 +189,7 @@ def outcome(finished: Finished) -> tuple[Any, ...]:
     paths = [str(shutil.copy(finished.study.folder.path / n, apart)) for n in offered_files]
     return (
         f"**{escape(finding.text)}**",
-        drawn + "".join(_lines(rows)),
+        drawn + "".join(_lines(rows)) + f"<p class='hv-note'>{escape(left_out())}</p>",
         gr.update(value=paths, visible=True),
     )
 
