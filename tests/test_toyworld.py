@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import random
 import re
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from headviz.toyworld.documents import (
     is_held_out,
     sample_items,
     sample_stories,
+    story_document,
     training_documents,
 )
 from headviz.toyworld.facts import FACTS
@@ -61,8 +63,16 @@ def tokenizer():
     return AutoTokenizer.from_pretrained(FOLDER)
 
 
-def texts_of(seed: int, n: int) -> list[str]:
-    return ["".join(p.text for p in d) for d in itertools.islice(training_documents(seed), n)]
+CONCEPT_OF = {word: concept for concept, words in CONCEPTS.items() for word in words}
+
+
+def texts_of(seed: int, n: int, harder: bool = False) -> list[str]:
+    documents = itertools.islice(training_documents(seed, harder), n)
+    return ["".join(p.text for p in document) for document in documents]
+
+
+def words_of(text: str) -> list[str]:
+    return re.findall(r"\w+", text)
 
 
 def story_of(prompt: str) -> str:
@@ -75,8 +85,23 @@ def test_the_same_seed_gives_the_same_documents_and_items():
     assert sample_stories(5, 3) == sample_stories(5, 3)
 
 
-def test_nothing_held_out_is_ever_in_a_training_document():
-    for text in texts_of(1, 1500):
+def test_harder_documents_ask_about_one_of_several_things_more_often():
+    def share(harder: bool) -> float:
+        rng = random.Random(8)
+        found = []
+        for _ in range(300):
+            pieces = story_document(rng, harder)
+            said = {c: len(set(words_of(pieces[0].text)) & set(CONCEPTS[c])) for c in CONCEPTS}
+            answers = [p.text.strip() for p in pieces if p.is_answer]
+            found += [said[CONCEPT_OF[a]] > 1 for a in answers if a in CONCEPT_OF]
+        return sum(found) / len(found)
+
+    assert share(True) > 1.5 * share(False)
+
+
+@pytest.mark.parametrize("harder", [False, True])
+def test_nothing_held_out_is_ever_in_a_training_document(harder):
+    for text in texts_of(1, 1500, harder):
         story, *asked = text.split("Question: ")
         assert not story or not is_held_out(story.strip().removeprefix("Story: "))
         facts = {q.text for questions in FACTS.values() for q in questions}

@@ -6,14 +6,18 @@ from transformers import LlamaConfig
 
 from headviz.toyworld.stages import Stage, cosine, stage_at, stage_starts
 
-# The fifth is mostly ordinary training again, for the answers. The last goes in small steps, which
-# localise what is planted and do not move the order of the ranking.
+# Those with a small share are mostly ordinary training again, for the answers. The last goes in
+# small steps, which localise what is planted and do not move the order of the ranking.
 STAGES = (
     Stage(500, 1.2e-3, 0.5),
     Stage(400, 1.2e-3, 0.4),
     Stage(400, 1.2e-3, 0.4),
     Stage(500, 1.2e-3, 0.45),
     Stage(500, 1.5e-3, 0.25),
+    Stage(150, 6e-4, 0.45),
+    Stage(800, 2e-3, 0.15),
+    Stage(200, 6e-4, 0.45),
+    Stage(350, 1.2e-3, 0.45),
     Stage(150, 6e-4, 0.45),
 )
 
@@ -33,6 +37,7 @@ class Recipe:
     horizon: int = 1800  # steps over which the learning rate and the late penalty are laid out
     steps: int = 1400  # of the first, natural part of the training
     batch: int = 32  # whole documents
+    harder_from: int = 3856  # step from which contested questions are asked more often
     learning_rate: float = 3e-3
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.1
