@@ -232,6 +232,23 @@ def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
         assert torch.equal(weight, resumed.model.state_dict()[name]), name
 
 
+def test_the_finished_weights_are_the_mean_of_the_kept_ones_also_when_resumed(
+    tmp_path, tokenizer, monkeypatch
+):
+    monkeypatch.setattr(training, "build_tokenizer", lambda: tokenizer)
+    recipe = dataclasses.replace(SMALL, averaged=(2, 4))
+    ends = [
+        train(SMALL, tmp_path / f"{step}.pt", "cpu", stop_after=step).model.state_dict()
+        for step in (2, 4)
+    ]
+    train(recipe, tmp_path / "mean.pt", "cpu", stop_after=3)
+    for _ in range(2):  # the second time nothing is left to train
+        found = train(recipe, tmp_path / "mean.pt", "cpu").model.state_dict()
+        for name, weight in found.items():
+            assert torch.allclose(weight, (ends[0][name] + ends[1][name]) / 2), name
+        assert any(not torch.equal(ends[0][name], ends[1][name]) for name in found)
+
+
 def ranking_of(scores: list[float]) -> list[RankedHead]:
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     return [RankedHead(rank, Head(0, i), scores[i], 0.0) for rank, i in enumerate(order, 1)]

@@ -49,6 +49,7 @@ class Recipe:
     penalty_fade: int = 500  # steps until the penalty is there in full
     late_from: float = 0.6  # where the last part starts, as a share of the steps
     stages: tuple[Stage, ...] = STAGES
+    averaged: tuple[int, ...] = (4850, 5350)  # steps whose weights' mean the finished model has
     localise_most: int = 3  # concepts of which a document's planted heads are edited, at most
     planted_each: int = 2  # heads that a concept is to need
     planting_probes: int = 240  # training prompts on which heads are ranked for that
