@@ -54,7 +54,7 @@ class Run:
         self.kept.append({name: w.detach().clone() for name, w in self.model.state_dict().items()})
 
     def average(self) -> None:
-        """Give the model the mean of the kept weights, where some were kept; the last thing done."""
+        """Give the model the mean of the kept weights, if any; the last thing done."""
         if self.kept:
             mean = {name: sum(k[name] for k in self.kept) / len(self.kept) for name in self.kept[0]}
             self.model.load_state_dict(mean)
