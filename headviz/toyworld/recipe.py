@@ -11,7 +11,6 @@ from headviz.toyworld.stages import Stage, cosine, stage_at, stage_starts
 STAGES = (
     Stage(400, 1.2e-3, 0.45),
     Stage(400, 1.2e-3, 0.45),
-    Stage(400, 1.2e-3, 0.45),
     Stage(300, 1.2e-3, 0.4),
     Stage(200, 6e-4, 0.45),
 )
@@ -30,7 +29,7 @@ class Recipe:
     d_feed_forward: int = 512
     context: int = 512  # tokens
     horizon: int = 3200  # steps over which the learning rate and the late penalty are laid out
-    steps: int = 2800  # of the first, natural part of the training
+    steps: int = 2400  # of the first, natural part of the training
     batch: int = 32  # whole documents
     harder_from: int = 992  # step from which contested questions are asked more often
     learning_rate: float = 3e-3
