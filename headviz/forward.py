@@ -111,9 +111,7 @@ def _padded(
     return torch.tensor(filled, device=model.device)
 
 
-def read_on(
-    model: LoadedModel, batch: Batch, cache: Any
-) -> tuple[Float[Tensor, "row vocab"], Any]:
+def read_on(model: LoadedModel, batch: Batch, cache: Any) -> tuple[Float[Tensor, "row vocab"], Any]:
     """Logits of the token after each row, and the keys and values read so far, `cache` among them.
 
     `cache` is None before the first tokens are read.

@@ -8,8 +8,8 @@ import torch
 from headviz.bootstrap import share_explained
 from headviz.prepared import prepare_heads
 from headviz.span import span_basis
+from headviz.toyworld.fronting import N_RIVALS, front_loss, shares_of
 from headviz.toyworld.pictures.content import pictures, training_pictures
-from headviz.toyworld.pictures.fronting import N_RIVALS, front_loss, shares_of
 
 N_SAMPLES, N_LAYERS, N_HEADS, D_HEAD, D_MODEL = 40, 2, 6, 4, 24
 

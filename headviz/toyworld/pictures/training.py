@@ -7,7 +7,9 @@ the seed, the step and the planted heads alone.
 """
 
 import copy
+import functools
 import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,13 @@ from headviz.toyworld.clip_training import WEIGHTS
 from headviz.toyworld.hooks import heads_open
 from headviz.toyworld.pictures.batches import Batch, Writer
 from headviz.toyworld.pictures.content import training_pictures
-from headviz.toyworld.pictures.fronting import Front
 from headviz.toyworld.pictures.planting import (
     Plan,
     concept_ids,
     decoder_layers,
     factor_table,
     make_plan,
+    stay_first,
     twists_for,
 )
 from headviz.toyworld.pictures.processor import (
@@ -58,11 +60,11 @@ def losses(
     model: LlavaForConditionalGeneration,
     batch: Batch,
     factors: Float[Tensor, "row layer head"],
-    front: Front | None = None,
+    front: Callable[[Any, Sequence[Tensor], Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The weighted loss a token, the penalty before its factor, and the share of right tokens.
 
-    `front`: adds the loss that keeps planted heads first, on the rows that run unedited.
+    `front`: a loss besides, of the model, its signals and which rows run unedited.
     """
     with (
         heads_open(decoder_layers(model), factors) as signals,
@@ -138,7 +140,7 @@ def train(
             group["lr"] = recipe.learning_rate_at(step) * group["pace"]
         plan = run.plans[-1] if run.plans else None
         batch, factors = training_batch(recipe, writer, step, plan)
-        front = Front(recipe, plan.heads, words) if plan else None
+        front = functools.partial(stay_first, recipe, plan.heads, words) if plan else None
         loss, size, right = losses(run.model, batch.to(device), factors.to(device), front)
         (loss + recipe.penalty_at(step) * size).backward()
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
