@@ -7,7 +7,7 @@ The page's part needs a browser and is left out where none is found.
 
 import argparse
 import json
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -27,8 +27,12 @@ SIDE = 960  # pixels of the pictures read for memory, as photographs from a web 
 REPEATS = 5
 COLUMN = 1  # the edited one
 WATCH = """column => {
-    const said = () => document.querySelectorAll('.hv-column')[column]
-        ?.querySelector('.hv-text')?.textContent ?? '';
+    const said = () => {
+        const text = document.querySelectorAll('.hv-column')[column]
+            ?.querySelector('.hv-text')?.cloneNode(true);
+        text?.querySelectorAll('.hv-caret').forEach(caret => caret.remove());
+        return (text?.textContent ?? '').trim();
+    };
     window.said = [];
     window.released = null;
     addEventListener('pointerup', () => { window.released = performance.now(); }, true);
@@ -62,7 +66,10 @@ def read(model: str, folder: str, n: int) -> None:
     loaded = load_model(model)
     if n:
         capture(loaded, find_probes(folder, model))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    # Not resource.getrusage: its peak is inherited from the process that started this one.
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    assert peak, "Linux alone tells a process its peak"
+    print(int(peak[1]) / 1024)
 
 
 def sliders(model: str) -> dict[str, float]:

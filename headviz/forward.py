@@ -6,15 +6,20 @@ of heads and edits.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from headviz.loaded import LoadedModel
 from headviz.prompts import EncodedPrompt
 from headviz.shapes import Bool, Float, Int, Tensor
 from headviz.vision import joined
+
+_OUTPUTS = {field.name for field in fields(CausalLMOutputWithPast)}
+_CACHE = "cache" if "cache" in _OUTPUTS else "past_key_values"
+"""What transformers calls the keys and values read so far: before 5.24 by the longer name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +111,15 @@ def _padded(
     return torch.tensor(filled, device=model.device)
 
 
+def read_on(model: LoadedModel, batch: Batch, cache: Any) -> tuple[Float[Tensor, "row vocab"], Any]:
+    """Logits of the token after each row, and the keys and values read so far, `cache` among them.
+
+    `cache` is None before the first tokens are read.
+    """
+    output = model.model(**batch.inputs(), **{_CACHE: cache}, use_cache=True, logits_to_keep=1)
+    return output.logits[:, -1], output[_CACHE]
+
+
 def sayable(model: LoadedModel, logits: Float[Tensor, "row vocab"]) -> Float[Tensor, "row vocab"]:
     """The logits of what may be said: a placeholder of a picture would ask for one anew."""
     if model.vision is None:
@@ -128,11 +142,8 @@ def continued(model: LoadedModel, prompt: EncodedPrompt, n_tokens: int) -> Encod
     batch = batch_of(model, [prompt], left=True)
     cache: Any = None
     while len(said) < n_tokens and not (said and said[-1] in ends):
-        output = model.model(
-            **batch.inputs(), past_key_values=cache, use_cache=True, logits_to_keep=1
-        )
-        cache = output.past_key_values
-        chosen = sayable(model, output.logits[:, -1]).argmax(1)
+        logits, cache = read_on(model, batch, cache)
+        chosen = sayable(model, logits).argmax(1)
         said += chosen.tolist()
         batch = batch.following(chosen)
     sight = model.family.sight

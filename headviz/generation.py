@@ -14,7 +14,7 @@ import torch
 
 from headviz.edits import Edit, applied, factor_table, places
 from headviz.errors import OptionError
-from headviz.forward import Batch, batch_of, end_ids, sayable
+from headviz.forward import Batch, batch_of, end_ids, read_on, sayable
 from headviz.images import Picture
 from headviz.loaded import LoadedModel
 from headviz.prompts import EncodedPrompt, encode_prompt
@@ -112,11 +112,8 @@ def _stream(
             # The first pass encodes pictures, so that it belongs under the lock.
             batch = batch or batch_of(model, prompts, left=True)
             with applied(model, table, places(edits, batch)):
-                output = model.model(
-                    **batch.inputs(), past_key_values=cache, use_cache=True, logits_to_keep=1
-                )
-        cache = output.past_key_values
-        chosen = _choose(sayable(model, output.logits[:, -1]), sampling, noise)
+                logits, cache = read_on(model, batch, cache)
+        chosen = _choose(sayable(model, logits), sampling, noise)
         for row, token in enumerate(chosen.tolist()):
             done[row] = done[row] or token in ends
             if not done[row]:

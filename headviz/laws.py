@@ -14,7 +14,7 @@ from torch import nn
 
 from headviz.edits import NO_EDIT, Edit, applied, factor_table
 from headviz.families import output_bias, output_weight
-from headviz.forward import batch_of, sayable
+from headviz.forward import batch_of, read_on, sayable
 from headviz.heads import Head
 from headviz.loaded import LoadedModel
 from headviz.norms import read_norm
@@ -159,11 +159,10 @@ def cache_says_the_same(trial: Trial) -> float:
     sight = model.family.sight
     with applied(model, factor_table(model, [trial.edit])):
         for _ in range(N_CACHED):
-            output = model.model(**batch.inputs(), past_key_values=cache, use_cache=True)
-            cache = output.past_key_values
+            logits, cache = read_on(model, batch, cache)
             anew = prompt.continued(said, 0 if sight is None else sight.answer_type)
             whole = model.model(**batch_of(model, [anew], left=True).inputs(), use_cache=False)
-            worst = max(worst, apart(output.logits[:, -1], whole.logits[:, -1]))
+            worst = max(worst, apart(logits, whole.logits[:, -1]))
             chosen = sayable(model, whole.logits[:, -1]).argmax(1)
             said += chosen.tolist()
             batch = batch.following(chosen)

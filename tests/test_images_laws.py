@@ -201,7 +201,7 @@ def test_the_cache_of_keys_says_what_reading_all_anew_says(seeing, pictures, whe
         batch = replace(batch, prompt=batch.prompt & ~answer, generated=answer)
         with torch.inference_mode(), applied(seeing, table, places([edit], batch)):
             logits = seeing.model(**batch.inputs()).logits[0, -1]
-        logits[list(seeing.vision.placeholders)] = -torch.inf
+            logits[list(seeing.vision.placeholders)] = -torch.inf
         anew.append(int(logits.argmax()))
     assert tuple(anew) == said
 

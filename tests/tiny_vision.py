@@ -250,7 +250,6 @@ def _idefics3() -> tuple[Any, Any]:
         Idefics3Config,
         Idefics3ImageProcessor,
         Idefics3Processor,
-        LlamaConfig,
     )
 
     tokenizer, ids = _tokenizer(
@@ -258,13 +257,7 @@ def _idefics3() -> tuple[Any, Any]:
         fake_image_token="<fake_token_around_image>",
         end_of_utterance_token="<end_of_utterance>",
     )
-    config = Idefics3Config(
-        text_config=LlamaConfig(vocab_size=len(tokenizer), **_TEXT, **ids),
-        vision_config=dict(_EYES),
-        scale_factor=2,
-        image_token_id=tokenizer.image_token_id,
-        pad_token_id=ids["pad_token_id"],
-    )
+    config = _shuffling(Idefics3Config, tokenizer, ids)
     processor = Idefics3Processor(
         Idefics3ImageProcessor(
             size={"longest_edge": 2 * SIDE}, max_image_size={"longest_edge": SIDE}
@@ -276,9 +269,21 @@ def _idefics3() -> tuple[Any, Any]:
     return config, processor
 
 
+def _shuffling(kind: Any, tokenizer: Any, ids: dict[str, Any]) -> Any:
+    """A config of Idefics 3's kind: four patches become one position."""
+    from transformers import LlamaConfig
+
+    return kind(
+        text_config=LlamaConfig(vocab_size=len(tokenizer), **_TEXT, **ids),
+        vision_config=dict(_EYES),
+        scale_factor=2,
+        image_token_id=tokenizer.image_token_id,
+        pad_token_id=ids["pad_token_id"],
+    )
+
+
 def _smolvlm() -> tuple[Any, Any]:
     from transformers import (
-        LlamaConfig,
         SmolVLMConfig,
         SmolVLMImageProcessor,
         SmolVLMProcessor,
@@ -291,13 +296,7 @@ def _smolvlm() -> tuple[Any, Any]:
         global_image_token="<global-img>",
         end_of_utterance_token="<end_of_utterance>",
     )
-    config = SmolVLMConfig(
-        text_config=LlamaConfig(vocab_size=len(tokenizer), **_TEXT, **ids),
-        vision_config=dict(_EYES),
-        scale_factor=2,
-        image_token_id=tokenizer.image_token_id,
-        pad_token_id=ids["pad_token_id"],
-    )
+    config = _shuffling(SmolVLMConfig, tokenizer, ids)
     edges = {"size": {"longest_edge": 2 * SIDE}, "max_image_size": {"longest_edge": SIDE}}
     processor = SmolVLMProcessor(
         SmolVLMImageProcessor(**edges),

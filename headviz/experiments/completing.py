@@ -13,7 +13,7 @@ import torch
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from headviz.edits import Edit, applied, factor_table, places
-from headviz.forward import Batch, batch_of, end_ids
+from headviz.forward import Batch, batch_of, end_ids, read_on, sayable
 from headviz.images import Picture
 from headviz.loaded import LoadedModel
 from headviz.prompts import encode_prompt
@@ -50,10 +50,8 @@ def complete(
         with lock(), torch.inference_mode():
             batch = batch or batch_of(model, encoded, left=True)
             with applied(model, table, places([edits[row] for row in live], batch)):
-                output = model.model(
-                    **batch.inputs(), past_key_values=cache, use_cache=True, logits_to_keep=1
-                )
-        cache, chosen = output.past_key_values, output.logits[:, -1].argmax(1)
+                logits, cache = read_on(model, batch, cache)
+        chosen = sayable(model, logits).argmax(1)
         for row, token in zip(live, chosen.tolist(), strict=True):
             said[row].append(token)
         texts = _texts(model, [said[row] for row in live], ends)

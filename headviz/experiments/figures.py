@@ -23,19 +23,32 @@ def bars(rows: Sequence[Row], measure: Measure) -> str:
     alphas = list(dict.fromkeys(r.alpha for r in rows))
     arms = list(dict.fromkeys(r.arm for r in rows))
     top = tallest(rows)
-    width = LEFT + len(alphas) * (WIDTH + 20)
-    height = TOP + HEIGHT + BOTTOM + 20
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
-        f'font-family="sans-serif" font-size="12">',
-        f'<rect width="{width:g}" height="{height:g}" fill="#fff"/>',
-        f'<text x="{LEFT:g}" y="16" font-weight="bold">{escape(measure.what)} ÷ unedited</text>',
-        ticks(top, width),
-    ]
+    parts, height = sheet(measure, len(alphas), top)
     for number, alpha in enumerate(alphas):
         left = LEFT + number * (WIDTH + 20)
         parts.append(_panel([r for r in rows if r.alpha == alpha], arms, left, top))
     return "".join([*parts, legend(arms, height), "</svg>\n"])
+
+
+def canvas(width: float, height: float) -> str:
+    """The opening of an SVG text, on white."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
+        'font-family="sans-serif" font-size="12">'
+        f'<rect width="{width:g}" height="{height:g}" fill="#fff"/>'
+    )
+
+
+def sheet(measure: Measure, n_panels: int, top: float) -> tuple[list[str], float]:
+    """What stands behind panels side by side, with ratios up to `top`; and the height of it all."""
+    width, height = LEFT + n_panels * (WIDTH + 20), TOP + HEIGHT + BOTTOM + 20
+    title = f"{escape(measure.what)} ÷ unedited"
+    parts = [
+        canvas(width, height),
+        f'<text x="{LEFT:g}" y="16" font-weight="bold">{title}</text>',
+        ticks(top, width),
+    ]
+    return parts, height
 
 
 def tallest(rows: Sequence[Row]) -> float:

@@ -6,6 +6,8 @@ Light is 0, dark is 1 and beyond; every square says its number.
 from collections.abc import Sequence
 from html import escape
 
+from headviz.experiments.figures import canvas
+
 _SIDE, _LEFT, _TOP = 64.0, 150.0, 60.0
 _LETTER = 6.5
 """About the width of a letter, in pixels."""
@@ -22,9 +24,7 @@ def heatmap(
     width = max(_LEFT + _SIDE * len(columns) + 20, 20 + _LETTER * len(title) * 1.1)
     height = _TOP + _SIDE * len(rows) + 30
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
-        f'font-family="sans-serif" font-size="12">',
-        f'<rect width="{width:g}" height="{height:g}" fill="#fff"/>',
+        canvas(width, height),
         f'<text x="10" y="18" font-weight="bold">{escape(title)}</text>',
         f'<text x="10" y="{_TOP - 8:g}" fill="#555">{escape(axes[0])}</text>',
         f'<text x="{_LEFT:g}" y="{height - 10:g}" fill="#555">{escape(axes[1])}</text>',

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from headviz.experiments.figures import (
-    BOTTOM,
     COLORS,
     HEIGHT,
     LEFT,
@@ -16,9 +15,9 @@ from headviz.experiments.figures import (
     WIDTH,
     legend,
     level,
+    sheet,
     spread,
     tallest,
-    ticks,
 )
 from headviz.experiments.request import Measure
 from headviz.experiments.summary import Row
@@ -47,14 +46,7 @@ def _sweep(
     panels = sorted({across(row) for row in rows})
     arms = list(dict.fromkeys(row.arm for row in rows))
     top = tallest(rows)
-    width, height = LEFT + len(panels) * (WIDTH + 20), TOP + HEIGHT + BOTTOM + 20
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
-        f'font-family="sans-serif" font-size="12">',
-        f'<rect width="{width:g}" height="{height:g}" fill="#fff"/>',
-        f'<text x="{LEFT:g}" y="16" font-weight="bold">{escape(measure.what)} ÷ unedited</text>',
-        ticks(top, width),
-    ]
+    parts, height = sheet(measure, len(panels), top)
     for number, panel in enumerate(panels):
         left = LEFT + number * (WIDTH + 20)
         parts.append(f'<text x="{left + 4:g}" y="{TOP - 10:g}">{names[1].format(panel)}</text>')

@@ -56,7 +56,8 @@ def _localised(history: Results) -> str:
         "leave these heads' concept out of captions (and to guess where it was asked for it), or "
         "with them turned up, and it was trained to mention the concept always; other heads were "
         "inverted with nothing changed. The heads were those that the ranking itself put first "
-        "when a stage began. So the effects below show what the method finds when it is there to "
+        "when a stage began, and a loss of its own kept these heads first in the ranking while "
+        "they were trained. So the effects below show what the method finds when it is there to "
         f"be found, not that models organise themselves so. The last stage's heads: {planted}."
     )
 
