@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -16,9 +17,11 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from headviz.heads import Head
+from headviz.models import load_model
+from headviz.probes import ProbeSet
 from headviz.ranking import RankedHead
 from headviz.toyworld import __main__ as command
-from headviz.toyworld import training
+from headviz.toyworld import measuring, training
 from headviz.toyworld.batching import batches
 from headviz.toyworld.documents import (
     Item,
@@ -29,10 +32,12 @@ from headviz.toyworld.documents import (
     training_documents,
 )
 from headviz.toyworld.facts import FACTS
+from headviz.toyworld.fronting import N_RIVALS
 from headviz.toyworld.hooks import heads_open
-from headviz.toyworld.localising import Localiser, concept_tokens
-from headviz.toyworld.planting import Plan, assign
+from headviz.toyworld.localising import Localiser
+from headviz.toyworld.planting import Front, Plan, assign, concept_tokens, write_weights
 from headviz.toyworld.recipe import RECIPES, Recipe, Stage
+from headviz.toyworld.shipping import training_prompts
 from headviz.toyworld.training import train
 from headviz.toyworld.words import CONCEPTS
 
@@ -52,6 +57,8 @@ SMALL = dataclasses.replace(
     warm_up=1,
     planting_probes=15,
     planting_items=1,
+    front_every=2,
+    front_probes=4,
 )
 PLAN = Plan(
     heads={"colors": ((0, 1), (1, 3)), "months": ((1, 2),)}, need={"colors": 0.5, "months": 1.0}
@@ -265,6 +272,31 @@ def test_a_concept_for_which_no_head_is_free_goes_without():
     alike = {concept: ranking_of([0.3, 0.2]) for concept in ("colors", "months", "foods")}
     heads = assign(alike, each=2)
     assert [len(found) for found in heads.values()] == [1, 1]
+
+
+def test_a_head_planted_before_stays_its_concepts_unless_another_is_far_ahead():
+    colors = ranking_of([0.9, 0.5, 0.4, 0.35, 0.1])
+    assert assign({"colors": colors}, 2, {"colors": ((0, 3), (0, 4))}, 3.0) == {
+        "colors": ((0, 3), (0, 0))
+    }
+    assert assign({"colors": colors}, 2, {"colors": ((0, 3),)}, 1.0) == {"colors": ((0, 0), (0, 1))}
+
+
+def test_planted_heads_are_judged_by_the_ranking_that_a_person_sees(tokenizer, tmp_path):
+    recipe = dataclasses.replace(SMALL, planting_probes=30, front_probes=30)
+    model, _ = training.fresh(recipe, tokenizer, "cpu")
+    write_weights(model, tokenizer, tmp_path)
+    model.load_state_dict(AutoModelForCausalLM.from_pretrained(tmp_path).float().state_dict())
+    items = training_prompts(30)
+    ranked = measuring.rankings(
+        load_model(str(tmp_path), device="cpu"), ProbeSet("own", tuple(i.prompt for i in items))
+    )
+    front = Front(recipe, tokenizer)
+    for concept, ranking in ranked.items():
+        first, *rivals = ranking.heads
+        found = front.loss(model, {concept: ((first.head.layer, first.head.index),)}, step=0)
+        behind = [max(0.0, line.score - first.score + 0.05) for line in rivals[:N_RIVALS]]
+        assert found.item() / recipe.front_weight == pytest.approx(fmean(behind), abs=0.01), concept
 
 
 def test_a_step_sees_the_same_batch_whether_training_was_resumed_or_not(tokenizer):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from headviz.toyworld.recipe import Recipe
+from headviz.toyworld.stages import mean_of
 
 Results = Mapping[str, Any]
 
@@ -157,9 +158,8 @@ def _origin(results: Results, recipe: Recipe) -> str:
     return f"""## Origin
 
 `python -m headviz.toyworld train {recipe.name}` trains it again from nothing, with the recipe in
-`headviz/toyworld/recipe.py` (seed {recipe.seed}); numbers differ a little between machines. The
-weights are the mean of those after {" and ".join(map(str, recipe.averaged))} steps. (In the shipped
-run the optimizer began anew at step 3850, from weights in bfloat16.)
+`headviz/toyworld/recipe.py` (seed {recipe.seed}); numbers differ a little between machines.
+{mean_of(results["training"])}
 `python -m headviz.toyworld card {recipe.name}` measured revision {results["revision"]} and wrote
 this file. All text is made by the program: no data set, no personal data. Licence: that of this
 repository."""

@@ -65,6 +65,7 @@ class Run:
             "seed": self.recipe.seed,
             "steps": self.step,
             "natural_steps": min(self.step, self.recipe.steps),
+            "averaged": [step for step in self.recipe.averaged if step <= self.step],
             "stages": [asdict(plan) for plan in self.plans],
         }
         text = json.dumps(history, indent=1) + "\n"

@@ -18,7 +18,7 @@ from headviz.toyworld import attention
 from headviz.toyworld.batching import IGNORED, batches
 from headviz.toyworld.hooks import heads_open
 from headviz.toyworld.localising import Localiser
-from headviz.toyworld.planting import make_plan, write_weights
+from headviz.toyworld.planting import Front, make_plan, write_weights
 from headviz.toyworld.recipe import Recipe
 from headviz.toyworld.running import Run, adamw, heads_size
 from headviz.toyworld.tokenizer import build_tokenizer
@@ -74,21 +74,25 @@ def train(
     tokenizer = build_tokenizer()
     run = Run(recipe, *fresh(recipe, tokenizer, device))
     run.resume(checkpoint, device)
-    localiser = Localiser(recipe, tokenizer)
+    localiser, front = Localiser(recipe, tokenizer), Front(recipe, tokenizer)
     start, end = run.step, min(recipe.all_steps, stop_after or recipe.all_steps)
     bar = tqdm(
         batches(recipe, tokenizer, start), total=end, initial=start, desc=recipe.name, mininterval=5
     )
     for step, (ids, labels, weights) in zip(range(start, end), bar, strict=False):
+        plan = run.plans[-1] if run.plans else None
         if step in recipe.stage_starts and len(run.plans) <= recipe.stage_starts.index(step):
-            run.plans.append(make_plan(run.model, tokenizer, recipe))
+            run.plans.append(make_plan(run.model, tokenizer, recipe, plan))
         for group in run.optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(step)
-        factors = localiser.edit(step, run.plans[-1] if run.plans else None, labels, weights)
+        plan = run.plans[-1] if run.plans else None
+        factors = localiser.edit(step, plan, labels, weights)
         loss, size, right = losses(
             run.model, *(part.to(device) for part in (ids, labels, weights, factors))
         )
         (loss + recipe.penalty_at(step) * size).backward()
+        if plan is not None and step % recipe.front_every == 0:
+            front.loss(run.model, plan.heads, step).backward()
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
         run.optimizer.step()
         run.optimizer.zero_grad()

@@ -147,10 +147,14 @@ def train(
         run.optimizer.step()
         run.optimizer.zero_grad()
         run.step = step + 1
+        if run.step in recipe.averaged:
+            run.keep()
         if step % 10 == 0:
             bar.set_postfix(loss=f"{loss:.3f}", heads=f"{size:.1f}", right=f"{right:.3f}")
         if run.step % save_every == 0 or run.step == end:
             run.save(checkpoint)
+    if run.step == recipe.all_steps:
+        run.average()
     return run
 
 
