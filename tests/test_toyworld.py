@@ -292,7 +292,7 @@ def test_planted_heads_are_judged_by_the_ranking_that_a_person_sees(tokenizer, t
         load_model(str(tmp_path), device="cpu"), ProbeSet("own", tuple(i.prompt for i in items))
     )
     front = Front(recipe, tokenizer)
-    # As in the shipped vocabulary: every word of the world is a token, and none of a preset besides.
+    # As in the shipped vocabulary: the words that are tokens are those of the world.
     same = [c for c, r in ranked.items() if set(r.tokens.token_ids) == set(front.words[c])]
     assert same
     for concept in same:
