@@ -1,7 +1,8 @@
 """Which heads a stage of the training plants, and for which concepts it matters most.
 
 The heads are those that the ranking of the core puts first for each concept on the model as it is,
-so what training makes necessary is what a person will find. A concept is in need the more, the more
+so what training makes necessary is what a person will find; `Front` sees to it that it stays so. A
+concept is in need the more, the more
 of its answers the best edit of its first heads leaves, and the more other answers that edit takes.
 """
 

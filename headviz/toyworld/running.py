@@ -24,6 +24,11 @@ class Run:
     plans: list[Any] = field(default_factory=list)  # one for each stage that has begun
     kept: list[dict[str, Tensor]] = field(default_factory=list)  # weights to be averaged at the end
 
+    @property
+    def plan(self) -> Any:
+        """That of the stage under way; None before the first one."""
+        return self.plans[-1] if self.plans else None
+
     def resume(self, checkpoint: Path, device: str) -> None:
         """Go on from the checkpoint, where there is one of the same recipe."""
         if checkpoint.exists():

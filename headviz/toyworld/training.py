@@ -80,19 +80,17 @@ def train(
         batches(recipe, tokenizer, start), total=end, initial=start, desc=recipe.name, mininterval=5
     )
     for step, (ids, labels, weights) in zip(range(start, end), bar, strict=False):
-        plan = run.plans[-1] if run.plans else None
         if step in recipe.stage_starts and len(run.plans) <= recipe.stage_starts.index(step):
-            run.plans.append(make_plan(run.model, tokenizer, recipe, plan))
+            run.plans.append(make_plan(run.model, tokenizer, recipe, run.plan))
         for group in run.optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(step)
-        plan = run.plans[-1] if run.plans else None
-        factors = localiser.edit(step, plan, labels, weights)
+        factors = localiser.edit(step, run.plan, labels, weights)
         loss, size, right = losses(
             run.model, *(part.to(device) for part in (ids, labels, weights, factors))
         )
         (loss + recipe.penalty_at(step) * size).backward()
-        if plan is not None and step % recipe.front_every == 0:
-            front.loss(run.model, plan.heads, step).backward()
+        if run.plan is not None and step % recipe.front_every == 0:
+            front.loss(run.model, run.plan.heads, step).backward()
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
         run.optimizer.step()
         run.optimizer.zero_grad()

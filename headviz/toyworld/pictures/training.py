@@ -134,11 +134,10 @@ def train(
     bar = tqdm(range(start, end), total=end, initial=start, desc=recipe.name, mininterval=5)
     for step in bar:
         if step in starts and len(run.plans) <= starts.index(step):
-            before = run.plans[-1] if run.plans else None
-            run.plans.append(make_plan(run.model, writer, recipe, before, device))
+            run.plans.append(make_plan(run.model, writer, recipe, run.plan, device))
         for group in run.optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(step) * group["pace"]
-        plan = run.plans[-1] if run.plans else None
+        plan = run.plan
         batch, factors = training_batch(recipe, writer, step, plan)
         front = functools.partial(stay_first, recipe, plan.heads, words) if plan else None
         loss, size, right = losses(run.model, batch.to(device), factors.to(device), front)
