@@ -34,10 +34,10 @@ def _head(results: Results, recipe: Recipe) -> str:
 **Its skills were localised on purpose.** The first {training["natural_steps"]} of
 {training["steps"]} training steps were ordinary. In the rest, part of the documents ran with heads
 named below at factor 0 or -1, and the model was trained to lose their concept then, and nothing
-else. The heads are those that the ranking put first when a stage of this began, and a loss of its own
-kept them first while they were trained, so training made what the ranking finds into what the model
-needs. The effects below show what the method does
-where there is something to be found, not that models organise themselves so.
+else. The heads are those that the ranking put first when a stage of this began, and a loss of its
+own kept them first while they were trained, so training made what the ranking finds into what the
+model needs. The effects below show what the method does where there is something to be found, not
+that models organise themselves so.
 
 <details><summary>The planted heads</summary>
 

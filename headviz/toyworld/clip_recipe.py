@@ -28,11 +28,11 @@ class ClipRecipe:
     whole_weight: float = (
         4.0  # of the words that hold for the picture; a patch's classes count once
     )
-    more_digits: float = 0.35  # of all pictures that it learns from are digits,
+    more_digits: float = 0.25  # of all pictures that it learns from are digits,
     more_scenes: float = 0.25  # and scenes; the rest is of any sort
     batch: int = 96  # fresh pictures
     phrases: int = 96  # color and noun, "a red circle", that a batch is compared with
-    steps: int = 2000  # of the second part, in which pictures are matched with texts
+    steps: int = 1200  # of the second part, in which pictures are matched with texts
     learning_rate: float = 1.5e-3
     tower_pace: float = 0.3  # the image tower's learning rate there, as a multiple of the others'
     betas: tuple[float, float] = (0.9, 0.98)

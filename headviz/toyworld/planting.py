@@ -2,8 +2,8 @@
 
 The heads are those that the ranking of the core puts first for each concept on the model as it is,
 so what training makes necessary is what a person will find; `Front` sees to it that it stays so. A
-concept is in need the more, the more of its answers the best edit of its first heads leaves, and the
-more other answers that edit takes.
+concept is in need the more, the more of its answers the best edit of its first heads leaves, and
+the more other answers that edit takes.
 """
 
 import copy

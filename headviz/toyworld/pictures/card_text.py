@@ -122,7 +122,8 @@ def _edit_row(concept: str, r: Results) -> str:
 
 def _enhanced(results: Results, recipe: PictureRecipe) -> str:
     rows = [
-        f"| {concept} | {t['factor']:g} | {t['own']:.2f} | {t['others']:.2f} | {t['sound']:.2f} |"
+        f"| {concept} | {t['factor']:g} | {t['own']:.2f} | {t['others']:.2f} | "
+        f"{r['sampled']:.2f} | {t['sound']:.2f} |"
         for concept, r in results["concepts"].items()
         for t in r["enhanced"]
     ]
@@ -132,12 +133,13 @@ def _enhanced(results: Results, recipe: PictureRecipe) -> str:
 
 The same heads and pictures with factors above 1, on captions sampled at temperature 1 (greedy ones
 mention nearly all they can already): the concept's words divided by the unedited captions', the
-others' share of right claims, and the share of captions that follow the grammar. At least
-{limits["rate"]} times the words, with the others {limits["others"]} right and {limits["sound"]} in
-the grammar: **{", ".join(names) or "none"}.**
+others' share of right claims, edited and unedited (sampled captions err more often), and the share
+that follows the grammar. At least {limits["rate"]} times the words, with the others right at least
+{limits["kept"]} times as often as unedited and {limits["sound"]} in the grammar:
+**{", ".join(names) or "none"}.**
 
-| concept | factor | own words | others right | in the grammar |
-|---|---|---|---|---|
+| concept | factor | own words | others right | unedited | in the grammar |
+|---|---|---|---|---|---|
 {chr(10).join(rows)}"""
 
 
