@@ -3,10 +3,12 @@
 import dataclasses
 import itertools
 import json
+import random
 import re
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -15,22 +17,27 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from headviz.heads import Head
+from headviz.models import load_model
+from headviz.probes import ProbeSet
 from headviz.ranking import RankedHead
 from headviz.toyworld import __main__ as command
-from headviz.toyworld import training
+from headviz.toyworld import measuring, training
 from headviz.toyworld.batching import batches
 from headviz.toyworld.documents import (
     Item,
     is_held_out,
     sample_items,
     sample_stories,
+    story_document,
     training_documents,
 )
 from headviz.toyworld.facts import FACTS
+from headviz.toyworld.fronting import N_RIVALS
 from headviz.toyworld.hooks import heads_open
-from headviz.toyworld.localising import Localiser, concept_tokens
-from headviz.toyworld.planting import Plan, assign
+from headviz.toyworld.localising import Localiser
+from headviz.toyworld.planting import Front, Plan, assign, concept_tokens, write_weights
 from headviz.toyworld.recipe import RECIPES, Recipe, Stage
+from headviz.toyworld.shipping import training_prompts
 from headviz.toyworld.training import train
 from headviz.toyworld.words import CONCEPTS
 
@@ -50,6 +57,8 @@ SMALL = dataclasses.replace(
     warm_up=1,
     planting_probes=15,
     planting_items=1,
+    front_every=2,
+    front_probes=4,
 )
 PLAN = Plan(
     heads={"colors": ((0, 1), (1, 3)), "months": ((1, 2),)}, need={"colors": 0.5, "months": 1.0}
@@ -61,8 +70,16 @@ def tokenizer():
     return AutoTokenizer.from_pretrained(FOLDER)
 
 
-def texts_of(seed: int, n: int) -> list[str]:
-    return ["".join(p.text for p in d) for d in itertools.islice(training_documents(seed), n)]
+CONCEPT_OF = {word: concept for concept, words in CONCEPTS.items() for word in words}
+
+
+def texts_of(seed: int, n: int, harder: bool = False) -> list[str]:
+    documents = itertools.islice(training_documents(seed, harder), n)
+    return ["".join(p.text for p in document) for document in documents]
+
+
+def words_of(text: str) -> list[str]:
+    return re.findall(r"\w+", text)
 
 
 def story_of(prompt: str) -> str:
@@ -75,8 +92,23 @@ def test_the_same_seed_gives_the_same_documents_and_items():
     assert sample_stories(5, 3) == sample_stories(5, 3)
 
 
-def test_nothing_held_out_is_ever_in_a_training_document():
-    for text in texts_of(1, 1500):
+def test_harder_documents_ask_about_one_of_several_things_more_often():
+    def share(harder: bool) -> float:
+        rng = random.Random(8)
+        found = []
+        for _ in range(300):
+            pieces = story_document(rng, harder)
+            said = {c: len(set(words_of(pieces[0].text)) & set(CONCEPTS[c])) for c in CONCEPTS}
+            answers = [p.text.strip() for p in pieces if p.is_answer]
+            found += [said[CONCEPT_OF[a]] > 1 for a in answers if a in CONCEPT_OF]
+        return sum(found) / len(found)
+
+    assert share(True) > 1.5 * share(False)
+
+
+@pytest.mark.parametrize("harder", [False, True])
+def test_nothing_held_out_is_ever_in_a_training_document(harder):
+    for text in texts_of(1, 1500, harder):
         story, *asked = text.split("Question: ")
         assert not story or not is_held_out(story.strip().removeprefix("Story: "))
         facts = {q.text for questions in FACTS.values() for q in questions}
@@ -207,6 +239,23 @@ def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
         assert torch.equal(weight, resumed.model.state_dict()[name]), name
 
 
+def test_the_finished_weights_are_the_mean_of_the_kept_ones_also_when_resumed(
+    tmp_path, tokenizer, monkeypatch
+):
+    monkeypatch.setattr(training, "build_tokenizer", lambda: tokenizer)
+    recipe = dataclasses.replace(SMALL, averaged=(2, 4))
+    ends = [
+        train(SMALL, tmp_path / f"{step}.pt", "cpu", stop_after=step).model.state_dict()
+        for step in (2, 4)
+    ]
+    train(recipe, tmp_path / "mean.pt", "cpu", stop_after=3)
+    for _ in range(2):  # the second time nothing is left to train
+        found = train(recipe, tmp_path / "mean.pt", "cpu").model.state_dict()
+        for name, weight in found.items():
+            assert torch.allclose(weight, (ends[0][name] + ends[1][name]) / 2), name
+        assert any(not torch.equal(ends[0][name], ends[1][name]) for name in found)
+
+
 def ranking_of(scores: list[float]) -> list[RankedHead]:
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     return [RankedHead(rank, Head(0, i), scores[i], 0.0) for rank, i in enumerate(order, 1)]
@@ -223,6 +272,35 @@ def test_a_concept_for_which_no_head_is_free_goes_without():
     alike = {concept: ranking_of([0.3, 0.2]) for concept in ("colors", "months", "foods")}
     heads = assign(alike, each=2)
     assert [len(found) for found in heads.values()] == [1, 1]
+
+
+def test_a_head_planted_before_stays_its_concepts_unless_another_is_far_ahead():
+    colors = ranking_of([0.9, 0.5, 0.4, 0.35, 0.1])
+    assert assign({"colors": colors}, 2, {"colors": ((0, 3), (0, 4))}, 3.0) == {
+        "colors": ((0, 3), (0, 0))
+    }
+    assert assign({"colors": colors}, 2, {"colors": ((0, 3),)}, 1.0) == {"colors": ((0, 0), (0, 1))}
+
+
+def test_planted_heads_are_judged_by_the_ranking_that_a_person_sees(tokenizer, tmp_path):
+    recipe = dataclasses.replace(SMALL, planting_probes=30, front_probes=30)
+    model, _ = training.fresh(recipe, tokenizer, "cpu")
+    write_weights(model, tokenizer, tmp_path)
+    model.load_state_dict(AutoModelForCausalLM.from_pretrained(tmp_path).float().state_dict())
+    items = training_prompts(30)
+    ranked = measuring.rankings(
+        load_model(str(tmp_path), device="cpu"), ProbeSet("own", tuple(i.prompt for i in items))
+    )
+    front = Front(recipe, tokenizer)
+    # As in the shipped vocabulary: the words that are tokens are those of the world.
+    same = [c for c, r in ranked.items() if set(r.tokens.token_ids) == set(front.words[c])]
+    assert same
+    for concept in same:
+        ranking = ranked[concept]
+        first, *rivals = ranking.heads
+        found = front.loss(model, {concept: ((first.head.layer, first.head.index),)}, step=0)
+        behind = [max(0.0, line.score - first.score + 0.05) for line in rivals[:N_RIVALS]]
+        assert found.item() / recipe.front_weight == pytest.approx(fmean(behind), abs=0.01), concept
 
 
 def test_a_step_sees_the_same_batch_whether_training_was_resumed_or_not(tokenizer):

@@ -31,7 +31,10 @@ def batches(
     """Endless (ids, labels, weights), each `row token`, from step `start` on."""
     for chunk in itertools.count(start // CHUNK):
         documents = itertools.islice(
-            training_documents(recipe.seed * 1_000_000 + chunk + 1), CHUNK * recipe.batch
+            training_documents(
+                recipe.seed * 1_000_000 + chunk + 1, harder=chunk * CHUNK >= recipe.harder_from
+            ),
+            CHUNK * recipe.batch,
         )
         coded = sorted(
             (encode(document, tokenizer) for document in documents), key=lambda pair: len(pair[0])

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from headviz.toyworld.recipe import Recipe
+from headviz.toyworld.stages import mean_of
 
 Results = Mapping[str, Any]
 
@@ -33,9 +34,10 @@ def _head(results: Results, recipe: Recipe) -> str:
 **Its skills were localised on purpose.** The first {training["natural_steps"]} of
 {training["steps"]} training steps were ordinary. In the rest, part of the documents ran with heads
 named below at factor 0 or -1, and the model was trained to lose their concept then, and nothing
-else. The heads are those that the ranking put first when each stage of this began, so training
-made what the ranking finds into what the model needs. The effects below show what the method does
-where there is something to be found, not that models organise themselves so.
+else. The heads are those that the ranking put first when a stage of this began, and a loss of its
+own kept them first while they were trained, so training made what the ranking finds into what the
+model needs. The effects below show what the method does where there is something to be found, not
+that models organise themselves so.
 
 <details><summary>The planted heads</summary>
 
@@ -158,6 +160,7 @@ def _origin(results: Results, recipe: Recipe) -> str:
 
 `python -m headviz.toyworld train {recipe.name}` trains it again from nothing, with the recipe in
 `headviz/toyworld/recipe.py` (seed {recipe.seed}); numbers differ a little between machines.
+{mean_of(results["training"])}
 `python -m headviz.toyworld card {recipe.name}` measured revision {results["revision"]} and wrote
 this file. All text is made by the program: no data set, no personal data. Licence: that of this
 repository."""

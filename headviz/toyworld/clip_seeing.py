@@ -5,7 +5,6 @@ its noun, its color, how many of them there are, ...), and from the picture's em
 hold for the picture. Matching captions alone teaches small shapes far more slowly (docs/log.md).
 """
 
-import itertools
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +20,7 @@ from headviz.toyworld.clip_texts import WORDS
 from headviz.toyworld.clip_texts import shown as words_shown
 from headviz.toyworld.pictures.batches import pixels_of
 from headviz.toyworld.pictures.captions import NOUN_CONCEPTS
-from headviz.toyworld.pictures.content import Group, Picture, pictures
+from headviz.toyworld.pictures.content import Group, Picture, training_pictures
 from headviz.toyworld.pictures.drawing import SIDE, Placed, draw_placed
 
 SIDES = (SIDE, SIDE, 2 * SIDE)  # larger drawings are scaled down, as uploads are
@@ -44,13 +43,8 @@ class Readout(nn.Module):
 
 def fresh_pictures(recipe: ClipRecipe, step: int, n: int) -> list[Picture]:
     """`n` pictures for a step: of any sort, and more of digits and scenes, which take longest."""
-    seed = recipe.seed * 1_000_000 + step + 1
-    n_digits, n_scenes = int(recipe.more_digits * n), int(recipe.more_scenes * n)
-    return [
-        *itertools.islice(pictures(seed), n - n_digits - n_scenes),
-        *itertools.islice(pictures(seed, sort="digits"), n_digits),
-        *itertools.islice(pictures(seed, sort="scene"), n_scenes),
-    ]
+    more = {"digits": recipe.more_digits, "scene": recipe.more_scenes}
+    return training_pictures(recipe.seed * 1_000_000 + step + 1, n, more)
 
 
 def seen_pixels(

@@ -16,12 +16,12 @@ from headviz.toyworld.stories import Question, Story, Teller
 from headviz.toyworld.words import CONCEPTS
 
 HELD_OUT_SHARE = 0.1
-FACTS_SHARE = 0.25  # of the documents are plain facts
+FACTS_SHARE, FACTS_SHARE_HARDER = 0.25, 0.15  # of the documents are plain facts
 FACTS_IN_STORIES = 0.15  # of the questions after a story are about facts
 BARE_SHARE = 0.2  # of the stories are told without "Story:" in front
 ODD_NAME_SHARE = 0.05  # of the documents have a person with a made-up name
 STORY_SENTENCES = (4, 7)
-MAX_QUESTIONS = 4
+MAX_QUESTIONS, MAX_HARDER_QUESTIONS = 4, 8
 OPENER_CONCEPTS = ("weather", "months", "places")
 FACTS_A_DOCUMENT = (4, 9)
 
@@ -97,20 +97,35 @@ def _asked(question: Question, first: bool = False) -> list[Piece]:
     ]
 
 
-def story_document(rng: random.Random) -> list[Piece]:
-    """A training story, followed by up to four questions."""
+def is_contested(question: Question, story: Story) -> bool:
+    """Whether the story answers other questions of this kind: which thing is meant matters then."""
+    return sum(other.concept == question.concept for other in story.questions) > 1
+
+
+def story_document(rng: random.Random, harder: bool = False) -> list[Piece]:
+    """A training story, followed by up to four questions.
+
+    A harder one has contested questions and asks up to eight, those first of all.
+    """
     story = tell_story(rng, held_out=False)
+    while harder and not any(is_contested(q, story) for q in story.questions):
+        story = tell_story(rng, held_out=False)
     pieces = [Piece(story.text if rng.random() < BARE_SHARE else f"Story: {story.text}")]
-    n_questions = min(rng.randint(1, MAX_QUESTIONS + 2), MAX_QUESTIONS, len(story.questions))
-    # Every story has an opener, so what openers tell is asked less often.
-    order = sorted(
-        story.questions, key=lambda q: rng.random() * (0.5 if q.concept in OPENER_CONCEPTS else 1.0)
-    )
+    most = MAX_HARDER_QUESTIONS if harder else MAX_QUESTIONS
+    n_questions = min(rng.randint(1, most if harder else most + 2), most, len(story.questions))
+    order = sorted(story.questions, key=lambda q: rng.random() * _urgency(q, story, harder))
     for question in order[-n_questions:]:
         pieces += _asked(
             pick_fact(rng, held_out=False) if rng.random() < FACTS_IN_STORIES else question
         )
     return pieces
+
+
+def _urgency(question: Question, story: Story, harder: bool) -> float:
+    """How readily a question is asked; every story has an opener, so openers' less often."""
+    if harder and is_contested(question, story):
+        return 2.0
+    return 0.5 if question.concept in OPENER_CONCEPTS else 1.0
 
 
 def facts_document(rng: random.Random) -> list[Piece]:
@@ -121,11 +136,12 @@ def facts_document(rng: random.Random) -> list[Piece]:
     return pieces
 
 
-def training_documents(seed: int) -> Iterator[list[Piece]]:
+def training_documents(seed: int, harder: bool = False) -> Iterator[list[Piece]]:
     """Endless training documents; the same for the same seed."""
     rng = random.Random(f"train {seed}")
+    facts_share = FACTS_SHARE_HARDER if harder else FACTS_SHARE
     while True:
-        yield facts_document(rng) if rng.random() < FACTS_SHARE else story_document(rng)
+        yield facts_document(rng) if rng.random() < facts_share else story_document(rng, harder)
 
 
 def _item(rng: random.Random, concept: str, fact_share: float, held_out: bool) -> Item:

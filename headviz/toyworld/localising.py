@@ -15,21 +15,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from headviz.toyworld.planting import Plan
+from headviz.toyworld.planting import Plan, concept_tokens
 from headviz.toyworld.recipe import Recipe
-from headviz.toyworld.words import CONCEPTS
 
 FACTORS = (0.0, -1.0)
 MOST_EDITED = 0.7  # of the documents of one kind, however far its concept lags behind
 ASKED_SHARE = 0.6  # of the concepts edited are among those that the document asks for
-
-
-def concept_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, list[int]]:
-    """Concept -> the token ids of its words."""
-    return {
-        concept: [tokenizer.encode(f" {word}", add_special_tokens=False)[0] for word in words]
-        for concept, words in CONCEPTS.items()
-    }
 
 
 class Localiser:

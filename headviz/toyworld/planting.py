@@ -1,16 +1,22 @@
 """Which heads a stage of the training plants, and for which concepts it matters most.
 
 The heads are those that the ranking of the core puts first for each concept on the model as it is,
-so what training makes necessary is what a person will find. A concept is in need the more, the more
-of its answers the best edit of its first heads leaves, and the more other answers that edit takes.
+so what training makes necessary is what a person will find; `Front` sees to it that it stays so. A
+concept is in need the more, the more of its answers the best edit of its first heads leaves, and
+the more other answers that edit takes.
 """
 
 import copy
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from headviz.heads import Head
@@ -18,8 +24,11 @@ from headviz.models import load_model
 from headviz.probes import ProbeSet
 from headviz.ranking import RankedHead
 from headviz.toyworld import measuring
+from headviz.toyworld.fronting import Heads, front_loss_of
+from headviz.toyworld.hooks import heads_open
 from headviz.toyworld.recipe import Recipe
 from headviz.toyworld.shipping import PROBE_SEED, training_prompts
+from headviz.toyworld.words import CONCEPTS
 
 ITEM_SEED = 6  # of the training questions by which laggards are found
 REACH = 3  # how far down a ranking edits go, and a concept's further heads may stand
@@ -36,14 +45,20 @@ class Plan:
     """Concept -> how much it is in need of it; larger is chosen more often."""
 
 
-def make_plan(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Plan:
+def make_plan(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    recipe: Recipe,
+    before: Plan | None = None,
+) -> Plan:
     """Rank the heads of a model in training, as it would be shipped now, and try the first ones."""
     with TemporaryDirectory() as folder:
         write_weights(model, tokenizer, Path(folder))
         loaded = load_model(folder, device=model.device.type)
     prompts = [item.prompt for item in training_prompts(recipe.planting_probes, PROBE_SEED)]
     rankings = measuring.rankings(loaded, ProbeSet("training", tuple(prompts)))
-    heads = assign({c: ranking.heads for c, ranking in rankings.items()}, recipe.planted_each)
+    ranked = {c: ranking.heads for c, ranking in rankings.items()}
+    heads = assign(ranked, recipe.planted_each, before.heads if before else {}, recipe.loyalty)
     asked = measuring.Questions.ask(loaded, recipe.planting_items, ITEM_SEED, held_out=False)
     need = {}
     for concept in heads:
@@ -55,19 +70,27 @@ def make_plan(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recip
 
 
 def assign(
-    ranked: Mapping[str, Sequence[RankedHead]], each: int
+    ranked: Mapping[str, Sequence[RankedHead]],
+    each: int,
+    before: Mapping[str, Sequence[tuple[int, int]]] = MappingProxyType({}),
+    loyalty: float = 1.0,
 ) -> dict[str, tuple[tuple[int, int], ...]]:
     """Every concept's best head, then its second, and so on; where two want one, the higher score.
 
-    Heads after a concept's first are taken only from the first `REACH` of its ranking.
+    Heads after a concept's first are taken only from the first `REACH` of its ranking, or from its
+    heads of `before`, whose scores count `loyalty` times.
     """
+
+    def planted(line: RankedHead, concept: str) -> bool:
+        return (line.head.layer, line.head.index) in before.get(concept, ())
+
     lines = [(line, concept) for concept, ranking in ranked.items() for line in ranking]
-    lines.sort(key=lambda pair: -pair[0].score)
+    lines.sort(key=lambda pair: -pair[0].score * (loyalty if planted(*pair) else 1.0))
     owner: dict[Head, str] = {}
     for place in range(each):
         served: set[str] = set()
         for line, concept in lines:
-            in_reach = place == 0 or line.rank <= REACH
+            in_reach = place == 0 or line.rank <= REACH or planted(line, concept)
             if in_reach and concept not in served and line.head not in owner:
                 owner[line.head] = concept
                 served.add(concept)
@@ -76,6 +99,43 @@ def assign(
         for concept in ranked
     }
     return {concept: found for concept, found in heads.items() if found}
+
+
+class Front:
+    """Keeps planted heads first on prompts like those that the ranking reads."""
+
+    def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> None:
+        """Draw and encode the prompts."""
+        items = training_prompts(recipe.planting_probes, PROBE_SEED)
+        self.recipe, self.words = recipe, concept_tokens(tokenizer)
+        self.prompts = [torch.tensor(tokenizer(item.prompt)["input_ids"]) for item in items]
+
+    def loss(self, model: LlamaForCausalLM, heads: Mapping[str, Heads], step: int) -> Tensor:
+        """That of the prompts of a step."""
+        rng = random.Random(f"front {self.recipe.seed} {step}")
+        drawn = rng.sample(self.prompts, min(self.recipe.front_probes, len(self.prompts)))
+        ids = pad_sequence(drawn, batch_first=True).to(model.device)
+        lengths = torch.tensor([len(one) for one in drawn], device=model.device)
+        places = torch.arange(ids.shape[1], device=model.device)
+        own = ((places > 0) & (places < lengths[:, None])).unsqueeze(-1)  # not the start mark
+        layers = model.model.layers
+        with (
+            heads_open(layers) as signals,
+            torch.autocast(model.device.type, dtype=torch.bfloat16),
+        ):
+            model.model(input_ids=ids, use_cache=False)
+        pooled = [(z.float() * own).sum(1) / own.sum(1) for z in signals]
+        margin = self.recipe.front_margin
+        found = front_loss_of(model, layers, pooled, self.words, heads, margin)
+        return self.recipe.front_weight * found
+
+
+def concept_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, list[int]]:
+    """Concept -> the token ids of its words."""
+    return {
+        concept: [tokenizer.encode(f" {word}", add_special_tokens=False)[0] for word in words]
+        for concept, words in CONCEPTS.items()
+    }
 
 
 def write_weights(

@@ -6,15 +6,12 @@ from transformers import LlamaConfig
 
 from headviz.toyworld.stages import Stage, cosine, stage_at, stage_starts
 
-# The fifth is mostly ordinary training again, for the answers. The last goes in small steps, which
-# localise what is planted and do not move the order of the ranking.
+# Those with a small share are mostly ordinary training again, for the answers. The last goes in
+# small steps, which localise what is planted and do not move the order of the ranking.
 STAGES = (
-    Stage(500, 1.2e-3, 0.5),
-    Stage(400, 1.2e-3, 0.4),
-    Stage(400, 1.2e-3, 0.4),
-    Stage(500, 1.2e-3, 0.45),
-    Stage(500, 1.5e-3, 0.25),
-    Stage(150, 6e-4, 0.45),
+    Stage(400, 1.2e-3, 0.45),
+    Stage(300, 1.2e-3, 0.4),
+    Stage(200, 6e-4, 0.45),
 )
 
 
@@ -30,9 +27,10 @@ class Recipe:
     d_model: int = 192
     d_feed_forward: int = 512
     context: int = 512  # tokens
-    horizon: int = 1800  # steps over which the learning rate and the late penalty are laid out
-    steps: int = 1400  # of the first, natural part of the training
+    horizon: int = 3200  # steps over which the learning rate and the late penalty are laid out
+    steps: int = 2400  # of the first, natural part of the training
     batch: int = 32  # whole documents
+    harder_from: int = 992  # step from which contested questions are asked more often
     learning_rate: float = 3e-3
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.1
@@ -44,9 +42,15 @@ class Recipe:
     penalty_fade: int = 500  # steps until the penalty is there in full
     late_from: float = 0.6  # where the last part starts, as a share of the steps
     stages: tuple[Stage, ...] = STAGES
+    averaged: tuple[int, ...] = ()  # steps whose weights' mean the finished model has
     localise_most: int = 3  # concepts of which a document's planted heads are edited, at most
     planted_each: int = 2  # heads that a concept is to need
     planting_probes: int = 240  # training prompts on which heads are ranked for that
+    loyalty: float = 3.0  # a planted head's score counts this much more when heads are chosen anew
+    front_every: int = 5  # steps of a stage between those that keep planted heads first
+    front_probes: int = 24  # training prompts on which that is seen to (see `fronting`)
+    front_weight: float = 3.0  # of that loss
+    front_margin: float = 0.05  # share of variance by which planted heads are to lead
     planting_items: int = 8  # training questions a concept by which laggards are found
 
     def config(self, vocab_size: int, bos: int, eos: int, pad: int) -> LlamaConfig:

@@ -22,6 +22,12 @@ class Run:
     optimizer: torch.optim.Optimizer
     step: int = 0  # the next one
     plans: list[Any] = field(default_factory=list)  # one for each stage that has begun
+    kept: list[dict[str, Tensor]] = field(default_factory=list)  # weights to be averaged at the end
+
+    @property
+    def plan(self) -> Any:
+        """That of the stage under way; None before the first one."""
+        return self.plans[-1] if self.plans else None
 
     def resume(self, checkpoint: Path, device: str) -> None:
         """Go on from the checkpoint, where there is one of the same recipe."""
@@ -31,6 +37,7 @@ class Run:
                 self.model.load_state_dict(state["model"])
                 self.optimizer.load_state_dict(state["optimizer"])
                 self.step, self.plans = state["step"], state["plans"]
+                self.kept = state["kept"]
 
     def save(self, checkpoint: Path) -> None:
         """Everything, whole or not at all."""
@@ -40,11 +47,22 @@ class Run:
             "recipe": self.recipe,
             "step": self.step,
             "plans": self.plans,
+            "kept": self.kept,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
         torch.save(state, part)
         part.replace(checkpoint)
+
+    def keep(self) -> None:
+        """The weights as they are now have a part in the finished model's."""
+        self.kept.append({name: w.detach().clone() for name, w in self.model.state_dict().items()})
+
+    def average(self) -> None:
+        """Give the model the mean of the kept weights, if any; the last thing done."""
+        if self.kept:
+            mean = {name: sum(k[name] for k in self.kept) / len(self.kept) for name in self.kept[0]}
+            self.model.load_state_dict(mean)
 
     def write_history(self, folder: Path) -> None:
         """training.json: how many steps, and what each stage planted."""
@@ -52,6 +70,7 @@ class Run:
             "seed": self.recipe.seed,
             "steps": self.step,
             "natural_steps": min(self.step, self.recipe.steps),
+            "averaged": [step for step in self.recipe.averaged if step <= self.step],
             "stages": [asdict(plan) for plan in self.plans],
         }
         text = json.dumps(history, indent=1) + "\n"

@@ -4,8 +4,9 @@ Which heads those are is found when a stage begins (`planting`). Knows no model.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,13 @@ def stage_at(stages: Sequence[Stage], first: int, step: int) -> tuple[Stage, flo
 def cosine(done: float) -> float:
     """From 1 at 0 down to 0.05 at 1."""
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def mean_of(history: Mapping[str, Any]) -> str:
+    """A card's sentence on a training that ends with the mean of several weights; else nothing."""
+    steps = history.get("averaged")
+    return (
+        f"The weights are the mean of those after {' and '.join(map(str, steps))} steps. "
+        if steps
+        else ""
+    )

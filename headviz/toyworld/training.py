@@ -18,7 +18,7 @@ from headviz.toyworld import attention
 from headviz.toyworld.batching import IGNORED, batches
 from headviz.toyworld.hooks import heads_open
 from headviz.toyworld.localising import Localiser
-from headviz.toyworld.planting import make_plan, write_weights
+from headviz.toyworld.planting import Front, make_plan, write_weights
 from headviz.toyworld.recipe import Recipe
 from headviz.toyworld.running import Run, adamw, heads_size
 from headviz.toyworld.tokenizer import build_tokenizer
@@ -74,29 +74,35 @@ def train(
     tokenizer = build_tokenizer()
     run = Run(recipe, *fresh(recipe, tokenizer, device))
     run.resume(checkpoint, device)
-    localiser = Localiser(recipe, tokenizer)
+    localiser, front = Localiser(recipe, tokenizer), Front(recipe, tokenizer)
     start, end = run.step, min(recipe.all_steps, stop_after or recipe.all_steps)
     bar = tqdm(
         batches(recipe, tokenizer, start), total=end, initial=start, desc=recipe.name, mininterval=5
     )
     for step, (ids, labels, weights) in zip(range(start, end), bar, strict=False):
         if step in recipe.stage_starts and len(run.plans) <= recipe.stage_starts.index(step):
-            run.plans.append(make_plan(run.model, tokenizer, recipe))
+            run.plans.append(make_plan(run.model, tokenizer, recipe, run.plan))
         for group in run.optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(step)
-        factors = localiser.edit(step, run.plans[-1] if run.plans else None, labels, weights)
+        factors = localiser.edit(step, run.plan, labels, weights)
         loss, size, right = losses(
             run.model, *(part.to(device) for part in (ids, labels, weights, factors))
         )
         (loss + recipe.penalty_at(step) * size).backward()
+        if run.plan is not None and step % recipe.front_every == 0:
+            front.loss(run.model, run.plan.heads, step).backward()
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
         run.optimizer.step()
         run.optimizer.zero_grad()
         run.step = step + 1
+        if run.step in recipe.averaged:
+            run.keep()
         if step % 10 == 0:
             bar.set_postfix(loss=f"{loss:.3f}", heads=f"{size:.1f}", answers=f"{right:.3f}")
         if run.step % save_every == 0 or run.step == end:
             run.save(checkpoint)
+    if run.step == recipe.all_steps:
+        run.average()
     return run
 
 

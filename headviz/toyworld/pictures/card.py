@@ -23,7 +23,14 @@ from headviz.toyworld.pictures.words import CONCEPTS
 
 LARGEST_SHARE = 0.01  # of the heads may be edited
 ENHANCING = (2.0, 3.0, 5.0)
-LIMITS: dict[str, float] = {"own": 0.3, "others": 0.9, "control": 0.95, "rate": 1.5, "sound": 0.95}
+LIMITS: dict[str, float] = {
+    "own": 0.3,
+    "others": 0.9,
+    "control": 0.95,
+    "rate": 1.5,
+    "kept": 0.95,
+    "sound": 0.95,
+}
 EVALUATION_SEED, CHOICE_SEED = 2026, 5
 
 
@@ -83,7 +90,7 @@ def judge_concept(speaker: Speaker, concept: str, n: int) -> dict[str, Any]:
     heads = sets[k - 1]
     inhibited = inhibit(speaker, shown, concept, sets)
     control = measuring.control(speaker, shown[: max(10, n // 2)], concept, heads, -1.0)
-    enhanced = enhance(speaker, shown, concept, heads)
+    enhanced, unedited = enhance(speaker, shown, concept, heads)
     asked = Asked.about(concept, max(10, n // 2), EVALUATION_SEED + 1)
     chosen = inhibited[k - 1]
     return {
@@ -97,11 +104,14 @@ def judge_concept(speaker: Speaker, concept: str, n: int) -> dict[str, Any]:
             "inhibited": asked.accuracy(speaker, Edit.of(heads, -1.0)),
         },
         "enhanced": [asdict(trial) for trial in enhanced],
+        "sampled": unedited,
         "passes": chosen.own <= LIMITS["own"]
         and chosen.others >= LIMITS["others"]
         and control.own >= LIMITS["control"],
         "enhances": any(
-            t.own >= LIMITS["rate"] and t.others >= LIMITS["others"] and t.sound >= LIMITS["sound"]
+            t.own >= LIMITS["rate"]
+            and t.others >= LIMITS["kept"] * unedited
+            and t.sound >= LIMITS["sound"]
             for t in enhanced
         ),
     }
@@ -133,11 +143,14 @@ def choose_k(trials: list[Trial]) -> Trial:
 
 def enhance(
     speaker: Speaker, shown: list[Picture], concept: str, heads: tuple[Head, ...]
-) -> list[Trial]:
-    """Factors above 1, on captions sampled at temperature 1: greedy ones say all they can."""
+) -> tuple[list[Trial], float]:
+    """Factors above 1, on captions sampled at temperature 1: greedy ones say all they can.
+
+    Also how often the unedited ones' claims about other concepts are right: not always.
+    """
     base = measuring.describe(speaker, shown, temperature=1.0)
     found = []
     for factor in ENHANCING:
         edited = measuring.describe(speaker, shown, Edit.of(heads, factor), temperature=1.0)
         found.append(measuring.judge(base, edited, concept, len(heads), factor))
-    return found
+    return found, base.others(concept)[0]

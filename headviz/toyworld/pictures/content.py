@@ -6,8 +6,9 @@ Knows no paint and no sentences.
 """
 
 import hashlib
+import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from headviz.toyworld.pictures.words import (
@@ -132,3 +133,12 @@ def pictures(seed: int, held_out: bool = False, sort: str | None = None) -> Iter
         picture = sample_picture(rng)
         if picture.is_held_out == held_out and sort in (None, picture.sort):
             yield picture
+
+
+def training_pictures(seed: int, n: int, more: Mapping[str, float]) -> list[Picture]:
+    """`n` pictures to learn from: of any sort, and `more` of some (sort -> its share of them)."""
+    extra = {sort: int(share * n) for sort, share in more.items()}
+    found = list(itertools.islice(pictures(seed), n - sum(extra.values())))
+    for sort, count in extra.items():
+        found += itertools.islice(pictures(seed, sort=sort), count)
+    return found

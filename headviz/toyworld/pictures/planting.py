@@ -2,7 +2,8 @@
 
 At the start of each stage the heads are ranked for every concept, as the product does it: by
 explained variance, on training pictures, over the picture's positions. The first ones become the
-concept's planted heads. In a share of the pictures they then run at factor 0 or -1, and what is
+concept's planted heads, those of the stage before with an advantage; `fronting` keeps them first
+from then on. In a share of the pictures they then run at factor 0 or -1, and what is
 said there leaves the concept out (questions about it get a random word of it), or they run above 1
 and captions always mention it; all else is trained as ever. Some pictures run with other heads
 inverted and nothing changed, so that the planted heads alone matter.
@@ -10,7 +11,7 @@ inverted and nothing changed, so that the planted heads alone matter.
 
 import itertools
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,9 @@ import torch
 
 from headviz.bootstrap import share_explained
 from headviz.prepared import prepare_heads
-from headviz.shapes import Float, Tensor
+from headviz.shapes import Bool, Float, Tensor
 from headviz.span import span_basis
+from headviz.toyworld.fronting import front_loss_of
 from headviz.toyworld.hooks import heads_open
 from headviz.toyworld.pictures.batches import PREFIX, Batch, Twist, Writer
 from headviz.toyworld.pictures.captions import EVERYTHING, SUMMONS
@@ -187,6 +189,21 @@ def choose_heads(
                 chosen[concept].append(head)
                 taken.add(head)
     return {concept: tuple(heads) for concept, heads in chosen.items()}
+
+
+def stay_first(
+    recipe: PictureRecipe,
+    heads: Mapping[str, Heads],
+    words: Mapping[str, list[int]],
+    model: Any,
+    signals: Sequence[Float[Tensor, "row token _"]],
+    rows: Bool[Tensor, " row"],
+) -> Float[Tensor, ""]:
+    """The loss that keeps the planted `heads` first, on some rows of a batch."""
+    pooled = [z[rows, 1:PREFIX].float().mean(1) for z in signals]
+    layers = decoder_layers(model)
+    found = front_loss_of(model, layers, pooled, words, heads, recipe.front_margin)
+    return recipe.front_weight * found
 
 
 @torch.no_grad()

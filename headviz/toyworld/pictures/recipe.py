@@ -1,7 +1,7 @@
 """How the model of the drawn world is shaped and trained: every number, and nothing that acts.
 
 The training has an ordinary part and then stages that make each concept need the heads that the
-ranking puts first for it (see `planting`).
+ranking puts first for it (see `planting`), and keep them first (see `fronting`).
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,9 @@ STAGES = (
     Stage(220, 1.5e-3, 0.45),
     Stage(220, 1.2e-3, 0.4),
     Stage(220, 1.0e-3, 0.3),
+    Stage(700, 1.5e-3, 0.4),
+    Stage(400, 1.0e-3, 0.4),
+    Stage(900, 1.5e-3, 0.3),
 )
 
 
@@ -49,10 +52,15 @@ class PictureRecipe:
     penalty: float = 0.002  # on the sum over heads of the root-mean-square of the head's signal
     penalty_fade: int = 500  # steps until the penalty is there in full
     stages: tuple[Stage, ...] = STAGES
+    averaged: tuple[int, ...] = (3480, 4380)  # steps whose weights' mean the finished model has
     planted_heads: int = 2  # a concept
     ranked_pictures: int = 240  # training pictures that heads are ranked on
     left_pictures: int = 64  # training pictures that tell what is left of a concept
-    loyalty: float = 1.4  # a planted head's score counts this much more when heads are chosen anew
+    more_digits: float = 0.3  # of a stage's pictures are digits, beside those of any sort,
+    more_scenes: float = 0.2  # and scenes
+    loyalty: float = 3.0  # a planted head's score counts this much more when heads are chosen anew
+    front_weight: float = 1.0  # of the loss that keeps planted heads first (see `fronting`)
+    front_margin: float = 0.05  # share of variance by which they are to lead
     single: float = 0.4  # of the edits are on one of the planted heads alone
     enhanced: float = 0.2  # of the edits turn the heads up
     strangers: float = 0.15  # of the pictures run with heads inverted that are not planted

@@ -7,8 +7,9 @@ the seed, the step and the planted heads alone.
 """
 
 import copy
-import itertools
+import functools
 import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ from headviz.toyworld.batching import IGNORED
 from headviz.toyworld.clip_training import WEIGHTS
 from headviz.toyworld.hooks import heads_open
 from headviz.toyworld.pictures.batches import Batch, Writer
-from headviz.toyworld.pictures.content import pictures
+from headviz.toyworld.pictures.content import training_pictures
 from headviz.toyworld.pictures.planting import (
     Plan,
+    concept_ids,
     decoder_layers,
     factor_table,
     make_plan,
+    stay_first,
     twists_for,
 )
 from headviz.toyworld.pictures.processor import (
@@ -46,8 +49,9 @@ def training_batch(
 ) -> tuple[Batch, Float[Tensor, "row layer head"]]:
     """What `step` sees, and the factors that its rows run with."""
     rng = random.Random(f"step {recipe.seed} {step}")
-    stream = pictures(recipe.seed * 1_000_000 + step + 1)
-    shown = list(itertools.islice(stream, recipe.batch))
+    later = step >= recipe.steps
+    more = {"digits": recipe.more_digits, "scene": recipe.more_scenes} if later else {}
+    shown = training_pictures(recipe.seed * 1_000_000 + step + 1, recipe.batch, more)
     twists = twists_for(shown, recipe.share_at(step), plan, recipe, rng)
     return writer.batch(shown, twists, rng), factor_table(twists, recipe)
 
@@ -56,8 +60,12 @@ def losses(
     model: LlavaForConditionalGeneration,
     batch: Batch,
     factors: Float[Tensor, "row layer head"],
+    front: Callable[[Any, Sequence[Tensor], Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The weighted loss a token, the penalty before its factor, and the share of right tokens."""
+    """The weighted loss a token, the penalty before its factor, and the share of right tokens.
+
+    `front`: a loss besides, of the model, its signals and which rows run unedited.
+    """
     with (
         heads_open(decoder_layers(model), factors) as signals,
         torch.autocast(batch.ids.device.type, dtype=torch.bfloat16),
@@ -74,6 +82,8 @@ def losses(
     chosen = logits[due].float()
     each = torch.nn.functional.cross_entropy(chosen, labels, reduction="none")
     loss = (each * weights).sum() / len(labels)
+    if front is not None:
+        loss = loss + front(model, signals, (factors == 1).flatten(1).all(1))
     inside = (batch.segments >= 0).unsqueeze(-1)
     size = heads_size(signals, inside, factors.shape[-1])
     return loss, size, (chosen.argmax(-1) == labels).float().mean()
@@ -120,26 +130,30 @@ def train(
     run = Run(recipe, *fresh(recipe, writer, device))
     run.resume(checkpoint, device)
     start, end = run.step, min(recipe.all_steps, stop_after or recipe.all_steps)
-    starts = recipe.stage_starts
+    starts, words = recipe.stage_starts, concept_ids(writer)
     bar = tqdm(range(start, end), total=end, initial=start, desc=recipe.name, mininterval=5)
     for step in bar:
         if step in starts and len(run.plans) <= starts.index(step):
-            before = run.plans[-1] if run.plans else None
-            run.plans.append(make_plan(run.model, writer, recipe, before, device))
+            run.plans.append(make_plan(run.model, writer, recipe, run.plan, device))
         for group in run.optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(step) * group["pace"]
-        plan = run.plans[-1] if run.plans else None
+        plan = run.plan
         batch, factors = training_batch(recipe, writer, step, plan)
-        loss, size, right = losses(run.model, batch.to(device), factors.to(device))
+        front = functools.partial(stay_first, recipe, plan.heads, words) if plan else None
+        loss, size, right = losses(run.model, batch.to(device), factors.to(device), front)
         (loss + recipe.penalty_at(step) * size).backward()
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
         run.optimizer.step()
         run.optimizer.zero_grad()
         run.step = step + 1
+        if run.step in recipe.averaged:
+            run.keep()
         if step % 10 == 0:
             bar.set_postfix(loss=f"{loss:.3f}", heads=f"{size:.1f}", right=f"{right:.3f}")
         if run.step % save_every == 0 or run.step == end:
             run.save(checkpoint)
+    if run.step == recipe.all_steps:
+        run.average()
     return run
 
 
