@@ -39,7 +39,7 @@ def load(tiny_model_folder) -> Callable[[str], LoadedModel]:
     return cache(lambda family: load_model(str(tiny_model_folder(family)), device="cpu"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: some files have families of their own
 def model(load, family) -> LoadedModel:
     """The tiny model of each `family` in turn."""
     return load(family)

@@ -140,9 +140,10 @@ def test_only_the_columns_of_edited_heads_change_and_nothing_is_added(tmp_path):
             expected[:, 5 * d : 6 * d] *= 0
         assert after[name].equal(expected), name
     for name in ("config.json", "generation_config.json", "tokenizer.json"):
-        assert json.loads((done.folder / name).read_text()) == json.loads(
-            (source / name).read_text()
-        )
+        here, there = (json.loads((f / name).read_text()) for f in (done.folder, source))
+        for config in (here, there):
+            config.pop("transformers_version", None)  # of the library that wrote it
+        assert here == there
 
 
 def test_the_folder_names_its_edit_and_no_place_of_this_machine(llama, tmp_path):
