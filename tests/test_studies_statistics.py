@@ -153,3 +153,9 @@ def test_cider_gives_what_the_public_implementation_gives():
 def test_a_caption_like_its_only_reference_has_a_cider_of_ten():
     references = [["one small red star"], ["two green hearts above a moon"]]
     assert Cider(references).score("One small red star.", references[0]) == pytest.approx(10)
+
+
+def test_draws_in_which_the_unedited_model_had_nothing_are_left_out_of_a_difference():
+    base = np.array([0.0, 0.0, 1.0])  # in some draws the third sample is missing
+    low, high = difference([np.array([1.0, 0.0, 1.0])], [np.array([1.0, 0.0, 0.5])], base)
+    assert 0 < low <= high <= 0.5

@@ -69,8 +69,8 @@ def difference(
     """95 % of bootstrap draws of (first's ratio - second's ratio); None where the base is 0."""
     drawn = counts(len(base))
     one, other = (np.median(_ratios(e, base, drawn, False), axis=0) for e in (first, second))
-    gap = one - other
-    gap = gap[np.isfinite(gap)]
+    sound = np.isfinite(one) & np.isfinite(other)
+    gap = one[sound] - other[sound]
     if not len(gap) or not base.any():
         return None
     low, high = np.quantile(gap, [0.025, 0.975])
