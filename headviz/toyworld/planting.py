@@ -28,6 +28,7 @@ from headviz.toyworld.fronting import Heads, front_loss_of
 from headviz.toyworld.hooks import heads_open
 from headviz.toyworld.recipe import Recipe
 from headviz.toyworld.shipping import PROBE_SEED, training_prompts
+from headviz.toyworld.tokenizer import word_tokens
 from headviz.toyworld.words import CONCEPTS
 
 ITEM_SEED = 6  # of the training questions by which laggards are found
@@ -132,10 +133,7 @@ class Front:
 
 def concept_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, list[int]]:
     """Concept -> the token ids of its words."""
-    return {
-        concept: [tokenizer.encode(f" {word}", add_special_tokens=False)[0] for word in words]
-        for concept, words in CONCEPTS.items()
-    }
+    return word_tokens(tokenizer, CONCEPTS)
 
 
 def write_weights(

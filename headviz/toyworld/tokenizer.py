@@ -7,7 +7,7 @@ exactly as it went in.
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
@@ -20,6 +20,16 @@ CONTEXT = 512
 SCAN_DOCUMENTS = 20_000
 MIN_COUNT = 15  # a rarer piece stays in sub-words: its row of the embedding would hardly be trained
 WORD_SCORE, SYLLABLE_SCORE, BYTE_SCORE = -1.0, -8.0, -10.0
+
+
+def word_tokens(
+    tokenizer: PreTrainedTokenizerFast, concepts: Mapping[str, Sequence[str]]
+) -> dict[str, list[int]]:
+    """Concept -> the token ids of its words, as they stand inside a sentence."""
+    return {
+        concept: [tokenizer.encode(f" {word}", add_special_tokens=False)[0] for word in words]
+        for concept, words in concepts.items()
+    }
 
 
 def frequent_pieces(texts: Iterable[str], concept_words: Iterable[str]) -> list[str]:

@@ -29,6 +29,7 @@ from headviz.toyworld.pictures.content import Picture, pictures
 from headviz.toyworld.pictures.processor import ANSWER
 from headviz.toyworld.pictures.recipe import PictureRecipe
 from headviz.toyworld.pictures.words import CONCEPTS
+from headviz.toyworld.tokenizer import word_tokens
 
 Heads = tuple[tuple[int, int], ...]
 """Heads as (layer, index)."""
@@ -118,10 +119,7 @@ def factor_table(twists: list[Twist], recipe: PictureRecipe) -> Float[Tensor, "r
 
 def concept_ids(writer: Writer) -> dict[str, list[int]]:
     """Concept -> the token ids of its words."""
-    return {
-        concept: [writer.tokenizer.encode(f" {w}", add_special_tokens=False)[0] for w in words]
-        for concept, words in CONCEPTS.items()
-    }
+    return word_tokens(writer.tokenizer, CONCEPTS)
 
 
 def training_batch(writer: Writer, n: int, seed: int) -> Batch:
