@@ -4,7 +4,8 @@ A law that cannot be measured on a model here is told as such; it is not passed 
 """
 
 import platform
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
@@ -12,8 +13,7 @@ from typing import Any
 import torch
 import transformers
 
-from headviz.laws import LAWS
-from headviz.loaded import LoadedModel
+from headviz.laws import LAWS, Law
 from headviz.survival import surviving_share
 from headviz.trial import NotMeasurable, Trial
 
@@ -48,7 +48,7 @@ class Report:
     model: str
     revision: str
     kind: str
-    """config.model_type."""
+    """config.model_type, or open_clip."""
     summary: str
     share: float
     """See survival.surviving_share."""
@@ -87,34 +87,36 @@ def _line(finding: Finding) -> str:
 
 def versions() -> dict[str, str]:
     """What the numbers depend on beside the model."""
-    return {
+    found = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
+    open_clip = sys.modules.get("open_clip")  # imported where a CLIP model was loaded
+    return found if open_clip is None else {**found, "open_clip": open_clip.__version__}
 
 
-def measure(model: LoadedModel, laws: Sequence[str] = tuple(LAWS)) -> Iterator[Finding]:
-    """The laws of these names, one after the other."""
-    trial = Trial.of(model)
-    for name in laws:
-        law, start = LAWS[name], perf_counter()
+def measure(trial: Trial, laws: Mapping[str, Law] = LAWS) -> Iterator[Finding]:
+    """One law after the other."""
+    for name, law in laws.items():
+        start = perf_counter()
         measured, note = None, ""
         try:
             measured = law.measure(trial)
         except NotMeasurable as reason:
             note = str(reason)
         seconds = perf_counter() - start
-        yield Finding(name, law.sentence, measured, law.limit(model.dtype), seconds, note)
+        yield Finding(name, law.sentence, measured, law.limit(trial.model.dtype), seconds, note)
 
 
-def check(model: LoadedModel) -> Report:
-    """Every law, measured on this model."""
+def check(trial: Trial, laws: Mapping[str, Law] = LAWS, kind: str = "") -> Report:
+    """Every law, measured on a model; `kind` where its config does not name one."""
+    model = trial.model
     return Report(
         model.name,
         model.revision,
-        model.model.config.model_type,
+        kind or model.model.config.model_type,
         model.summary,
         surviving_share(model),
-        tuple(measure(model)),
+        tuple(measure(trial, laws)),
     )

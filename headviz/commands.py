@@ -15,7 +15,6 @@ from headviz.concepts import find_concept, known_concepts
 from headviz.criteria import Options
 from headviz.edit_command import given_recipe
 from headviz.edits import Edit
-from headviz.errors import ModelError
 from headviz.generation import Sampling
 from headviz.heads import Head, parse_factor
 from headviz.loaded import LoadedModel
@@ -26,7 +25,9 @@ from headviz.recipe import Recipe
 from headviz.saving import check_files, save
 from headviz.session import Session
 from headviz.spectrum import Spectrum
+from headviz.tower_laws import check_tower
 from headviz.towers import Tower
+from headviz.trial import Trial
 
 
 def _options(model: LoadedModel, parsed: argparse.Namespace) -> Options:
@@ -63,12 +64,7 @@ def models(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
 def check(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     """Every law, measured on a model."""
     model = session.model(parsed.model)
-    if isinstance(model, Tower):
-        raise ModelError(
-            f"{model.name} is a CLIP model: the laws of its heads are in tests/test_clip_heads.py. "
-            "Name a language model or a vision-language model."
-        )
-    report = check_model(model)
+    report = check_tower(model) if isinstance(model, Tower) else check_model(Trial.of(model))
     return report.as_dict(), str(report)
 
 

@@ -46,7 +46,7 @@ def discover(model: Any, described: Described) -> LoadedModel:
     with_norm = Family(layers, "", _last_norm(model, kind, layers))
     found = _with_heads(kind, [replace(with_norm, projection=p) for p in projections], described)
     found = _on_the_way(found, described)
-    for finding in measure(found):
+    for finding in measure(Trial.of(found)):
         if finding.verdict != "pass":
             number = finding.note if finding.measured is None else f"{finding.measured:.2g}"
             raise _refused(

@@ -8,6 +8,7 @@ Where only a layer is asked, it is called alone on what the model gives it.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -219,7 +220,8 @@ def no_hook_is_left(trial: Trial) -> float:
 class Law:
     """A law and how it is measured."""
 
-    measure: Callable[[Trial], float]
+    measure: Callable[[Any], float]
+    """Of a Trial: the largest deviation."""
     exact: bool = False
     """Whether nothing may be lost to rounding: the limit is 0."""
 

@@ -73,7 +73,9 @@ class Trial:
         """How the model calls each layer that has heads, on the first text."""
         batch = batch_of(self.model, self.prompts[:1], left=True)
         with torch.inference_mode():
-            return layer_calls(self.model, batch.inputs())
+            return layer_calls(
+                self.model, lambda: self.model.model(**batch.inputs(), use_cache=False)
+            )
 
     @torch.inference_mode()
     def logits(

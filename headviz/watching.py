@@ -59,8 +59,8 @@ def hooked(module: nn.Module, read: Callable[[tuple[Any, ...], Any], Any]) -> It
         handle.remove()
 
 
-def layer_calls(model: LoadedModel, inputs: Mapping[str, Any]) -> dict[int, LayerCall]:
-    """How the model calls each of its layers that have heads on these inputs."""
+def layer_calls(model: LoadedModel, run: Callable[[], Any]) -> dict[int, LayerCall]:
+    """How the model calls each of its layers that have heads while `run` runs it."""
     calls: dict[int, LayerCall] = {}
     handles: list[Any] = []
 
@@ -76,7 +76,7 @@ def layer_calls(model: LoadedModel, inputs: Mapping[str, Any]) -> dict[int, Laye
         for number in model.head_layers:
             layer = model.layers[number]
             handles.append(layer.register_forward_pre_hook(hook_of(number), with_kwargs=True))
-        model.model(**inputs, use_cache=False)
+        run()
     finally:
         for handle in handles:
             handle.remove()

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anatomy import is_abreast
+from tiny_clips import KINDS, REFUSED
 from torch import nn
 
 from headviz.checking import Finding
 from headviz.families import FAMILIES, SEEING, TEXT_MODELS, UNSUITED
 from headviz.loaded import LoadedModel
+from headviz.towers import Tower
 
 NAMES = {
     "llama": "Llama 2 and 3",
@@ -67,6 +69,14 @@ NAMES = {
     "vision-encoder-decoder": "Vision encoder-decoder",
     "pix2struct": "Pix2Struct",
     "florence2": "Florence-2",
+    "class-token": "class token",
+    "mean-of-patches": "mean over patches",
+    "norm-after-mean": "mean over patches, then the norm",
+    "custom-block": "open_clip's own attention",
+    "attentional-pool": "CLIP towers pooled by attention",
+    "layer-scale": "CLIP towers with a scale on what attention writes",
+    "normed-attention": "CLIP towers with a norm on what attention writes",
+    "resnet": "CLIP's ResNets",
 }
 """config.model_type -> the name that people know; others are called by their type."""
 TITLE = """# Families
@@ -80,6 +90,7 @@ none had none. What the laws say: `python -m headviz check MODEL`, which measure
 SECTIONS = {
     "text": "Language models",
     "pictures": "Vision-language models",
+    "clip": "Image towers of CLIP models (open_clip)",
     "discovered": "Classes without a row: discovered, or refused",
 }
 OPENING, CLOSING = "<!-- families -->", "<!-- end of families -->"
@@ -123,7 +134,7 @@ class Found:
     def prove(self, section: str, model: LoadedModel, findings: Sequence[Finding]) -> None:
         """Note that every law holds on one more model of a family."""
         kind = model.model.config.model_type
-        worst = max((f.measured, f.law) for f in findings)
+        worst = worst_of(findings)
         before = self.rows.get(kind)
         special = special_of(model)
         if before:
@@ -132,9 +143,19 @@ class Found:
             special = ", ".join(dict.fromkeys(both))
         self.rows[kind] = Row(section, kind, type(model.model).__name__, special, worst, "proven")
 
+    def prove_tower(self, kind: str, tower: Tower, findings: Sequence[Finding]) -> None:
+        """Note that every law holds on an image tower."""
+        made_of = type(tower.clip.model.visual).__name__
+        self.rows[kind] = Row("clip", kind, made_of, "", worst_of(findings), "proven")
+
     def refuse(self, section: str, kind: str, made_of: str, reason: str) -> None:
         """Note that a class is refused, and why."""
         self.rows[kind] = Row(section, kind, made_of, "", None, f"refused: {reason}")
+
+
+def worst_of(findings: Sequence[Finding]) -> tuple[float, str]:
+    """The largest deviation, and whose."""
+    return max((finding.measured, finding.law) for finding in findings)
 
 
 def special_of(model: LoadedModel) -> str:
@@ -186,11 +207,15 @@ def names(rows: Iterable[Row]) -> str:
         [NAMES[r.kind] for r in rows if r.section == s and r.state == "proven"]
         for s in ("text", "pictures")
     )
-    refused = [NAMES[r.kind] for r in rows if r.section == "pictures" and r.state != "proven"]
+    towers = "; ".join(NAMES[r.kind] for r in rows if r.section == "clip" and r.state == "proven")
+    refused = [
+        NAMES[r.kind] for r in rows if r.section in ("pictures", "clip") and r.state != "proven"
+    ]
     return (
         f"{OPENING}\n\n"
         f"- **Language models:** {', '.join(text)}.\n"
         f"- **Vision-language models:** {', '.join(pictures)}.\n"
+        f"- **CLIP models:** image towers of open_clip that are vision transformers ({towers}).\n"
         f"- **Refused**, with the reason: {', '.join(refused)}.\n"
         f"\n{CLOSING}"
     )
@@ -210,4 +235,4 @@ def write(repo: Path, rows: Iterable[Row]) -> None:
     (repo / "README.md").write_text(readme.replace(listed(readme), names(rows)), encoding="utf-8")
 
 
-_ORDER = [*FAMILIES, *SEEING, *UNSUITED]
+_ORDER = [*FAMILIES, *SEEING, *UNSUITED, *KINDS, *REFUSED]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from baking import bake
+from tiny_clips import make_clip
 
 from headviz.__main__ import main
 from headviz.checking import check, measure
@@ -16,6 +17,8 @@ from headviz.heads import Head
 from headviz.laws import LAWS
 from headviz.models import built_in_models, load_model
 from headviz.survival import surviving_share
+from headviz.tower_laws import TOWER_LAWS, TowerTrial
+from headviz.towers import open_model
 from headviz.trial import Trial
 
 pytest_plugins = ["loaded"]
@@ -28,6 +31,16 @@ def test_the_built_in_model_passes(capsys):
     assert printed.count(" pass  ") == len(LAWS)
     assert "FAIL" not in printed
     assert "all laws hold" in printed
+
+
+def test_the_built_in_clip_model_passes_the_laws_of_towers(capsys):
+    pytest.importorskip("open_clip")
+    assert main(["check", "tiny-clip", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["passed"] is True
+    assert report["kind"] == "open_clip"
+    assert "open_clip" in report
+    assert [f["law"] for f in report["findings"]] == list(TOWER_LAWS)
 
 
 def test_a_model_that_others_trained_passes(shared_data, capsys):
@@ -61,7 +74,7 @@ def test_a_broken_law_ends_with_status_1_and_bad_input_with_2(
 
 
 def broken_laws(model):
-    return {finding.law for finding in measure(model) if finding.verdict == "FAIL"}
+    return {finding.law for finding in measure(Trial.of(model)) if finding.verdict == "FAIL"}
 
 
 @pytest.mark.parametrize(
@@ -83,7 +96,7 @@ def test_a_wrong_row_breaks_its_law(load, family, changed, laws):
 def test_a_wrong_number_of_heads_breaks_a_law(load):
     model = load("llama")
     halves = replace(model, n_heads=8, d_head=4)
-    *_, unmeasured = [f for f in measure(halves) if f.law == "slices"]
+    *_, unmeasured = [f for f in measure(Trial.of(halves)) if f.law == "slices"]
     assert unmeasured.verdict == "-"
     assert "cannot be listened to" in unmeasured.note
 
@@ -94,6 +107,25 @@ def test_rows_that_read_each_other_break_a_law(load, monkeypatch):
     forward = projection.forward
     monkeypatch.setattr(projection, "forward", lambda x: forward(x) + 0.1 * x.mean() * x.shape[0])
     assert "rows" in broken_laws(replace(model))
+
+
+@pytest.mark.parametrize(
+    ("broken", "law"),
+    [
+        (lambda t: t.model.words.weight.data.mul_(1.1), "words"),
+        (lambda t: t.clip.model.visual.register_forward_hook(_louder), "closed"),
+    ],
+)
+def test_a_tower_opened_wrongly_breaks_its_law(tmp_path, broken, law):
+    pytest.importorskip("open_clip")
+    tower = open_model(str(make_clip(tmp_path / "clip")), "cpu", "auto")
+    broken(tower)
+    findings = measure(TowerTrial(tower), TOWER_LAWS)
+    assert [f.law for f in findings if f.verdict == "FAIL"] == [law]
+
+
+def _louder(module, args, output):
+    return output * 1.01
 
 
 # How much survives a norm that follows.
@@ -140,7 +172,7 @@ def test_all_heads_of_a_layer_scaled_alike_change_nothing_behind_a_norm(load):
 
 
 def test_a_report_can_be_made_of_a_model_in_memory(load):
-    report = check(load("gpt2"))
+    report = check(Trial.of(load("gpt2")))
     assert not report.failed
     assert report.share == 1
     assert str(report).startswith(report.model)
@@ -151,4 +183,5 @@ def test_a_copy_of_the_folder_under_another_name_gives_the_same_numbers(
 ):
     folder = shutil.copytree(tiny_model_folder("phi"), tmp_path / "copy")
     copy, original = (load_model(str(f), "cpu") for f in (folder, tiny_model_folder("phi")))
-    assert [f.measured for f in measure(copy)] == [f.measured for f in measure(original)]
+    measured = [[f.measured for f in measure(Trial.of(one))] for one in (copy, original)]
+    assert measured[0] == measured[1]

@@ -14,6 +14,7 @@ from headviz.errors import ModelError
 from headviz.families import FAMILIES
 from headviz.generation import Sampling, generate
 from headviz.heads import Head
+from headviz.trial import Trial
 
 pytest_plugins = ["loaded"]
 
@@ -35,7 +36,7 @@ def test_an_unknown_structure_is_found_checked_and_said_to_be(load, name):
     projections = [projection_in(layer) for layer in layers_of(model.model)]
     if name != "ctrl":  # whose feed-forward part has no name of its own
         assert list(model.projections.values()) == projections
-    assert all(finding.verdict == "pass" for finding in measure(model))
+    assert all(finding.verdict == "pass" for finding in measure(Trial.of(model)))
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -67,8 +68,8 @@ def test_every_law_has_to_hold(load, monkeypatch, law):
     """A structure that a later law breaks is not used either."""
     model = load("starcoder2")
 
-    def broken(found):
-        for finding in measure(found):
+    def broken(trial):
+        for finding in measure(trial):
             wrong = finding.law == law
             yield Finding(law, "A law.", 0.5, 1e-4, 0.0) if wrong else finding
 

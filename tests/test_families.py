@@ -5,6 +5,7 @@ from pathlib import Path
 import family_table
 import pytest
 from family_table import SECTIONS, Found, listed, read_table
+from tiny_clips import KINDS, REFUSED, make_clip
 from tiny_models import CONFIGS, UNKNOWN
 from tiny_vision import VISION_CONFIGS
 from transformers import AutoConfig
@@ -14,6 +15,9 @@ from headviz.errors import ModelError
 from headviz.families import FAMILIES, SEEING, UNSUITED
 from headviz.laws import LAWS
 from headviz.models import load_model
+from headviz.tower_laws import TOWER_LAWS, TowerTrial
+from headviz.towers import open_model
+from headviz.trial import Trial
 
 pytest_plugins = ["loaded", "seeing"]
 
@@ -28,6 +32,7 @@ ASKED_FOR = (
     *("PaliGemma", "Idefics 3", "SmolVLM", "InternVL", "Mistral 3", "Llama 3.2 Vision"),
 )
 """What people use: each is proven, or refused with a reason."""
+EVERY = {*FAMILIES, *SEEING, *UNSUITED, *KINDS, *REFUSED, *UNKNOWN}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,7 @@ def written(repo):
 
 def hold(model, found, section):
     """Every law holds on the model, which is noted."""
-    findings = tuple(measure(model))
+    findings = tuple(measure(Trial.of(model)))
     assert [finding.law for finding in findings if finding.verdict != "pass"] == []
     found.prove(section, model, findings)
 
@@ -70,6 +75,22 @@ def test_a_class_that_cannot_be_right_is_refused_with_its_reason(kind, tmp_path,
     found.refuse("pictures", kind, "", UNSUITED[kind])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_law_holds_on_image_towers(kind, tmp_path, found):
+    tower = open_model(str(make_clip(tmp_path / kind, **KINDS[kind])), "cpu", "auto")
+    findings = tuple(measure(TowerTrial(tower), TOWER_LAWS))
+    assert [finding.law for finding in findings if finding.verdict != "pass"] == []
+    found.prove_tower(kind, tower, findings)
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_tower_that_cannot_be_right_is_refused_with_its_reason(kind, tmp_path, found):
+    with pytest.raises(ModelError, match="its image tower") as raised:
+        open_model(str(make_clip(tmp_path / kind, **REFUSED[kind])), "cpu", "auto")
+    reason = str(raised.value).split("its image tower ")[1]
+    found.refuse("clip", kind, "", f"it {reason.rstrip('.')}")
+
+
 @pytest.mark.parametrize("kind", UNKNOWN)
 def test_a_class_without_a_row_is_proven_too_or_refused(load, found, kind):
     if kind not in NO_STRUCTURE:
@@ -89,7 +110,7 @@ def test_every_row_of_headviz_has_a_tiny_model(load, load_seeing):
 def test_the_table_says_what_these_tests_found(request, found, repo: Path, written):
     """Whatever of them ran; the numbers themselves are the machine's own."""
     if request.config.getoption("--write-families"):
-        assert set(found.rows) == {*FAMILIES, *SEEING, *UNSUITED, *UNKNOWN}, "run the whole file"
+        assert set(found.rows) == EVERY, "run the whole file"
         family_table.write(repo, found.rows.values())
         return
     for kind, row in found.rows.items():
@@ -97,17 +118,17 @@ def test_the_table_says_what_these_tests_found(request, found, repo: Path, writt
 
 
 def test_the_table_has_every_family_and_every_refused_class_with_its_reason(written, repo):
-    assert set(written) == {*FAMILIES, *SEEING, *UNSUITED, *UNKNOWN}
+    assert set(written) == EVERY
     states = {kind: cells[-1] for kind, (cells, _) in written.items()}
     refused = {kind: state for kind, state in states.items() if state != "proven"}
-    assert set(refused) == {*UNSUITED, *NO_STRUCTURE}
+    assert set(refused) == {*UNSUITED, *NO_STRUCTURE, *REFUSED}
     for kind, reason in UNSUITED.items():
         assert refused[kind] == f"refused: {reason}"
     for kind, (_, number) in written.items():
         if kind not in refused:
             measured, law = number.split(" (")
             assert 0 <= float(measured) <= 1e-4
-            assert law.rstrip(")") in LAWS
+            assert law.rstrip(")") in {*LAWS, *TOWER_LAWS}
     known = {cells[0] for cells, _ in written.values()}
     assert set(ASKED_FOR) <= known
     assert "docs/families.md" in (repo / "README.md").read_text(encoding="utf-8")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headviz.experiments.albums import read_labelled
+from headviz.experiments.albums import read_captioned, read_labelled
+from headviz.experiments.captioning import plan as captioning_plan
 from headviz.experiments.classification import plan
 from headviz.experiments.formats import read_prompts, read_questions
 from headviz.experiments.hub_data import (
@@ -140,6 +141,42 @@ def test_a_data_set_is_fetched_by_its_name(hub, eurosat, load_seeing, monkeypatc
     assert not any("train" in path for path in asked), "a split that is not read was fetched"
     hub.unavailable = True  # what was fetched is enough
     assert len(read_labelled(located("eurosat", PICTURE_SPLITS), 100)[0]) == 12
+
+
+def test_captions_of_folders_as_on_the_hub(tmp_path):
+    """Flickr30k has lists in `caption`, COCO in `answer`, and none in its test split."""
+    for name, split, column in (("flickr", "test", "caption"), ("coco", "val", "answer")):
+        rows = [{"image": cell(i), column: [f"thing {i} .", f"a {i}"]} for i in range(6)]
+        file = tmp_path / name / "data" / f"{split}-00000-of-00001.parquet"
+        file.parent.mkdir(parents=True)
+        parquet.write_table(pyarrow.Table.from_pylist(rows), file, row_group_size=4)
+    none = [{"image": cell(0), "answer": None}]
+    file = tmp_path / "coco" / "data" / "test-00000-of-00001.parquet"
+    parquet.write_table(
+        pyarrow.Table.from_pylist(none, pyarrow.Table.from_pylist(rows).schema), file
+    )
+    for name in ("flickr", "coco"):
+        shown = read_captioned(tmp_path / name, 100)
+        texts = {shade: s.texts for s, shade in zip(shown, shades(shown), strict=True)}
+        assert texts == {i: (f"thing {i} .", f"a {i}") for i in range(6)}
+        assert shades(read_captioned(tmp_path / name, 2)) == shades(shown)[:2]
+    (tmp_path / "coco" / "data" / "val-00000-of-00001.parquet").unlink()
+    with pytest.raises(StudyError, match="no captions in its column 'answer'"):
+        read_captioned(tmp_path / "coco", 4)
+
+
+def test_captions_are_fetched_by_the_data_set_s_name(hub, load_seeing, tmp_path, monkeypatch):
+    rows = [{"image": cell(i), "caption": [f"red thing {i}"]} for i in range(8)]
+    file = tmp_path / "published" / "data" / "test-00000-of-00001.parquet"
+    file.parent.mkdir(parents=True)
+    parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    hub.folders["datasets/owner/flickr30k"] = tmp_path / "published"
+    monkeypatch.setitem(KNOWN, "flickr30k", "owner/flickr30k")
+    request = Request("captioning", "llava", data="flickr30k", limit=4, selection=4)
+    made = captioning_plan(request, load_seeing("llava"))
+    assert made.material.name == "flickr30k"
+    assert len(made.material.evaluation) == 4
+    assert made.material.evaluation[0].answers[0].startswith("red thing")
 
 
 def test_what_cannot_be_had_is_one_sentence(hub):

@@ -7,13 +7,13 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headviz.experiments.hub_data import PICTURE_SPLITS, hub_files
-from headviz.experiments.parquet_albums import read_parquet_album
+from headviz.experiments.hub_data import CAPTION_SPLITS, PICTURE_SPLITS, hub_files
+from headviz.experiments.parquet_albums import read_parquet_album, read_parquet_captions
 from headviz.experiments.samples import StudyError
 from headviz.experiments.tables import pick, read_rows
 from headviz.images import SUFFIXES, Picture, open_picture
@@ -43,8 +43,7 @@ def read_labelled(path: Path, n: int, seed: int = 0) -> tuple[tuple[Shown, ...],
     """
     if not path.is_dir():
         raise StudyError(f"There is no folder {str(path)!r}; pictures with labels come in one.")
-    has_parquet = next(path.rglob("*.parquet"), None) is not None
-    if parquet := hub_files(path, PICTURE_SPLITS) if has_parquet else []:
+    if parquet := _parquet_of(path, PICTURE_SPLITS):
         shown, classes = read_parquet_album(parquet, n, seed, path.name)
         return tuple(Shown(picture, (text,)) for picture, text in shown), classes
     table = next((path / name for name in _LABELS if (path / name).is_file()), None)
@@ -72,9 +71,12 @@ def read_captioned(path: Path, n: int, seed: int = 0) -> tuple[Shown, ...]:
     """`n` pictures (or all) with their captions.
 
     `path` is a file of captions (COCO's JSON, Flickr30k's .token, results.csv or Karpathy's JSON, a
-    list of {file, captions}), or a folder with one. Pictures are looked for beside it. Raises
-    StudyError where one of the two is missing.
+    list of {file, captions}), or a folder with one; pictures are looked for beside it. A folder
+    laid out as on the hub has both in Parquet files. Raises StudyError where one of the two is
+    missing.
     """
+    if parquet := _parquet_of(path, CAPTION_SPLITS):
+        return tuple(Shown(*row) for row in read_parquet_captions(parquet, n, seed, path.name))
     table = _caption_table(path)
     captions = _captions(table)
     places = [table.parent / name for name in _FOLDERS if (table.parent / name).is_dir()]
@@ -87,6 +89,12 @@ def read_captioned(path: Path, n: int, seed: int = 0) -> tuple[Shown, ...]:
         )
     chosen = _some(list(found), n, seed, table.parent)
     return tuple(Shown(open_picture(found[f]), tuple(captions[f])) for f in chosen)
+
+
+def _parquet_of(path: Path, splits: Sequence[str]) -> list[Path]:
+    """The Parquet files of a folder laid out as on the hub; empty for any other."""
+    has_parquet = path.is_dir() and next(path.rglob("*.parquet"), None) is not None
+    return hub_files(path, splits) if has_parquet else []
 
 
 def _caption_table(path: Path) -> Path:

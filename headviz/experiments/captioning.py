@@ -12,6 +12,7 @@ from headviz.concepts import find_concept
 from headviz.experiments.albums import Shown, read_captioned
 from headviz.experiments.cider import Cider
 from headviz.experiments.drawn import drawn_captions
+from headviz.experiments.hub_data import CAPTION_SPLITS, located
 from headviz.experiments.request import REPETITION, Measure, Plan, Request
 from headviz.experiments.samples import Material, Sample, StudyError, split
 from headviz.experiments.scoring import length, word_count
@@ -83,13 +84,11 @@ def _telling(samples: Sequence[Sample], words: Sequence[str]) -> tuple[Sample, .
 
 
 def _from_file(request: Request, prompt: str) -> Material:
-    path = Path(request.data)
+    path, name = located(request.data, CAPTION_SPLITS), Path(request.data).name
     wanted = request.selection + (request.limit or 200)
     samples = [_sample(shown, prompt) for shown in read_captioned(path, wanted, request.seed)]
-    selection, evaluation = split(
-        path.name, samples, request.selection, request.limit, request.seed
-    )
-    return Material(path.name, selection, evaluation)
+    selection, evaluation = split(name, samples, request.selection, request.limit, request.seed)
+    return Material(name, selection, evaluation)
 
 
 def _sample(shown: Shown, prompt: str) -> Sample:

@@ -81,12 +81,10 @@ def _proposed(request: Request, model: LoadedModel, material: Material, n_classe
 
 
 def _from_folder(request: Request, template: str) -> tuple[Material, tuple[str, ...]]:
-    path = located(request.data, PICTURE_SPLITS)
+    path, name = located(request.data, PICTURE_SPLITS), Path(request.data).name
     wanted = request.selection + (request.limit or 200)
     shown, classes = read_labelled(path, wanted, request.seed)
     prompt = filled(template, classes=", ".join(classes), what="object")
     samples = [Sample(prompt, s.texts, True, (s.picture,)) for s in shown]
-    selection, evaluation = split(
-        path.name, samples, request.selection, request.limit, request.seed
-    )
-    return Material(path.name, selection, evaluation, stops=(".", "\n")), classes
+    selection, evaluation = split(name, samples, request.selection, request.limit, request.seed)
+    return Material(name, selection, evaluation, stops=(".", "\n")), classes

@@ -21,10 +21,14 @@ KNOWN: Mapping[str, str] = {
     "triviaqa": "mandarjoshi/trivia_qa:rc.nocontext",
     "nq-open": "google-research-datasets/nq_open",
     "realtoxicityprompts": "allenai/real-toxicity-prompts",
+    "flickr30k": "lmms-lab/flickr30k",
+    "coco": "lmms-lab/COCO-Caption2017",
     "tet": "convoicon/Thoroughly_Engineered_Toxicity",
 }
 """Short names -> owner/name on the hub, and after a colon the part of it."""
 PICTURE_SPLITS = ("test", "validation", "train")
+CAPTION_SPLITS = ("val", "validation", "test", "train")
+"""COCO's test pictures come without captions."""
 TEXT_SPLITS = ("validation", "dev", "train", "test")
 """The first that a data set has is read; TriviaQA's test questions come without answers."""
 _ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".tsv", ".csv")

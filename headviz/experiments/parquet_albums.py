@@ -1,4 +1,4 @@
-"""Pictures with classes out of Parquet files as the hub keeps them: bytes in a column of structs.
+"""Pictures with classes or captions out of Parquet files of the hub: bytes in a column of structs.
 
 Class numbers get their names from the files' own metadata, or from the data set's card (README.md).
 Only the pictures that are wanted are read. Needs pyarrow, an optional extra.
@@ -7,6 +7,7 @@ Only the pictures that are wanted are read. Needs pyarrow, an optional extra.
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,17 @@ from headviz.images import Picture, open_picture
 
 _PICTURES = ("image", "img")
 _LABELS = ("label", "labels", "class", "fine_label")
+_CAPTIONS = ("caption", "captions", "answer", "sentences")
+
+
+@dataclass(frozen=True)
+class _Read:
+    rows: list[tuple[Picture, Any]]
+    """The pictures that were wanted, and what the other column says of them."""
+    told: list[Any]
+    """What that column says of all."""
+    column: str
+    metadata: Any
 
 
 def read_parquet_album(
@@ -24,6 +36,32 @@ def read_parquet_album(
 
     Raises StudyError where pyarrow is missing, or a column is, naming those that there are.
     """
+    read = _read(files, n, seed, name, _LABELS)
+    names = _class_names(read.metadata, read.column, files[0])
+    rows = [(picture, _named(value, names)) for picture, value in read.rows]
+    return rows, names or tuple(sorted({_named(value, names) for value in set(read.told)}))
+
+
+def read_parquet_captions(
+    files: Sequence[Path], n: int, seed: int, name: str
+) -> list[tuple[Picture, tuple[str, ...]]]:
+    """`n` pictures (or all) with their captions, of those that have any.
+
+    Raises StudyError as `read_parquet_album` does, and where no picture has a caption.
+    """
+    read = _read(files, n, seed, name, _CAPTIONS)
+    rows = [(picture, _captions(value)) for picture, value in read.rows]
+    if not any(captions for _, captions in rows):
+        raise StudyError(f"{name} has no captions in its column {read.column!r}.")
+    return [(picture, captions) for picture, captions in rows if captions]
+
+
+def _captions(value: Any) -> tuple[str, ...]:
+    return tuple(str(one).strip() for one in (value if isinstance(value, list) else [value]) if one)
+
+
+def _read(files: Sequence[Path], n: int, seed: int, name: str, columns: Sequence[str]) -> _Read:
+    """`n` pictures (or all), and the first of `columns` that there is."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -36,26 +74,25 @@ def read_parquet_album(
     except (OSError, pyarrow.ArrowException) as error:
         raise StudyError(f"{name} has a file that is no Parquet ({error}).") from error
     schema = opened[0].schema_arrow
-    picture, label = (_column(schema.names, names, name) for names in (_PICTURES, _LABELS))
-    names = _class_names(schema.metadata, label, files[0])
+    picture, column = (_column(schema.names, names, name) for names in (_PICTURES, columns))
     total = sum(file.metadata.num_rows for file in opened)
     wanted = set(sorted(range(total), key=lambda row: _order(seed, row))[:n])
-    found: dict[int, tuple[Picture, str]] = {}
-    labels: set[Any] = set()
+    found: dict[int, tuple[Picture, Any]] = {}
+    told: list[Any] = []
     before = 0
     for file in opened:
         for group in range(file.num_row_groups):
-            own = file.read_row_group(group, columns=[label]).column(label).to_pylist()
-            labels.update(own)
+            own = file.read_row_group(group, columns=[column]).column(column).to_pylist()
+            told += own
             rows = [row for row in range(len(own)) if before + row in wanted]
             if rows:
-                shown = file.read_row_group(group, columns=[picture]).column(picture).take(rows)
-                for row, cell in zip(rows, shown.to_pylist(), strict=True):
+                cells = file.read_row_group(group, columns=[picture]).column(picture).take(rows)
+                for row, cell in zip(rows, cells.to_pylist(), strict=True):
                     at = before + row
-                    found[at] = (_opened(cell, f"{name} {at}"), _named(own[row], names))
+                    found[at] = (_opened(cell, f"{name} {at}"), own[row])
             before += len(own)
-    classes = names or tuple(sorted({_named(value, names) for value in labels}))
-    return [found[at] for at in sorted(found, key=lambda row: _order(seed, row))], classes
+    shown = [found[at] for at in sorted(found, key=lambda row: _order(seed, row))]
+    return _Read(shown, told, column, schema.metadata)
 
 
 def _column(there: Sequence[str], wanted: Sequence[str], name: str) -> str:

@@ -5,6 +5,7 @@ all others. Here any concept, and any list of questions; built in are tiny-lm's 
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from headviz.concepts import find_concept
 from headviz.experiments.built_in import ordinary_stories, questions
@@ -61,7 +62,7 @@ def plan(request: Request, model: LoadedModel) -> Plan:
 
 
 def _from_file(request: Request, words: Sequence[str]) -> tuple[Material, tuple[Sample, ...]]:
-    path = located(request.data, TEXT_SPLITS)
+    path, name = located(request.data, TEXT_SPLITS), Path(request.data).name
     template = request.prompt or TEXT_PROMPTS["question"]
     samples = [
         Sample(
@@ -71,11 +72,9 @@ def _from_file(request: Request, words: Sequence[str]) -> tuple[Material, tuple[
         )
         for found in read_questions(path)
     ]
-    selection, evaluation = split(
-        path.name, samples, request.selection, request.limit, request.seed
-    )
+    selection, evaluation = split(name, samples, request.selection, request.limit, request.seed)
     ordinary = ordinary_stories(request.model)
-    material = Material(path.name, selection, evaluation, ordinary, stops=("\n",))
+    material = Material(name, selection, evaluation, ordinary, stops=("\n",))
     judged = {sample.key for sample in evaluation}
     causal = tuple(s for s in samples if s.inside and s.key not in judged)
     return material, causal

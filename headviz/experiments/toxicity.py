@@ -7,6 +7,7 @@ Built in are tiny-lm's stories, each up to its first rude word.
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from headviz.concepts import Concept, find_concept, make_concept
 from headviz.errors import ConceptError
@@ -94,10 +95,8 @@ def plan(request: Request, model: LoadedModel) -> Plan:
 
 
 def _from_file(request: Request) -> Material:
-    path = located(request.data, TEXT_SPLITS)
+    path, name = located(request.data, TEXT_SPLITS), Path(request.data).name
     template = request.prompt or TEXT_PROMPTS["continuation"]
     samples = [Sample(filled(template, prompt=text)) for text in read_prompts(path)]
-    selection, evaluation = split(
-        path.name, samples, request.selection, request.limit, request.seed
-    )
-    return Material(path.name, selection, evaluation, ordinary_stories(request.model), stops=())
+    selection, evaluation = split(name, samples, request.selection, request.limit, request.seed)
+    return Material(name, selection, evaluation, ordinary_stories(request.model), stops=())
