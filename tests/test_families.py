@@ -49,9 +49,15 @@ def written(repo):
 
 def hold(model, found, section):
     """Every law holds on the model, which is noted."""
-    findings = tuple(measure(Trial.of(model)))
-    assert [finding.law for finding in findings if finding.verdict != "pass"] == []
+    findings = held(measure(Trial.of(model)))
     found.prove(section, model, findings)
+
+
+def held(findings):
+    """The findings, which must all be passes."""
+    findings = tuple(findings)
+    assert {f.law: f.measured for f in findings if f.verdict != "pass"} == {}
+    return findings
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -78,9 +84,7 @@ def test_a_class_that_cannot_be_right_is_refused_with_its_reason(kind, tmp_path,
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_law_holds_on_image_towers(kind, tmp_path, found):
     tower = open_model(str(make_clip(tmp_path / kind, **KINDS[kind])), "cpu", "auto")
-    findings = tuple(measure(TowerTrial(tower), TOWER_LAWS))
-    assert [finding.law for finding in findings if finding.verdict != "pass"] == []
-    found.prove_tower(kind, tower, findings)
+    found.prove_tower(kind, tower, held(measure(TowerTrial(tower), TOWER_LAWS)))
 
 
 @pytest.mark.parametrize("kind", REFUSED)

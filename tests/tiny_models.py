@@ -229,7 +229,9 @@ def make_model(family: str, folder: Path) -> Path:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # some classes draw what `_randomise` only adds to
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     _randomise(model)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

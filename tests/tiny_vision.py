@@ -436,7 +436,9 @@ def make_vision_model(family: str, folder: Path) -> Path:
     from transformers import AutoModelForImageTextToText
 
     config, processor = VISION_CONFIGS[family]()
-    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # as in `tiny_models.make_model`
+        model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32).eval()
     _randomise(model)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
