@@ -52,7 +52,7 @@ def test_a_study_runs_on_the_page_and_says_what_it_found(page):
     rows = page.locator("#study-figures table tr").all_inner_texts()
     assert {row.split()[0] for row in rows[1:]} == {"pursuit", "logit-lens", "random"}
     names = page.locator("#study-files").inner_text()
-    assert "summary" in names and "report" in names
+    assert all(name in names for name in ("cells", "summary", "report", "figures"))
 
 
 @pytest.mark.timeout(600)

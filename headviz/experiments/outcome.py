@@ -1,7 +1,7 @@
 """What a finished study leaves in its folder: summary.csv, a table of cells, report.md, figures.
 
-The cells go into cells.parquet where pyarrow is installed (an optional extra), else into cells.csv;
-figures are SVG and a page, and PNG where resvg is (the same extra).
+The cells go into cells.parquet, or where pyarrow is missing into cells.csv; figures are SVG and a
+page, and PNG where resvg is installed (an optional extra).
 """
 
 import csv

@@ -1,7 +1,7 @@
 """Pictures with classes or captions out of Parquet files of the hub: bytes in a column of structs.
 
 Class numbers get their names from the files' own metadata, or from the data set's card (README.md).
-Only the pictures that are wanted are read. Needs pyarrow, an optional extra.
+Only the pictures that are wanted are read. Needs pyarrow.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Rows of a data set's file: JSON, JSON lines, CSV, TSV or Parquet, as published, possibly gzipped.
 
-A row comes back as a dict. Parquet needs pyarrow, an optional extra. Knows no data set.
+A row comes back as a dict. Parquet needs pyarrow. Knows no data set.
 """
 
 import csv

@@ -106,8 +106,10 @@ what is kept of the other concepts' right answers.
 No head was told what to do, and nothing was planted. In the first {recipe.seeing_steps} steps of
 the training the image tower alone learned what lies on each patch of a picture; in {recipe.steps}
 further ones both towers learned to match pictures with texts, with a small penalty on every head's
-signal. (The shipped weights had 900 steps of matching on a fixed pool of pictures in between, which
-the recipe no longer has: docs/log.md.)
+signal. (The shipped weights came to this in pieces: 900 steps of matching on a fixed pool of
+pictures in between, which the recipe no longer has, all with smaller digits, a third of them in a
+calculator's segments; then 1100 steps of seeing and 400 of matching with digits as they are drawn
+now, half of the pictures digits: docs/log.md.)
 
 ## Origin
 

@@ -15,14 +15,13 @@ import gradio as gr
 
 from headviz.errors import Cancelled, OptionError
 from headviz.experiments.arms import ARMS
-from headviz.experiments.figures import bars
 from headviz.experiments.finding import find
-from headviz.experiments.outcome import write_outcome
+from headviz.experiments.outcome import figures_of, write_outcome
 from headviz.experiments.presets import PRESETS
 from headviz.experiments.raster import left_out
 from headviz.experiments.request import Request
 from headviz.experiments.study import Finished, Study, estimate_seconds, lay_out, run
-from headviz.experiments.summary import Row, of_measure, rows_of
+from headviz.experiments.summary import Row, rows_of
 from headviz.heads import parse_factor
 from headviz.session import Session
 from headviz.store import key_of
@@ -179,17 +178,18 @@ def outcome(finished: Finished) -> tuple[Any, ...]:
     """Finding, figures with the table, and the files to download."""
     rows, finding = rows_of(finished), find(finished)
     names = write_outcome(finished, rows, finding)
-    measures = finished.study.plan.measures
     drawn = "".join(
-        f'<figure class="hv-study">{bars(of_measure(rows, m), m)}</figure>' for m in measures[:2]
+        f'<figure class="hv-study">{svg}</figure>' for svg in figures_of(finished, rows).values()
     )
+    missing = left_out()
     # The page hands out files of a temporary folder only, wherever the cache folder is.
     apart = tempfile.mkdtemp(prefix="headviz-study-")
-    offered_files = [n for n in names if n.endswith((".csv", ".md", ".svg", ".png", ".html"))]
-    paths = [str(shutil.copy(finished.study.folder.path / n, apart)) for n in offered_files]
+    paths = [str(shutil.copy(finished.study.folder.path / name, apart)) for name in names]
     return (
         f"**{escape(finding.text)}**",
-        drawn + "".join(_lines(rows)) + f"<p class='hv-note'>{escape(left_out())}</p>",
+        drawn
+        + "".join(_lines(rows))
+        + (f"<p class='hv-note'>{escape(missing)}</p>" if missing else ""),
         gr.update(value=paths, visible=True),
     )
 

@@ -1,4 +1,4 @@
-"""Draws a digit in one of several hands: type, calculator segments, or pen strokes.
+"""Draws a digit in one of several hands: type, pen strokes, or brush strokes.
 
 Type is the font that comes with pillow, so that no font file of the machine is needed.
 """
@@ -9,10 +9,11 @@ from functools import cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from headviz.toyworld.pictures.outlines import SEGMENTS, STROKES, Outline
+from headviz.toyworld.pictures.outlines import STROKES, Outline
 from headviz.toyworld.pictures.words import Rgb
 
 JITTER = 0.07  # of a pen stroke's points, in half heights of the digit
+STEADY = 0.03  # that of a brush's
 
 
 @cache
@@ -22,12 +23,12 @@ def _font(height: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def _typed(rng: random.Random, digit: str, side: int) -> Image.Image:
     mask = Image.new("L", (side, side))
-    bold = rng.choice((0.0, 0.025, 0.05)) * side
+    bold = rng.choice((0.02, 0.04, 0.06)) * side
     ImageDraw.Draw(mask).text(
         (side / 2, side / 2),
         digit,
         fill=255,
-        font=_font(round(side * rng.uniform(0.95, 1.2))),
+        font=_font(round(side * rng.uniform(1.1, 1.3))),
         anchor="mm",
         stroke_width=round(bold),
     )
@@ -35,11 +36,15 @@ def _typed(rng: random.Random, digit: str, side: int) -> Image.Image:
 
 
 def _stroked(
-    rng: random.Random, strokes: tuple[Outline, ...], side: int, jitter: float
+    rng: random.Random,
+    strokes: tuple[Outline, ...],
+    side: int,
+    jitter: float,
+    widths: tuple[float, float],
 ) -> Image.Image:
     mask = Image.new("L", (side, side))
     pen = ImageDraw.Draw(mask)
-    width = max(1, round(side * rng.uniform(0.11, 0.18)))
+    width = max(1, round(side * rng.uniform(*widths)))
     room = (side - width) / 2
     for stroke in strokes:
         points = [
@@ -55,18 +60,18 @@ def _stroked(
     return mask
 
 
-def _segments(rng: random.Random, digit: str, side: int) -> Image.Image:
-    return _stroked(rng, SEGMENTS[digit], side, 0.0)
+def _penned(rng: random.Random, digit: str, side: int) -> Image.Image:
+    return _stroked(rng, STROKES[digit], side, JITTER, (0.12, 0.17))
 
 
-def _handwritten(rng: random.Random, digit: str, side: int) -> Image.Image:
-    return _stroked(rng, STROKES[digit], side, JITTER)
+def _brushed(rng: random.Random, digit: str, side: int) -> Image.Image:
+    return _stroked(rng, STROKES[digit], side, STEADY, (0.18, 0.23))
 
 
 HANDS: tuple[Callable[[random.Random, str, int], Image.Image], ...] = (
     _typed,
-    _segments,
-    _handwritten,
+    _penned,
+    _brushed,
 )
 """Ways to draw a digit: a mask of the given side."""
 
@@ -82,7 +87,7 @@ def draw_digit(
     """A digit of half height `size` in pixels around `centre`, sheared and stretched a little."""
     side = round(2 * size)
     mask = rng.choice(HANDS)(rng, digit, side)
-    shear, narrow = rng.uniform(-0.2, 0.2), rng.uniform(1.0, 1.25)
+    shear, narrow = rng.uniform(-0.2, 0.2), rng.uniform(0.9, 1.15)
     middle = side / 2
     # Maps pixels of the new mask to those of the old one, both seen from the middle.
     across = (narrow, shear, middle * (1 - narrow - shear))

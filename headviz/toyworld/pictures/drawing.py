@@ -23,7 +23,7 @@ OVERSAMPLED = 2
 EXTENTS: dict[str, dict[str, float]] = {
     "shape": {"small": 10.0, "large": 15.5, "huge": 30.0},
     "face": {"large": 22.0, "huge": 36.0},
-    "digit": {"large": 21.0, "huge": 36.0},
+    "digit": {"large": 23.5, "huge": 36.0},
 }
 CELLS = (16, 24, 48)
 PAINT_JITTER = 10  # of 255, each channel

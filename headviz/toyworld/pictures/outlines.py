@@ -52,28 +52,6 @@ OUTLINES: dict[str, Outline] = {
     "moon": _arc(1.05, 0.12, 0.88, 20) + _arc(0.88, 0.82, 0.18, 16, x=0.42),
 }
 
-_TOP = ((-0.6, -0.95), (0.6, -0.95))
-_MIDDLE = ((-0.6, 0.0), (0.6, 0.0))
-_BOTTOM = ((-0.6, 0.95), (0.6, 0.95))
-_UPPER_LEFT = ((-0.6, -0.95), (-0.6, 0.0))
-_UPPER_RIGHT = ((0.6, -0.95), (0.6, 0.0))
-_LOWER_LEFT = ((-0.6, 0.0), (-0.6, 0.95))
-_LOWER_RIGHT = ((0.6, 0.0), (0.6, 0.95))
-
-SEGMENTS: dict[str, tuple[Outline, ...]] = {
-    "0": (_TOP, _BOTTOM, _UPPER_LEFT, _UPPER_RIGHT, _LOWER_LEFT, _LOWER_RIGHT),
-    "1": (_UPPER_RIGHT, _LOWER_RIGHT),
-    "2": (_TOP, _UPPER_RIGHT, _MIDDLE, _LOWER_LEFT, _BOTTOM),
-    "3": (_TOP, _UPPER_RIGHT, _MIDDLE, _LOWER_RIGHT, _BOTTOM),
-    "4": (_UPPER_LEFT, _UPPER_RIGHT, _MIDDLE, _LOWER_RIGHT),
-    "5": (_TOP, _UPPER_LEFT, _MIDDLE, _LOWER_RIGHT, _BOTTOM),
-    "6": (_TOP, _UPPER_LEFT, _MIDDLE, _LOWER_LEFT, _LOWER_RIGHT, _BOTTOM),
-    "7": (_TOP, _UPPER_RIGHT, _LOWER_RIGHT),
-    "8": (_TOP, _MIDDLE, _BOTTOM, _UPPER_LEFT, _UPPER_RIGHT, _LOWER_LEFT, _LOWER_RIGHT),
-    "9": (_TOP, _MIDDLE, _BOTTOM, _UPPER_LEFT, _UPPER_RIGHT, _LOWER_RIGHT),
-}
-"""Digits as a calculator shows them."""
-
 _LOOP: Outline = tuple((0.62 * x, 0.95 * y) for x, y in _arc(1.0, 0.7, 1.7, 14))
 _UPPER_LOOP: Outline = tuple((0.5 * x, 0.46 * y - 0.48) for x, y in _arc(1.0, 0.25, 1.25, 12))
 _LOWER_LOOP: Outline = tuple((0.58 * x, 0.48 * y + 0.46) for x, y in _arc(1.0, 0.75, 1.75, 12))

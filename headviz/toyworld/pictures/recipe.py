@@ -20,6 +20,10 @@ STAGES = (
     Stage(700, 1.5e-3, 0.4),
     Stage(400, 1.0e-3, 0.4),
     Stage(900, 1.5e-3, 0.3),
+    Stage(500, 1.5e-3, 0.3),
+    Stage(400, 1.0e-3, 0.3),
+    Stage(400, 1.5e-3, 0.3),
+    Stage(300, 1.0e-3, 0.3),
 )
 
 
@@ -35,7 +39,7 @@ class PictureRecipe:
     d_model: int = 192
     d_feed_forward: int = 512
     tower: str = "tiny-clip"  # the built-in CLIP model whose image tower it begins with; "": random
-    tower_pace: float = 0.25  # its learning rate, as a multiple of the others'
+    tower_pace: float = 0.5  # its learning rate, as a multiple of the others'
     vision_layers: int = 5
     vision_width: int = 128
     vision_heads: int = 8
@@ -52,7 +56,7 @@ class PictureRecipe:
     penalty: float = 0.002  # on the sum over heads of the root-mean-square of the head's signal
     penalty_fade: int = 500  # steps until the penalty is there in full
     stages: tuple[Stage, ...] = STAGES
-    averaged: tuple[int, ...] = (3480, 4380)  # steps whose weights' mean the finished model has
+    averaged: tuple[int, ...] = (5680, 5980)  # steps whose weights' mean the finished model has
     planted_heads: int = 2  # a concept
     ranked_pictures: int = 240  # training pictures that heads are ranked on
     left_pictures: int = 64  # training pictures that tell what is left of a concept
