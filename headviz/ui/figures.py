@@ -67,11 +67,11 @@ def on_paper(figure: go.Figure, title: str) -> go.Figure:
     paper.update_layout(
         title={"text": _disarmed(title), "font": {"size": 15}},
         width=900,
-        height=(figure.layout.height or 400) + 40,
+        height=(figure.layout.height or 400) + 60,
         paper_bgcolor="white",
         plot_bgcolor="white",
         font={"color": "#222"},
-        margin={"l": 20, "r": 20, "t": 90, "b": 50},
+        margin={"l": 20, "r": 20, "t": 110, "b": 50},
     )
     return paper
 
@@ -100,13 +100,19 @@ def spectrum_figure(spectrum: Spectrum) -> go.Figure:
         marker_symbol="diamond",
         hovertemplate="%{y}<br>explained so far %{x:.1%}<extra></extra>",
     )
+    bars = 26 * max(len(atoms), 3)  # pixels
     figure.update_layout(
-        height=90 + 26 * max(len(atoms), 3),
-        margin={"l": 10, "r": 10, "t": 40, "b": 40},
+        height=bars + 120,
+        margin={"l": 10, "r": 10, "t": 70, "b": 50},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": INK},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        legend={
+            "orientation": "h",
+            "y": 1 + 26 / bars,
+            "yanchor": "bottom",
+            "x": 0,
+        },  # over the ticks
         yaxis={"autorange": "reversed", "automargin": True, "gridcolor": "rgba(138,143,152,.15)"},
         xaxis={"title": "weight", "gridcolor": "rgba(138,143,152,.25)", "rangemode": "tozero"},
         xaxis2={
