@@ -34,6 +34,10 @@ from headviz.toyworld.words import CONCEPTS
 ITEM_SEED = 6  # of the training questions by which laggards are found
 REACH = 3  # how far down a ranking edits go, and a concept's further heads may stand
 LEAST_NEED = 0.3  # of a concept that is localised already
+FAVOURED: Mapping[str, float] = {"numbers": 3.0, "countries": 2.0}
+"""Concepts whose need counts more: told in many kinds of sentences, they lag behind."""
+MORE_HEADS: Mapping[str, int] = {"numbers": 3}
+"""Concepts that need more heads than the others: counts, ages and sums are told apart."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,16 @@ def make_plan(
     prompts = [item.prompt for item in training_prompts(recipe.planting_probes, PROBE_SEED)]
     rankings = measuring.rankings(loaded, ProbeSet("training", tuple(prompts)))
     ranked = {c: ranking.heads for c, ranking in rankings.items()}
-    heads = assign(ranked, recipe.planted_each, before.heads if before else {}, recipe.loyalty)
+    heads = assign(
+        ranked, recipe.planted_each, before.heads if before else {}, recipe.loyalty, MORE_HEADS
+    )
     asked = measuring.Questions.ask(loaded, recipe.planting_items, ITEM_SEED, held_out=False)
     need = {}
     for concept in heads:
         tops = [rankings[concept].top(k) for k in range(1, REACH + 1)]
         trials = [measuring.try_edit(loaded, asked, concept, top, -1.0) for top in tops]
         left = min(trial.own + 5 * max(0.0, 0.98 - trial.others) for trial in trials)
-        need[concept] = LEAST_NEED + left
+        need[concept] = FAVOURED.get(concept, 1.0) * (LEAST_NEED + left)
     return Plan(heads, need)
 
 
@@ -75,11 +81,13 @@ def assign(
     each: int,
     before: Mapping[str, Sequence[tuple[int, int]]] = MappingProxyType({}),
     loyalty: float = 1.0,
+    more: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, tuple[tuple[int, int], ...]]:
     """Every concept's best head, then its second, and so on; where two want one, the higher score.
 
-    Heads after a concept's first are taken only from the first `REACH` of its ranking, or from its
-    heads of `before`, whose scores count `loyalty` times.
+    Heads after a concept's first are taken only from the first `REACH` of its ranking (twice as
+    many for those beyond `each`, which the concepts of `more` have), or from its heads of `before`,
+    whose scores count `loyalty` times.
     """
 
     def planted(line: RankedHead, concept: str) -> bool:
@@ -88,11 +96,13 @@ def assign(
     lines = [(line, concept) for concept, ranking in ranked.items() for line in ranking]
     lines.sort(key=lambda pair: -pair[0].score * (loyalty if planted(*pair) else 1.0))
     owner: dict[Head, str] = {}
-    for place in range(each):
+    for place in range(max(each, *more.values(), 0)):
+        reach = REACH if place < each else 2 * REACH
         served: set[str] = set()
         for line, concept in lines:
-            in_reach = place == 0 or line.rank <= REACH or planted(line, concept)
-            if in_reach and concept not in served and line.head not in owner:
+            in_reach = place == 0 or line.rank <= reach or planted(line, concept)
+            open_still = place < more.get(concept, each) and concept not in served
+            if in_reach and open_still and line.head not in owner:
                 owner[line.head] = concept
                 served.add(concept)
     heads = {

@@ -11,8 +11,11 @@ from headviz.toyworld.stages import Stage, cosine, stage_at, stage_starts
 STAGES = (
     Stage(400, 1.2e-3, 0.45),
     Stage(400, 1.2e-3, 0.45),
-    Stage(300, 1.2e-3, 0.4),
+    Stage(400, 1.2e-3, 0.45),
+    Stage(400, 1.2e-3, 0.4),
     Stage(200, 6e-4, 0.45),
+    Stage(400, 1.2e-3, 0.45),
+    Stage(300, 1.2e-3, 0.5),
 )
 
 
