@@ -77,6 +77,11 @@ def ticks(top: float, width: float) -> str:
     return "".join(parts)
 
 
+def counted(k: int | float) -> str:  # beartype takes no int for a float
+    """So many heads, in words."""
+    return f"{k:g} head{'' if k == 1 else 's'}"
+
+
 def _panel(rows: Sequence[Row], arms: Sequence[str], left: float, top: float) -> str:
     ks = list(dict.fromkeys(r.k for r in rows))
     room = WIDTH / len(ks)
@@ -88,7 +93,7 @@ def _panel(rows: Sequence[Row], arms: Sequence[str], left: float, top: float) ->
         middle = left + (number + 0.5) * room
         parts.append(
             f'<text x="{middle:.1f}" y="{TOP + HEIGHT + 16:g}" text-anchor="middle">'
-            f"{k} head{'s' if k > 1 else ''}</text>"
+            f"{counted(k)}</text>"
         )
         for row in (r for r in rows if r.k == k):
             at = arms.index(row.arm)

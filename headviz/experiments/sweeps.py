@@ -13,6 +13,7 @@ from headviz.experiments.figures import (
     LEFT,
     TOP,
     WIDTH,
+    counted,
     legend,
     level,
     sheet,
@@ -23,22 +24,23 @@ from headviz.experiments.request import Measure
 from headviz.experiments.summary import Row
 
 Value = Callable[[Row], float]
+Name = Callable[[float], str]
 
 
 def over_heads(rows: Sequence[Row], measure: Measure) -> str:
     """Lines over k, a panel a factor: SVG text, empty for fewer than two k."""
-    names = ("{:g} heads", "α = {:g}")
+    names = (counted, "α = {:g}".format)
     return _sweep(rows, measure, lambda row: row.k, lambda row: row.alpha, names)
 
 
 def over_factors(rows: Sequence[Row], measure: Measure) -> str:
     """Lines over α, a panel a number of heads: SVG text, empty for fewer than two α."""
-    names = ("α = {:g}", "{:g} heads")
+    names = ("α = {:g}".format, counted)
     return _sweep(rows, measure, lambda row: row.alpha, lambda row: row.k, names)
 
 
 def _sweep(
-    rows: Sequence[Row], measure: Measure, along: Value, across: Value, names: tuple[str, str]
+    rows: Sequence[Row], measure: Measure, along: Value, across: Value, names: tuple[Name, Name]
 ) -> str:
     points = sorted({along(row) for row in rows})
     if len(points) < 2:
@@ -49,11 +51,11 @@ def _sweep(
     parts, height = sheet(measure, len(panels), top)
     for number, panel in enumerate(panels):
         left = LEFT + number * (WIDTH + 20)
-        parts.append(f'<text x="{left + 4:g}" y="{TOP - 10:g}">{names[1].format(panel)}</text>')
+        parts.append(f'<text x="{left + 4:g}" y="{TOP - 10:g}">{names[1](panel)}</text>')
         places = {p: left + (at + 0.5) * WIDTH / len(points) for at, p in enumerate(points)}
         parts += [
             f'<text x="{x:.1f}" y="{TOP + HEIGHT + 16:g}" text-anchor="middle">'
-            f"{names[0].format(point)}</text>"
+            f"{names[0](point)}</text>"
             for point, x in places.items()
         ]
         for at, arm in enumerate(arms):
@@ -72,7 +74,7 @@ def _line(dots: Sequence[tuple[float, Row]], color: str, top: float) -> str:
         y, (low, high) = level(row.ratio, top), spread(row)
         path.append(f"{x:.1f},{y:.1f}")
         parts.append(
-            f"<g><title>{escape(row.arm)}, {row.k} heads, α = {row.alpha:g}: {row.ratio:.2f} "
+            f"<g><title>{escape(row.arm)}, {counted(row.k)}, α = {row.alpha:g}: {row.ratio:.2f} "
             f"({low:.2f} to {high:.2f})</title>"
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{level(low, top):.1f}" '
             f'y2="{level(high, top):.1f}" stroke="{color}"/>'

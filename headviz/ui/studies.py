@@ -89,7 +89,7 @@ def build(shared: Shared) -> None:
             stopping = gr.Button("Stop", elem_id="study-stop")
         said = gr.Markdown(elem_id="study-said")
         figures = gr.HTML(elem_id="study-figures")
-        files = gr.File(label="Results", visible=False, elem_id="study-files")
+        files = gr.File(label="Results", visible=False, height=260, elem_id="study-files")
     _wire(
         shared,
         _Asked(preset, concept, ks, alphas, limit, arms),
@@ -181,6 +181,7 @@ def outcome(finished: Finished) -> tuple[Any, ...]:
     drawn = "".join(
         f'<figure class="hv-study">{svg}</figure>' for svg in figures_of(finished, rows).values()
     )
+    drawn = f'<div class="hv-studies">{drawn}</div>'
     missing = left_out()
     # The page hands out files of a temporary folder only, wherever the cache folder is.
     apart = tempfile.mkdtemp(prefix="headviz-study-")
