@@ -25,14 +25,13 @@ def training_pictures(n: int = N_PROBES, seed: int = PROBE_SEED) -> list[Picture
 
 
 def example_pictures() -> list[Picture]:
-    """Held-out pictures of every sort."""
-    return [
-        picture
-        for sort in SORTS
-        for picture in itertools.islice(
-            pictures(EXAMPLE_SEED, held_out=True, sort=sort), EXAMPLES_A_SORT[sort]
-        )
-    ]
+    """Held-out pictures of every sort, the fullest of each first: the page opens with one."""
+    found: list[Picture] = []
+    for sort in SORTS:
+        endless = pictures(EXAMPLE_SEED, held_out=True, sort=sort)
+        some = itertools.islice(endless, EXAMPLES_A_SORT[sort])
+        found += sorted(some, key=lambda picture: -len(picture.groups))
+    return found
 
 
 def write_pictures(folder: Path) -> None:
