@@ -82,6 +82,7 @@ ORDER = [
     "clip_heads",
     "zero_shot",
     "towers",
+    "tower_laws",
     "tables",
     "saving",
     "snippets",
