@@ -6,8 +6,8 @@ from transformers import LlamaConfig
 
 from headviz.toyworld.stages import Stage, cosine, stage_at, stage_starts
 
-# Those with a small share are mostly ordinary training again, for the answers. The last goes in
-# small steps, which localise what is planted and do not move the order of the ranking.
+# Small steps localise what is planted and do not move the order of the ranking; the last two stages
+# were added for concepts that lagged behind after them (docs/log.md).
 STAGES = (
     Stage(400, 1.2e-3, 0.45),
     Stage(400, 1.2e-3, 0.45),

@@ -107,12 +107,8 @@ def spectrum_figure(spectrum: Spectrum) -> go.Figure:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": INK},
-        legend={
-            "orientation": "h",
-            "y": 1 + 26 / bars,
-            "yanchor": "bottom",
-            "x": 0,
-        },  # over the ticks
+        # Above the ticks of the upper axis.
+        legend={"orientation": "h", "y": 1 + 26 / bars, "yanchor": "bottom", "x": 0},
         yaxis={"autorange": "reversed", "automargin": True, "gridcolor": "rgba(138,143,152,.15)"},
         xaxis={"title": "weight", "gridcolor": "rgba(138,143,152,.25)", "rangemode": "tozero"},
         xaxis2={

@@ -16,7 +16,7 @@ import gradio as gr
 from headviz.errors import Cancelled, OptionError
 from headviz.experiments.arms import ARMS
 from headviz.experiments.finding import find
-from headviz.experiments.outcome import figures_of, write_outcome
+from headviz.experiments.outcome import write_outcome
 from headviz.experiments.presets import PRESETS
 from headviz.experiments.raster import left_out
 from headviz.experiments.request import Request
@@ -178,17 +178,15 @@ def outcome(finished: Finished) -> tuple[Any, ...]:
     """Finding, figures with the table, and the files to download."""
     rows, finding = rows_of(finished), find(finished)
     names = write_outcome(finished, rows, finding)
-    drawn = "".join(
-        f'<figure class="hv-study">{svg}</figure>' for svg in figures_of(finished, rows).values()
-    )
-    drawn = f'<div class="hv-studies">{drawn}</div>'
-    missing = left_out()
+    folder, missing = finished.study.folder.path, left_out()
+    drawn = [(folder / name).read_text("utf-8") for name in names if name.endswith(".svg")]
+    figures = "".join(f"<figure>{svg}</figure>" for svg in drawn)
     # The page hands out files of a temporary folder only, wherever the cache folder is.
     apart = tempfile.mkdtemp(prefix="headviz-study-")
-    paths = [str(shutil.copy(finished.study.folder.path / name, apart)) for name in names]
+    paths = [str(shutil.copy(folder / name, apart)) for name in names]
     return (
         f"**{escape(finding.text)}**",
-        drawn
+        f'<div class="hv-studies">{figures}</div>'
         + "".join(_lines(rows))
         + (f"<p class='hv-note'>{escape(missing)}</p>" if missing else ""),
         gr.update(value=paths, visible=True),
