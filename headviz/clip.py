@@ -6,20 +6,25 @@ only when a model is loaded: the rest of headviz works without it. Knows nothing
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from headviz.clip_files import HUB, fetch_files, hub_source
 from headviz.devices import choose_device
 from headviz.errors import ModelError, UnknownName
+from headviz.hub import without_token
 from headviz.models import ASSETS, check_trained
+from headviz.plan import plan_of, weights_bytes, weights_in_memory
+from headviz.progress import Progress, no_progress
 from headviz.shapes import Int, Tensor
 
 DEFAULT_TAG = "laion2b_s34b_b79k"
 CONFIG = "open_clip_config.json"
-HUB = "hf-hub:"
+LOCAL = "local-dir:"
 INSTALL = (
     "CLIP models need open_clip. Install it with `pip install open_clip_torch` "
     "(torchvision of the same build as torch comes with it)."
@@ -41,6 +46,11 @@ class ClipModel:
     """Texts -> token ids (text, token)."""
     device: torch.device
 
+    @property
+    def n_bytes(self) -> int:
+        """Of the weights in memory."""
+        return sum(weight.nbytes for weight in self.model.parameters())
+
     def tokens(self, texts: list[str]) -> Int[Tensor, "text token"]:
         """Token ids on the model's device, padded or cut to the model's context."""
         ids: Tensor = self.tokenizer(texts)
@@ -60,7 +70,13 @@ def built_in_clips() -> dict[str, Path]:
     return {f.parent.name: f.parent for f in sorted(ASSETS.glob(f"*/{CONFIG}"))}
 
 
-def load_clip(name: str = "tiny-clip", device: str = "auto") -> ClipModel:
+def load_clip(
+    name: str = "tiny-clip",
+    device: str = "auto",
+    progress: Progress = no_progress,
+    make_room: Callable[[], None] = lambda: None,
+    held: int = 0,
+) -> ClipModel:
     """The open_clip model called `name`, in float32.
 
     Args:
@@ -68,9 +84,13 @@ def load_clip(name: str = "tiny-clip", device: str = "auto") -> ClipModel:
             the tag of its weights, `ViT-B-32:laion400m_e32` (without a tag: `DEFAULT_TAG` where it
             exists, else the first that open_clip lists).
         device: auto, cpu, cuda or mps.
+        progress: told first what will be downloaded and read, then how far it is.
+        make_room: called when all is known to be well, before the first weight is read.
+        held: bytes of memory that `make_room` will free.
 
     Raises:
-        ModelError: in one sentence, where open_clip is missing or the model cannot be loaded.
+        ModelError: in one sentence, where open_clip is missing, or the model cannot be had, does
+            not fit, or cannot be loaded.
         UnknownName: for an architecture or a tag that open_clip does not have.
         OptionError: for an unknown device.
     """
@@ -78,6 +98,21 @@ def load_clip(name: str = "tiny-clip", device: str = "auto") -> ClipModel:
     open_clip = _open_clip()
     where, _, _ = choose_device(device, "float32")
     source, tag = _locate(name, open_clip)
+
+    def plan(n_bytes: int, weights: int, to_fetch: int = 0) -> None:
+        found = plan_of(
+            name, n_bytes, weights, where, where.type, False, to_fetch, held, may_spread=False
+        )
+        progress(0.0, str(found))
+
+    if source.startswith(LOCAL):
+        folder = Path(source.removeprefix(LOCAL))
+        plan(weights_bytes(folder), weights_in_memory(folder, torch.float32))
+    else:
+        progress(0.0, f"looking for {name}")
+        if (on_hub := hub_source(open_clip, source, tag)) is not None:
+            fetch_files(name, on_hub, plan, progress)
+    make_room()
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(
             source, pretrained=tag, precision="fp32", device=where, require_pretrained=True
@@ -85,9 +120,11 @@ def load_clip(name: str = "tiny-clip", device: str = "auto") -> ClipModel:
         tokenizer = open_clip.get_tokenizer(source)
     except Exception as error:
         # open_clip, the hub client and safetensors raise a dozen types for a bad name or file.
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
+        text = without_token(str(error).strip())
+        first = text.splitlines()[0][:200] if text else type(error).__name__
         raise ModelError(f"The CLIP model {name!r} could not be loaded: {first}") from error
     model = model.eval().requires_grad_(False)
+    progress(1.0, f"{name} is loaded")
     return ClipModel(name, _fingerprint(model), model, preprocess, tokenizer, where)
 
 
@@ -111,7 +148,7 @@ def _locate(name: str, open_clip: Any) -> tuple[str, str | None]:
             raise ModelError(f"The folder {name!r} has no {CONFIG}: it is no open_clip model.")
         if not any(folder.glob("*.safetensors")):
             raise ModelError(f"The folder {name!r} has no .safetensors weights.")
-        return f"local-dir:{folder}", None
+        return f"{LOCAL}{folder}", None
     check_trained(name)
     architecture, _, tag = name.partition(":")
     known = open_clip.list_models()

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,14 +58,31 @@ class HubModel:
     @property
     def weights_bytes(self) -> int:
         """Of the weights' files."""
-        return sum(size for file, size in self.files.items() if file.endswith(".safetensors"))
+        return sum(size for file, size in self.files.items() if not file.endswith(_READ))
 
 
-def find_on_hub(name: str) -> HubModel | None:
+def small_files(names: Sequence[str]) -> list[str]:
+    """Those of a model's files that hold no weights and are read: config, tokenizer, templates."""
+    return [name for name in names if "/" not in name and name.endswith(_READ)]
+
+
+def transformers_files(names: Sequence[str]) -> list[str]:
+    """The weights as transformers names them, and the small files; nothing without weights."""
+    weights = [n for n in names if re.fullmatch(r"model(-\d+-of-\d+)?\.safetensors", n)]
+    if "model.safetensors" in weights:
+        weights = ["model.safetensors"]
+    return [*weights, *small_files(names)] if weights else []
+
+
+def find_on_hub(
+    name: str, wanted: Callable[[Sequence[str]], list[str]] = transformers_files
+) -> HubModel | None:
     """The model of that name, None where the hub cannot be reached.
 
+    `wanted`: the names of all files of the model -> those to be read, none without weights.
+
     Raises NotOnHub where the hub does not have it, and ModelError where it may not be had, has no
-    safetensors weights, or the token is refused.
+    weights that are read here, or the token is refused.
     """
     try:
         # One quick question: transformers itself would try for half a minute.
@@ -83,8 +101,8 @@ def find_on_hub(name: str) -> HubModel | None:
     except Exception:  # the HTTP client's errors differ from release to release
         return None
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-    files = {file: sizes[file] for file in _wanted(list(sizes))}
-    if not any(file.endswith(".safetensors") for file in files):
+    files = {file: sizes[file] for file in wanted(list(sizes))}
+    if not files:
         raise ModelError(
             f"The model {name!r} has no .safetensors weights on the hub, the only format headviz "
             "loads."
@@ -93,15 +111,6 @@ def find_on_hub(name: str) -> HubModel | None:
     missing = sum(size for file, size in files.items() if file not in kept)
     counted = getattr(info.safetensors, "parameters", None) or {}
     return HubModel(name, info.sha, files, missing, dict(counted))
-
-
-def _wanted(names: list[str]) -> list[str]:
-    """The weights as transformers names them, and the small files beside them."""
-    top = [name for name in names if "/" not in name]
-    weights = [name for name in top if re.fullmatch(r"model(-\d+-of-\d+)?\.safetensors", name)]
-    if "model.safetensors" in weights:
-        weights = ["model.safetensors"]
-    return [*weights, *(name for name in top if name.endswith(_READ))]
 
 
 def cached_folder(name: str) -> tuple[Path, str] | None:

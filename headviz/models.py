@@ -33,7 +33,7 @@ from headviz.hub import (
 )
 from headviz.layout import describe
 from headviz.loaded import LoadedModel
-from headviz.plan import Plan, plan_of, weights_in_memory, weights_of_hub
+from headviz.plan import Plan, plan_of, weights_bytes, weights_in_memory, weights_of_hub
 from headviz.progress import Progress, no_progress
 from headviz.reading import check_quantising, read_model
 from headviz.survival import with_notes
@@ -96,7 +96,7 @@ def load_model(
         sees = family is not None and family.sight is not None
         reader: Any = AutoProcessor if sees else AutoTokenizer
         reader = reader.from_pretrained(folder, **_SAFE)
-        plan = wish.plan(_size(folder), weights_in_memory(folder, wish.format, wish.quantised))
+        plan = wish.plan(weights_bytes(folder), weights_in_memory(folder, wish.format, wish.quantised))
         make_room()
         maker = AutoModelForImageTextToText if sees else AutoModelForCausalLM
         model = read_model(maker, folder, plan, wish.format, wish.quantised, progress)
@@ -151,10 +151,6 @@ class _Wish:
         weights = weights_of_hub(hub, self.format, self.quantised)
         self.plan(hub.weights_bytes, weights, hub.missing)
         return fetch(hub, self._progress)
-
-
-def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 def _places(model: Any) -> str:

@@ -19,6 +19,7 @@ from headviz.concepts import Concept, known_concepts, make_concept
 from headviz.errors import ConceptError, ModelError
 from headviz.loaded import LoadedModel
 from headviz.models import ASSETS
+from headviz.progress import Progress, no_progress
 from headviz.ranking import word_tokens
 from headviz.similarity import WORD_TEMPLATES, embed_images, embed_texts
 from headviz.store import Store
@@ -75,6 +76,7 @@ def name_concept(
     candidates: Iterable[str] | None = None,
     reference: Sequence[Image.Image] | None = None,
     store: Store | None = None,
+    progress: Progress = no_progress,
 ) -> NamedConcept:
     """The candidates in the order of how much better they fit the images than others.
 
@@ -86,6 +88,7 @@ def name_concept(
         reference: what is compared with where `unlike` is empty; the built-in drawings if not
             given. An empty list compares with nothing: then words found in any picture win.
         store: where text embeddings are kept.
+        progress: told how far the reading of the words is.
 
     Raises:
         ProbeError: where there is no image.
@@ -98,7 +101,7 @@ def name_concept(
         raise ConceptError(f"{clip.name} knows none of the {len(wanted)} words to choose from.")
     shown = embed_images(clip, images).mean(0)
     others = list(unlike) or (reference_pictures() if reference is None else list(reference))
-    texts = embed_texts(clip, words, WORD_TEMPLATES, store)
+    texts = embed_texts(clip, words, WORD_TEMPLATES, store, progress)
     here = texts @ shown
     there = texts @ embed_images(clip, others).mean(0) if others else here * 0
     order = (here - there).argsort(descending=True, stable=True).tolist()

@@ -36,12 +36,14 @@ def run(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     """Plain data and text."""
     images = [open_picture(path).image() for path in parsed.images]
     unlike = [open_picture(path).image() for path in parsed.unlike]
-    clip = load_clip(parsed.clip, parsed.device)
+    clip = load_clip(parsed.clip, parsed.device, session.loading)
     words = None
     if parsed.vocabulary:
         own = vocabulary_words(session.model(parsed.vocabulary))
         words = [*own, *(w for c in known_concepts().values() for w in c.words)]
-    named = name_concept(clip, images, unlike, words, store=session.store)
+    named = name_concept(
+        clip, images, unlike, words, store=session.store, progress=session.loading
+    )
     result = named.as_dict(max(parsed.top, 0))
     lines = [
         f"{named.n_images} pictures by {named.model}: {len(named.words)} words, "

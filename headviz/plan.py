@@ -72,6 +72,7 @@ def plan_of(
     quantised: bool = False,
     to_fetch: int = 0,
     held: int = 0,
+    may_spread: bool = True,
 ) -> Plan:
     """How to load weights that take `weights` bytes in memory; too large ones are spread.
 
@@ -84,6 +85,7 @@ def plan_of(
         quantised: weights of 8 or 4 bits, which stay on GPUs.
         to_fetch: bytes to download.
         held: memory on that device that will be free by then.
+        may_spread: whether a model of this kind can be spread, and kept in fewer bits.
 
     Raises:
         ModelError: where it fits nowhere, with what is needed, what is there and what to do.
@@ -100,6 +102,8 @@ def plan_of(
         _check_disk(plan)
     if plan.fits and not plan.spread:
         return plan
+    if not may_spread:
+        raise ModelError(f"{_lacking(plan)} Choose a smaller model.")
     whole = sum(room for where, room in limits.items() if where != "cpu")
     can_spread = not quantised or (device.type == "cuda" and whole >= needed)
     if asked not in ("auto", SPREAD) or not can_spread:
@@ -119,10 +123,14 @@ def _too_large(plan: Plan, quantised: bool) -> str:
         if quantised
         else f"Choose a smaller model, --dtype bfloat16, or --device {SPREAD}, which is slower."
     )
+    return f"{_lacking(plan)} {advice}"
+
+
+def _lacking(plan: Plan) -> str:
     left = size_text(plan.left or 0)
     return (
         f"The model {plan.name!r} needs {size_text(plan.needed)} of memory and {left} are left on "
-        f"{plan.device}. {advice}"
+        f"{plan.device}."
     )
 
 
@@ -135,6 +143,11 @@ def _check_disk(plan: Plan) -> None:
             f"The model {plan.name!r} is {size_text(plan.to_fetch)} to download, and the disk of "
             f"the hub's cache has {size_text(free)} left. Free some, or set HF_HOME to another."
         )
+
+
+def weights_bytes(folder: Path) -> int:
+    """Of a folder's weight files."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 def weights_in_memory(folder: Path, dtype: torch.dtype, quantised: str = "") -> int:

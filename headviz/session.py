@@ -57,7 +57,7 @@ class Session:
         self.notices: list[str] = []
         """Sentences about what went wrong without stopping the work, the newest last."""
         self._device, self._dtype, self._budget = device, dtype, budget
-        self._loading = loading
+        self.loading = loading
         self._activations: Recent[HeadActivations] = Recent(4)
         self._prepared: Recent[PreparedHeads] = Recent(2)
         self._shelf = Shelf(keep_models, [self._activations, self._prepared])
@@ -87,7 +87,7 @@ class Session:
             return self._shelf.find_or_open(
                 name,
                 lambda *room: open_model(
-                    name, self._device, self._dtype, self.store, progress or self._loading, *room
+                    name, self._device, self._dtype, self.store, progress or self.loading, *room
                 ),
             )
 

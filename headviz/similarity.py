@@ -6,7 +6,7 @@ is 2.5 · max(cosine, 0). What counts is the difference between captions of one 
 itself differs from model to model, 0.2 to 0.35 for a good caption with the large public ones.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import torch
@@ -14,6 +14,7 @@ from PIL import Image
 
 from headviz.clip import ClipModel
 from headviz.errors import CacheError, ConceptError, OptionError, ProbeError, check_unicode
+from headviz.progress import Progress, no_progress
 from headviz.shapes import Float, Tensor
 from headviz.store import Store, key_of
 
@@ -48,11 +49,12 @@ def embed_texts(
     texts: Sequence[str],
     templates: Sequence[str] = ("{}",),
     store: Store | None = None,
+    progress: Progress = no_progress,
 ) -> Float[Tensor, "text embedding"]:
     """Unit embeddings of the texts, each the mean over the templates, on the CPU.
 
     They are kept in `store` and read from there the next time. Raises ConceptError where there is
-    no text or one is not valid Unicode.
+    no text or one is not valid Unicode, and what `progress` raises.
     """
     texts = list(texts)
     if not texts:
@@ -68,7 +70,8 @@ def embed_texts(
     kept = store.get(key) if store else None
     if kept is not None:
         return kept[0]["embeddings"]
-    found = torch.stack([_embed(clip, (fill(t, text) for text in texts)) for t in templates])
+    every = [fill(template, text) for template in templates for text in texts]
+    found = _embed(clip, every, progress).unflatten(0, (len(templates), len(texts)))
     embeddings = torch.nn.functional.normalize(found.mean(0), dim=1)
     if store:
         with suppress(CacheError):  # it is kept to save time only
@@ -77,12 +80,14 @@ def embed_texts(
 
 
 @torch.inference_mode()
-def _embed(clip: ClipModel, texts: Iterable[str]) -> Float[Tensor, "text embedding"]:
-    texts = list(texts)
-    parts = [
-        clip.model.encode_text(clip.tokens(texts[start : start + 4 * BATCH]), normalize=True)
-        for start in range(0, len(texts), 4 * BATCH)
-    ]
+def _embed(
+    clip: ClipModel, texts: Sequence[str], progress: Progress
+) -> Float[Tensor, "text embedding"]:
+    parts = []
+    for start in range(0, len(texts), 4 * BATCH):
+        progress(start / len(texts), f"{clip.name} reads {len(texts)} texts")
+        some = clip.tokens(list(texts[start : start + 4 * BATCH]))
+        parts.append(clip.model.encode_text(some, normalize=True))
     return torch.cat(parts).float().cpu()
 
 

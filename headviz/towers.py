@@ -10,7 +10,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from headviz.capture import HeadActivations, capture, default_pooling
-from headviz.clip import CONFIG, HUB, ClipModel, built_in_clips, load_clip
+from headviz.clip import CONFIG, ClipModel, built_in_clips, load_clip
+from headviz.clip_files import HUB
 from headviz.clip_heads import CLIP_POOLINGS, capture_images, tower_model
 from headviz.concepts import known_concepts
 from headviz.errors import ProbeError
@@ -48,9 +49,7 @@ def open_model(
     """The model of that name, a `Tower` for a CLIP model. Arguments and errors of `load_model`."""
     if not is_clip(name):
         return load_model(name, device, dtype, progress, make_room, held)
-    progress(0.0, f"loading {name}")
-    make_room()
-    clip = load_clip(name, device)
+    clip = load_clip(name, device, progress, make_room, held)
     words = [word for concept in known_concepts().values() for word in concept.words]
     tower = tower_model(clip, words, store=store)
     return Tower(**{f.name: getattr(tower, f.name) for f in fields(tower)}, clip=clip)

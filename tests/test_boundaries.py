@@ -54,6 +54,7 @@ ORDER = [
     "patches",
     "store",
     "concepts",
+    "clip_files",
     "clip",
     "clip_tower",
     "similarity",

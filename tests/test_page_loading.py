@@ -2,12 +2,14 @@
 
 import pytest
 from paging import pick, serving, visiting
+from PIL import Image
+from tiny_clips import make_clip
 
 from headviz.models import built_in_models
 from headviz.session import Session
 from headviz.store import Store
 
-pytest_plugins = ["loaded", "fake_hub"]
+pytest_plugins = ["loaded", "seeing", "fake_hub"]
 
 if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
@@ -51,3 +53,30 @@ def test_a_model_chosen_while_another_loads_takes_its_place(hub, heavy, browser,
         hub.go_on.set()
         page.wait_for_selector("#summary:has-text('12 heads')")
         page.wait_for_selector("#stop-loading", state="hidden")
+
+
+def test_a_clip_model_that_names_a_concept_is_fetched_with_progress(
+    hub, browser, tmp_path, vision_folder
+):
+    hub.folders["tiny/clip"] = make_clip(tmp_path / "clip", width=512, head_width=64)
+    hub.stall.set()
+    Image.new("RGB", (24, 24), "red").save(tmp_path / "red.png")
+    session = Session(Store(tmp_path / "cache"), device="cpu")
+    with serving(session) as (url, _), visiting(browser, url) as page:
+        page.wait_for_selector(".hv-cell")
+        page.locator("#model input").fill(str(vision_folder("llava")))
+        page.locator("#model input").press("Enter")
+        page.locator("#naming button").first.click()
+        page.locator("#like input[type=file]").first.set_input_files(tmp_path / "red.png")
+        page.locator("#clip input").fill("hf-hub:tiny/clip")
+        page.locator("#clip input").press("Enter")
+        page.locator("#propose").click()
+        page.wait_for_selector("text=/downloading tiny.clip: .* MB of .* MB/")
+        page.locator("#stop-naming").click()
+        page.wait_for_selector("text=/Finding words was stopped/")
+        page.wait_for_selector("#stop-naming", state="hidden")
+        hub.stall.clear()
+        hub.go_on.set()
+        page.locator("#propose").click()  # the rest is fetched
+        page.wait_for_selector("#proposed input:checked")
+        page.wait_for_selector("#stop-naming", state="hidden")

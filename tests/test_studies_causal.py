@@ -6,11 +6,18 @@ from tiny_vision import VISION_CONFIGS
 
 from headviz.concepts import in_sentence_ids
 from headviz.edits import Edit, factor_table
-from headviz.experiments.causal import _by_layers, _whole_passes, ablation, attribution
+from headviz.experiments.causal import (
+    SILENT,
+    _by_layers,
+    _whole_passes,
+    ablation,
+    attribution,
+)
 from headviz.experiments.forced import force, log_probability, read
 from headviz.experiments.replay import trace
 from headviz.experiments.samples import Sample, StudyError
 from headviz.heads import Head
+from headviz.models import load_model
 
 pytest_plugins = ["loaded", "seeing"]
 
@@ -67,6 +74,26 @@ def test_exhaustive_ablation_is_each_head_left_out_by_itself(model):
             assert found[layer, index].item() == pytest.approx(alone, abs=1e-4)
 
 
+def test_a_silent_head_costs_by_the_gradient_what_it_costs_by_a_pass_without_it(tiny_model_folder):
+    model = load_model(str(tiny_model_folder("llama")), device="cpu")
+    with torch.no_grad():
+        for projection in model.projections.values():  # of every head but the first
+            projection.weight[:, model.d_head :] *= 1e-3
+    for sample in SAMPLES:
+        one = force(model, sample)
+        found = trace(model, one)
+        assert (found.shares[:, 1:] <= SILENT).all() and (found.shares[:, 0] > SILENT).all()
+        costs, passes = _by_layers(model, one, found), _whole_passes(model, one)
+        assert torch.allclose(costs, passes, rtol=0.03, atol=5e-6)
+        assert costs[:, 1:].abs().max() > 1e-3, "none of them would do nothing"
+
+
+def test_layers_without_heads_have_none_to_leave_out(load):
+    model = load("lfm2")
+    found = ablation(model, [force(model, SAMPLES[0])])
+    assert {layer for layer in range(model.n_layers) if found[layer].any()} == {*model.head_layers}
+
+
 def test_neither_leaves_a_hook_or_a_gradient_behind(llama):
     forced = [force(llama, SAMPLES[0])]
     attribution(llama, forced)
@@ -98,7 +125,7 @@ def test_layers_run_by_themselves_say_what_whole_passes_say(load_seeing, picture
         assert found is None
         return
     assert found is not None, "the slow way would be taken"
-    assert torch.allclose(_by_layers(seeing, found), _whole_passes(seeing, forced), atol=2e-4)
+    assert torch.allclose(_by_layers(seeing, forced, found), _whole_passes(seeing, forced), atol=2e-4)
 
 
 def test_a_sample_without_a_token_to_score_is_refused(load):

@@ -18,7 +18,7 @@ from torch import nn
 from headviz.experiments.forced import Forced, log_probability, read
 from headviz.families import output_weight
 from headviz.loaded import LoadedModel
-from headviz.seam import projection_output
+from headviz.seam import projection_inputs, projection_output
 from headviz.shapes import Float, Int, Tensor
 
 _ALIKE = 1e-3  # nats
@@ -35,6 +35,12 @@ class Trace:
     tokens: Int[Tensor, " scored"]
     base: float
     """Mean log-probability of the scored tokens without an edit."""
+    shares: Float[Tensor, "layer head"]
+    """The largest norm, over positions, of a head's write as a share of the residual stream's.
+
+    Infinite in layers whose attention output is normed before it is added, and in those without
+    heads: a small write may be made large there.
+    """
 
 
 @torch.inference_mode()
@@ -43,13 +49,19 @@ def trace(model: LoadedModel, forced: Forced) -> Trace | None:
     batch, scored = read(model, [forced])
     given: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     table = torch.ones(1, model.n_layers, model.n_heads, dtype=model.dtype, device=model.device)
-    with _watched(model, given):
+    signals: dict[int, Tensor] = {}
+    with _watched(model, given), projection_inputs(model, signals.__setitem__):
         base = log_probability(model, batch, scored, table).item()
     after = scored[0].nonzero()[:, 0]
-    found = Trace(tuple(given), after - 1, batch.ids[0, after], base)
+    shares = torch.full((model.n_layers, model.n_heads), torch.inf)
+    for layer in model.head_layers:
+        if model.norm_after(layer) is None:
+            shares[layer] = _shares(model, layer, given[layer][0][0], signals[layer])
+    found = Trace(tuple(given), after - 1, batch.ids[0, after], base, shares)
     # A family that does more after its last layer than a norm and a product shows itself here.
+    first = model.head_layers[0]
     try:
-        again = replay(model, found, 0, table[:, 0]).item()
+        again = replay(model, found, first, table[:, first]).item()
     except (TypeError, RuntimeError, ValueError):
         return None
     return found if abs(again - base) < _ALIKE else None
@@ -78,6 +90,14 @@ def replay(
     logits = read_out(model.final_norm(hidden[:, found.positions])).float()
     chosen = found.tokens[None, :, None].expand(len(logits), -1, 1)
     return logits.log_softmax(2).gather(2, chosen)[:, :, 0].mean(1)
+
+
+def _shares(
+    model: LoadedModel, layer: int, hidden: Tensor, signals: Tensor
+) -> Float[Tensor, " head"]:
+    writes = _writes(model, signals[0], output_weight(model.projections[layer]))
+    stream = hidden[0].float() + writes.sum(0)
+    return (writes.norm(dim=2) / stream.norm(dim=1).clamp_min(1e-9)).amax(1).cpu()
 
 
 def _writes(

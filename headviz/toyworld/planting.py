@@ -27,6 +27,7 @@ from headviz.toyworld import measuring
 from headviz.toyworld.fronting import Heads, front_loss_of
 from headviz.toyworld.hooks import heads_open
 from headviz.toyworld.recipe import Recipe
+from headviz.toyworld.running import mixed
 from headviz.toyworld.shipping import PROBE_SEED, training_prompts
 from headviz.toyworld.tokenizer import word_tokens
 from headviz.toyworld.words import CONCEPTS
@@ -132,7 +133,7 @@ class Front:
         layers = model.model.layers
         with (
             heads_open(layers) as signals,
-            torch.autocast(model.device.type, dtype=torch.bfloat16),
+            mixed(model.device.type),
         ):
             model.model(input_ids=ids, use_cache=False)
         pooled = [(z.float() * own).sum(1) / own.sum(1) for z in signals]

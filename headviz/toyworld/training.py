@@ -20,7 +20,7 @@ from headviz.toyworld.hooks import heads_open
 from headviz.toyworld.localising import Localiser
 from headviz.toyworld.planting import Front, make_plan, write_weights
 from headviz.toyworld.recipe import Recipe
-from headviz.toyworld.running import Run, adamw, heads_size
+from headviz.toyworld.running import Run, adamw, heads_size, mixed
 from headviz.toyworld.tokenizer import build_tokenizer
 
 
@@ -31,7 +31,7 @@ def losses(
     device = ids.device.type
     with (
         heads_open(model.model.layers, factors) as signals,
-        torch.autocast(device, dtype=torch.bfloat16),
+        mixed(device),
     ):
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
     labels, weights = labels[:, 1:], weights[:, 1:]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from headviz.clip import ClipModel, built_in_clips, load_clip
 from headviz.errors import HeadvizError, ModelError
 from headviz.images import Picture
+from headviz.progress import Progress, no_progress
 from headviz.recent import Recent
 from headviz.session import Session
 from headviz.similarity import similarity
@@ -24,14 +25,18 @@ class Clips:
         """CLIP models to offer: the built-in ones, and the usual one where any may be loaded."""
         return (*built_in_clips(), *([USUAL] if self._session.allowed is None else []))
 
-    def clip(self, name: str) -> ClipModel:
+    def clip(self, name: str, progress: Progress = no_progress) -> ClipModel:
         """The CLIP model of that name. Raises ModelError, in one sentence, where there is none."""
         name = name.strip()
         if self._session.allowed is not None and name not in self.names():
             offered = ", ".join(self.names()) or "none"
             raise ModelError(f"The CLIP model {name!r} is not offered here. Offered: {offered}.")
         with self._session.lock:
-            return self._kept.find_or_make(name, lambda: load_clip(name))
+            kept = self._kept
+            held = sum(clip.n_bytes for clip in kept.going())
+            return kept.find_or_make(
+                name, lambda: load_clip(name, "auto", progress, kept.make_room, held)
+            )
 
     def fit(self, picture: Picture, texts: Sequence[str]) -> list[float] | None:
         """How well each text fits the picture: the cosine in the joint space.

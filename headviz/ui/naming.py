@@ -10,13 +10,17 @@ from headviz.concepts import known_concepts
 from headviz.errors import ConceptError, ModelError, ProbeError
 from headviz.images import Picture
 from headviz.naming import MOST_WORDS, NamedWord, name_concept, vocabulary_words
+from headviz.progress import Progress
 from headviz.ui.errors import shown
+from headviz.ui.loading import stoppable
 from headviz.ui.pictures import picture_box
+from headviz.ui.runs import Runs
 from headviz.ui.shared import MODEL_QUEUE, QUIET, Shared
 from headviz.ui.view import ModelShown
 
 PROPOSED = 24
 """Words that are offered."""
+NAMING_STOPPED = "Finding words was stopped; whole files that were downloaded are kept."
 _TICKED = 0.5  # of the best word's score: what is ticked from the start
 
 
@@ -54,29 +58,38 @@ def build(shared: Shared, concept_words: gr.Textbox) -> None:
                     info=f"up to {MOST_WORDS} words; with a large CLIP model that takes minutes",
                 )
                 propose = gr.Button("Propose words", elem_id="propose")
+                stop = gr.Button("Stop", size="sm", visible=False, elem_id="stop-naming")
         proposed = _Words(
             gr.CheckboxGroup([], label="Words", visible=False, elem_id="proposed"),
             gr.Markdown(elem_classes="hv-note", elem_id="named-by"),
             gr.Button("Use the ticked words", visible=False, elem_id="use-words"),
         )
 
-    @shown
+    runs = Runs()  # its own: naming neither ends the loading of a model nor is ended by it
+
     def find(
+        request: gr.Request,
         model: ModelShown,
         pictures: tuple[Picture, ...],
         others: tuple[Picture, ...],
         name: str | None,
         wide: bool,
+        bar: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
     ) -> tuple[Any, ...]:
-        return propose_words(shared, model, pictures, others, name or "", wide)
+        report = runs.load_progress(request, bar, NAMING_STOPPED)
+        return propose_words(shared, model, pictures, others, name or "", wide, report)
 
-    propose.click(
+    stoppable(
+        runs,
+        stop,
+        propose.click,
         find,
-        [shared.model, like.pictures, unlike.pictures, clip, vocabulary],
-        [proposed.words, proposed.told, proposed.use],
+        inputs=[shared.model, like.pictures, unlike.pictures, clip, vocabulary],
+        outputs=[proposed.words, proposed.told, proposed.use],
         api_visibility="private",
         **MODEL_QUEUE,
     )
+    stop.click(runs.stop, None, None, queue=False, api_visibility="private")
     proposed.use.click(shown(joined), proposed.words, concept_words, **QUIET)
     shared.model.change(lambda model: gr.update(visible=model.sees), shared.model, part, **QUIET)
 
@@ -88,20 +101,22 @@ def propose_words(
     others: tuple[Picture, ...],
     name: str,
     wide: bool,
+    progress: Progress,
 ) -> tuple[Any, ...]:
     """The words with their scores, the best ticked, and what the scores mean."""
     if not pictures:
         raise ProbeError("Put one or more pictures of the concept into the box first.")
     if not name.strip():
         raise ModelError("Name a CLIP model that finds the words; none is built in.")
-    clip = shared.clips.clip(name)
+    clip = shared.clips.clip(name, progress)
     candidates = None
     if wide:
         own = vocabulary_words(shared.session.model(model.name))
         candidates = [*own, *(w for c in known_concepts().values() for w in c.words)]
     images, unlike = ([p.image() for p in some] for some in (pictures, others))
     with shared.session.lock:
-        named = name_concept(clip, images, unlike, candidates, store=shared.session.store)
+        store = shared.session.store
+        named = name_concept(clip, images, unlike, candidates, store=store, progress=progress)
     words = named.words[:PROPOSED]
     told = (
         f"{named.model} compared {len(named.words)} words: how much better each fits the "

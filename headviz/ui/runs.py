@@ -53,10 +53,15 @@ class Runs:
         """A report function for the core that moves the bar, and ends the run if asked to."""
         return self._reporting(request, bar, RANKING_STOPPED, None)
 
-    def load_progress(self, request: gr.Request, bar: gr.Progress) -> Progress:
-        """The same for the load begun last, which ends as well when another one begins."""
+    def load_progress(
+        self, request: gr.Request, bar: gr.Progress, stopped: str = LOADING_STOPPED
+    ) -> Progress:
+        """The same for the load begun last, which ends as well when another one begins.
+
+        `stopped`: what the visitor is told who stops it.
+        """
         load = self._loads.get(request.session_hash or "")
-        return self._reporting(request, bar, LOADING_STOPPED, load)
+        return self._reporting(request, bar, stopped, load)
 
     def _reporting(
         self, request: gr.Request, bar: gr.Progress, stopped: str, load: object

@@ -41,7 +41,7 @@ from headviz.toyworld.pictures.processor import (
 )
 from headviz.toyworld.pictures.recipe import PictureRecipe
 from headviz.toyworld.pictures.tower import load_tower
-from headviz.toyworld.running import Run, adamw, heads_size
+from headviz.toyworld.running import Run, adamw, heads_size, mixed
 
 
 def training_batch(
@@ -68,7 +68,7 @@ def losses(
     """
     with (
         heads_open(decoder_layers(model), factors) as signals,
-        torch.autocast(batch.ids.device.type, dtype=torch.bfloat16),
+        mixed(batch.ids.device.type),
     ):
         logits = model(
             input_ids=batch.ids,
