@@ -38,9 +38,8 @@ def cosine(done: float) -> float:
 
 def mean_of(history: Mapping[str, Any]) -> str:
     """A card's sentence on a training that ends with the mean of several weights; else nothing."""
-    steps = history.get("averaged")
-    return (
-        f"The weights are the mean of those after {' and '.join(map(str, steps))} steps. "
-        if steps
-        else ""
-    )
+    steps = [str(step) for step in history.get("averaged", ())]
+    if not steps:
+        return ""
+    named = " and ".join(filter(None, (", ".join(steps[:-1]), steps[-1])))
+    return f"The weights are the mean of those after {named} steps. "

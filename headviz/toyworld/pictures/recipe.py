@@ -24,6 +24,8 @@ STAGES = (
     Stage(400, 1.0e-3, 0.3),
     Stage(400, 1.5e-3, 0.3),
     Stage(300, 1.0e-3, 0.3),
+    Stage(400, 1.2e-3, 0.25),
+    Stage(400, 1.0e-3, 0.25),
 )
 
 
@@ -56,11 +58,11 @@ class PictureRecipe:
     penalty: float = 0.002  # on the sum over heads of the root-mean-square of the head's signal
     penalty_fade: int = 500  # steps until the penalty is there in full
     stages: tuple[Stage, ...] = STAGES
-    averaged: tuple[int, ...] = (5680, 5980)  # steps whose weights' mean the finished model has
+    averaged: tuple[int, ...] = (5680, 5980, 6380, 6780)  # steps whose weights' mean the finished model has
     planted_heads: int = 2  # a concept
     ranked_pictures: int = 240  # training pictures that heads are ranked on
     left_pictures: int = 64  # training pictures that tell what is left of a concept
-    more_digits: float = 0.3  # of a stage's pictures are digits, beside those of any sort,
+    more_digits: float = 0.45  # of a stage's pictures are digits, beside those of any sort,
     more_scenes: float = 0.2  # and scenes
     loyalty: float = 3.0  # a planted head's score counts this much more when heads are chosen anew
     front_weight: float = 1.0  # of the loss that keeps planted heads first (see `fronting`)
