@@ -96,7 +96,9 @@ def load_model(
         sees = family is not None and family.sight is not None
         reader: Any = AutoProcessor if sees else AutoTokenizer
         reader = reader.from_pretrained(folder, **_SAFE)
-        plan = wish.plan(weights_bytes(folder), weights_in_memory(folder, wish.format, wish.quantised))
+        plan = wish.plan(
+            weights_bytes(folder), weights_in_memory(folder, wish.format, wish.quantised)
+        )
         make_room()
         maker = AutoModelForImageTextToText if sees else AutoModelForCausalLM
         model = read_model(maker, folder, plan, wish.format, wish.quantised, progress)

@@ -41,9 +41,7 @@ def run(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     if parsed.vocabulary:
         own = vocabulary_words(session.model(parsed.vocabulary))
         words = [*own, *(w for c in known_concepts().values() for w in c.words)]
-    named = name_concept(
-        clip, images, unlike, words, store=session.store, progress=session.loading
-    )
+    named = name_concept(clip, images, unlike, words, store=session.store, progress=session.loading)
     result = named.as_dict(max(parsed.top, 0))
     lines = [
         f"{named.n_images} pictures by {named.model}: {len(named.words)} words, "

@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import constants
 from tiny_clips import make_clip
 
-open_clip = pytest.importorskip("open_clip")
+pytest.importorskip("open_clip")
 
 from headviz import plan as plans
 from headviz.__main__ import main
@@ -48,6 +48,8 @@ def heavy_clip(hub, tmp_path):
 @pytest.fixture
 def known(monkeypatch, clip_folder, tmp_path):
     """An architecture and a tag that open_clip knows, whose weights are in the repository."""
+    import open_clip
+
     config = json.loads((clip_folder / "open_clip_config.json").read_text())["model_cfg"]
     (tmp_path / "tiny-known.json").write_text(json.dumps(config))
     open_clip.add_model_config(tmp_path / "tiny-known.json")

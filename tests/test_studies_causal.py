@@ -125,7 +125,9 @@ def test_layers_run_by_themselves_say_what_whole_passes_say(load_seeing, picture
         assert found is None
         return
     assert found is not None, "the slow way would be taken"
-    assert torch.allclose(_by_layers(seeing, forced, found), _whole_passes(seeing, forced), atol=2e-4)
+    assert torch.allclose(
+        _by_layers(seeing, forced, found), _whole_passes(seeing, forced), atol=2e-4
+    )
 
 
 def test_a_sample_without_a_token_to_score_is_refused(load):

@@ -58,7 +58,7 @@ class PictureRecipe:
     penalty: float = 0.002  # on the sum over heads of the root-mean-square of the head's signal
     penalty_fade: int = 500  # steps until the penalty is there in full
     stages: tuple[Stage, ...] = STAGES
-    averaged: tuple[int, ...] = (5680, 5980, 6380, 6780)  # steps whose weights' mean the finished model has
+    averaged: tuple[int, ...] = (5680, 5980, 6380, 6780)  # steps whose mean the weights are
     planted_heads: int = 2  # a concept
     ranked_pictures: int = 240  # training pictures that heads are ranked on
     left_pictures: int = 64  # training pictures that tell what is left of a concept
