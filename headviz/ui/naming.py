@@ -61,7 +61,11 @@ def build(shared: Shared, concept_words: gr.Textbox) -> None:
                 stop = gr.Button("Stop", size="sm", visible=False, elem_id="stop-naming")
         proposed = _Words(
             gr.CheckboxGroup([], label="Words", visible=False, elem_id="proposed"),
-            gr.Markdown(elem_classes="hv-note", elem_id="named-by"),
+            gr.Markdown(
+                "Words that fit the pictures better than others are proposed here.",
+                elem_classes="hv-note",
+                elem_id="named-by",
+            ),
             gr.Button("Use the ticked words", visible=False, elem_id="use-words"),
         )
 
