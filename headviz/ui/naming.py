@@ -69,6 +69,15 @@ def build(shared: Shared, concept_words: gr.Textbox) -> None:
             gr.Button("Use the ticked words", visible=False, elem_id="use-words"),
         )
 
+    pictures = [like.pictures, unlike.pictures]
+    _wire_proposing(shared, propose, stop, [shared.model, *pictures, clip, vocabulary], proposed)
+    proposed.use.click(shown(joined), proposed.words, concept_words, **QUIET)
+    shared.model.change(lambda model: gr.update(visible=model.sees), shared.model, part, **QUIET)
+
+
+def _wire_proposing(
+    shared: Shared, propose: gr.Button, stop: gr.Button, inputs: list[Any], proposed: _Words
+) -> None:
     runs = Runs()  # its own: naming neither ends the loading of a model nor is ended by it
 
     def find(
@@ -88,14 +97,12 @@ def build(shared: Shared, concept_words: gr.Textbox) -> None:
         stop,
         propose.click,
         find,
-        inputs=[shared.model, like.pictures, unlike.pictures, clip, vocabulary],
+        inputs=inputs,
         outputs=[proposed.words, proposed.told, proposed.use],
         api_visibility="private",
         **MODEL_QUEUE,
     )
     stop.click(runs.stop, None, None, queue=False, api_visibility="private")
-    proposed.use.click(shown(joined), proposed.words, concept_words, **QUIET)
-    shared.model.change(lambda model: gr.update(visible=model.sees), shared.model, part, **QUIET)
 
 
 def propose_words(
