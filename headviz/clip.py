@@ -16,7 +16,7 @@ import torch
 from headviz.clip_files import HUB, fetch_files, hub_source
 from headviz.devices import choose_device
 from headviz.errors import ModelError, UnknownName
-from headviz.hub import without_token
+from headviz.hub import first_line
 from headviz.models import ASSETS, check_trained
 from headviz.plan import plan_of, weights_bytes, weights_in_memory
 from headviz.progress import Progress, no_progress
@@ -120,8 +120,7 @@ def load_clip(
         tokenizer = open_clip.get_tokenizer(source)
     except Exception as error:
         # open_clip, the hub client and safetensors raise a dozen types for a bad name or file.
-        text = without_token(str(error).strip())
-        first = text.splitlines()[0][:200] if text else type(error).__name__
+        first = first_line(str(error), type(error).__name__)
         raise ModelError(f"The CLIP model {name!r} could not be loaded: {first}") from error
     model = model.eval().requires_grad_(False)
     progress(1.0, f"{name} is loaded")

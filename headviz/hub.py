@@ -215,8 +215,13 @@ def gated(name: str) -> str:
 def _refusal(name: str, kind: str, text: str) -> str:
     if kind == "GatedRepoError":
         return gated(name)
-    first = without_token(text.strip().splitlines()[0][:200] if text.strip() else kind)
-    return f"The model {name!r} could not be downloaded: {first}"
+    return f"The model {name!r} could not be downloaded: {first_line(text, kind)}"
+
+
+def first_line(text: str, kind: str) -> str:
+    """The first line of what an error of this kind says, or the kind; without any token."""
+    text = without_token(text.strip())
+    return text.splitlines()[0][:200] if text else kind
 
 
 def without_token(text: str) -> str:

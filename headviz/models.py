@@ -29,7 +29,7 @@ from headviz.hub import (
     config_of,
     fetch,
     find_on_hub,
-    without_token,
+    first_line,
 )
 from headviz.layout import describe
 from headviz.loaded import LoadedModel
@@ -238,6 +238,5 @@ def _unknown(name: str, why: str) -> str:
 
 
 def _load_failure(name: str, error: Exception) -> str:
-    text = without_token(str(error).strip())
-    first = text.splitlines()[0][:200] if text else type(error).__name__
+    first = first_line(str(error), type(error).__name__)
     return f"The model {name!r} could not be loaded: {first}"

@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +19,8 @@ import pytest
 import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
+
+from headviz.errors import Cancelled
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PAD = 25 * 2**20  # bytes beside the tiny weights, so that a download has a middle
@@ -147,6 +149,17 @@ class _Answers(BaseHTTPRequestHandler):
             self.wfile.write(body)
         except OSError:
             self.close_connection = True
+
+
+def stopping(told: list[tuple[float, str]]) -> Callable[[float, str], None]:
+    """A Progress that notes what it is told and stops a download past three tenths."""
+
+    def stop(share: float, what: str) -> None:
+        told.append((share, what))
+        if what.startswith("downloading") and share > 0.3:
+            raise Cancelled("enough")
+
+    return stop
 
 
 def etag(path: str) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_hub import COMMIT, PAD
+from fake_hub import COMMIT, PAD, stopping
 from huggingface_hub import constants
 
 from headviz import plan as plans
@@ -77,14 +77,8 @@ def test_only_weights_and_small_files_are_fetched(hub, tmp_path, tiny_model_fold
 
 def test_a_download_shows_how_far_it_is_stops_when_asked_and_leaves_nothing(hub, heavy):
     told = []
-
-    def stop(share, what):
-        told.append((share, what))
-        if what.startswith("downloading") and share > 0.3:
-            raise Cancelled("enough")
-
     with pytest.raises(Cancelled):
-        load_model("tiny/heavy", "cpu", progress=stop)
+        load_model("tiny/heavy", "cpu", progress=stopping(told))
     assert hub.stalled.is_set() and not hub.go_on.is_set()  # it did not wait for the rest
     kept = Path(constants.HF_HUB_CACHE) / "models--tiny--heavy" / "blobs"
     assert not list(kept.glob("*.incomplete"))

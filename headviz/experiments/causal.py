@@ -5,7 +5,7 @@ Both are measured on the mean log-probability of the right answers, in nats. The
 head's factor is the sum over positions of its signal times the signal's gradient. Exhaustive
 ablation sets each head's factor to 0 and is the truth that other rankings are held against. A head
 that writes next to nothing is left out by the gradient: what that misses is of second order in its
-write, some 1e-5 nats (measured, see benchmarks/README.md).
+write, some 1e-5 nats in tiny-lm (docs/log.md).
 """
 
 from collections.abc import Sequence
