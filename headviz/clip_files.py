@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from headviz.download import fetch
 from headviz.errors import ModelError
-from headviz.hub import NotOnHub, fetch, find_on_hub, small_files
+from headviz.hub import NotOnHub, find_on_hub, small_files
 from headviz.plan import weights_of_hub
 from headviz.progress import Progress
 

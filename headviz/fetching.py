@@ -1,4 +1,4 @@
-"""Downloads a model of the hub; run as a process of its own, so that stopping it is certain.
+"""Downloads a model or data set of the hub; a process of its own, so that stopping it is certain.
 
 A download is threads in the hub's client, and native ones beside them, that nobody can stop from
 outside; a process can be ended at any moment. Reads what to fetch as JSON from stdin, and answers
@@ -18,6 +18,7 @@ def main() -> None:
     try:
         folder = snapshot_download(
             asked["name"],
+            repo_type=asked["kind"],
             revision=asked["revision"],
             allow_patterns=asked["files"],
             cache_dir=asked["cache"],

@@ -1,16 +1,11 @@
-"""A model of the Hugging Face hub: what it takes to have it here, and fetching it.
+"""A model or data set of the Hugging Face hub: what it takes to have it here.
 
 Knows the hub's answers and turns them into one sentence each; knows nothing of what the files hold.
 The token goes to the hub and nowhere else: no sentence of this module can hold it.
 """
 
-import json
-import os
 import re
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +25,9 @@ from huggingface_hub.errors import (
 )
 
 from headviz.errors import ModelError
-from headviz.memory import size_text
-from headviz.progress import Progress, no_progress
 
 _READ = (".json", ".txt", ".model", ".jinja")
-_POLL = 0.2  # seconds between two looks at a download
+NOUNS: Mapping[str, str] = {"model": "model", "dataset": "data set"}
 _SECRET = re.compile(r"hf_\w+|(?<=Bearer )\S+")
 
 
@@ -43,8 +36,8 @@ class NotOnHub(Exception):
 
 
 @dataclass(frozen=True)
-class HubModel:
-    """A model on the hub at one commit."""
+class HubRepo:
+    """A model or a data set on the hub at one commit."""
 
     name: str
     commit: str
@@ -54,6 +47,8 @@ class HubModel:
     """Bytes that are not in the local cache yet."""
     parameters: dict[str, int]
     """Number format, as safetensors names it -> how many numbers; empty where it is not told."""
+    kind: str = "model"
+    """Or `dataset`, as the hub has it."""
 
     @property
     def weights_bytes(self) -> int:
@@ -76,7 +71,7 @@ def transformers_files(names: Sequence[str]) -> list[str]:
 
 def find_on_hub(
     name: str, wanted: Callable[[Sequence[str]], list[str]] = transformers_files
-) -> HubModel | None:
+) -> HubRepo | None:
     """The model of that name, None where the hub cannot be reached.
 
     `wanted`: the names of all files of the model -> those to be read, none without weights.
@@ -107,10 +102,17 @@ def find_on_hub(
             f"The model {name!r} has no .safetensors weights on the hub, the only format headviz "
             "loads."
         )
-    kept = {f for f in files if isinstance(try_to_load_from_cache(name, f, revision=info.sha), str)}
-    missing = sum(size for file, size in files.items() if file not in kept)
     counted = getattr(info.safetensors, "parameters", None) or {}
-    return HubModel(name, info.sha, files, missing, dict(counted))
+    return HubRepo(name, info.sha, files, missing_of(name, info.sha, files), dict(counted))
+
+
+def missing_of(name: str, commit: str, files: Mapping[str, int], kind: str = "model") -> int:
+    """Bytes of these files that are not in the local cache."""
+    return sum(
+        size
+        for file, size in files.items()
+        if not isinstance(try_to_load_from_cache(name, file, revision=commit, repo_type=kind), str)
+    )
 
 
 def cached_folder(name: str) -> tuple[Path, str] | None:
@@ -125,97 +127,37 @@ def cached_folder(name: str) -> tuple[Path, str] | None:
     return folder, folder.name
 
 
-def config_of(model: HubModel) -> Path:
-    """The folder with the model's config alone, a few kB. Raises ModelError as `fetch` does."""
+def config_of(model: HubRepo) -> Path:
+    """The folder with the model's config alone, a few kB.
+
+    Raises ModelError where the hub does not give it.
+    """
     try:
         # Without a revision: the cache then knows which commit the name stood for last.
         return Path(hf_hub_download(model.name, "config.json")).parent
     except Exception as error:
-        raise ModelError(_refusal(model.name, type(error).__name__, str(error))) from None
+        raise ModelError(refusal(model, type(error).__name__, str(error))) from None
 
 
-def fetch(model: HubModel, progress: Progress = no_progress) -> Path:
-    """Download what is missing; the folder with the files.
-
-    Raises ModelError where the hub does not give them, and what `progress` raises: the download
-    then ends at once, and a later one fetches again what was not whole.
-    """
-    asked = {
-        "name": model.name,
-        "revision": model.commit,
-        "files": list(model.files),
-        "cache": str(constants.HF_HUB_CACHE),
-    }
-    command = [sys.executable, "-P", str(Path(__file__).with_name("fetching.py"))]
-    before, others = _on_disk(model.name), set(_unfinished(model.name))
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": constants.ENDPOINT},
-    ) as process:
-        try:
-            assert process.stdin is not None and process.stdout is not None
-            process.stdin.write(json.dumps(asked))
-            process.stdin.close()
-            while process.poll() is None:
-                _report(model, _on_disk(model.name) - before, progress)
-                time.sleep(_POLL)
-            answer = process.stdout.read().strip()
-        finally:
-            process.kill()
-            process.wait()
-            # The hub's client never takes an unfinished file up again.
-            for file in set(_unfinished(model.name)) - others:
-                file.unlink(missing_ok=True)
-    found = json.loads(answer or '{"error": "", "text": "the process that does it ended early"}')
-    if "folder" in found:
-        return Path(found["folder"])
-    raise ModelError(_refusal(model.name, found["error"], found["text"]))
-
-
-def _report(model: HubModel, done: int, progress: Progress) -> None:
-    done = min(max(done, 0), model.missing)
-    text = f"downloading {model.name}: {size_text(done)} of {size_text(model.missing)}"
-    progress(done / max(model.missing, 1), text)
-
-
-def _blobs(name: str) -> Path:
-    return Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "blobs"
-
-
-def _unfinished(name: str) -> list[Path]:
-    return list(_blobs(name).glob("*.incomplete"))
-
-
-def _on_disk(name: str) -> int:
-    """Bytes of the model's files so far, unfinished ones with what they really hold."""
-    total = 0
-    for file in _blobs(name).glob("*"):
-        try:
-            status = file.stat()
-        except OSError:
-            continue  # renamed meanwhile
-        total += min(status.st_size, getattr(status, "st_blocks", sys.maxsize) * 512)
-    return total
-
-
-def gated(name: str) -> str:
-    """What to do about a model that its owner gives only to those who asked."""
-    page = f"{constants.ENDPOINT}/{name}"
+def gated(name: str, kind: str = "model") -> str:
+    """What to do about a model or data set that its owner gives only to those who asked."""
+    page = f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{name}"
     if get_token() is None:
         how = "set the environment variable HF_TOKEN or run `hf auth login`"
     else:
         how = "see that the token in use is of the account that was given access"
-    return f"The model {name!r} is gated: accept its licence at {page} and {how}, then try again."
+    return (
+        f"The {NOUNS[kind]} {name!r} is gated: accept its licence at {page} and {how}, then try "
+        "again."
+    )
 
 
-def _refusal(name: str, kind: str, text: str) -> str:
-    if kind == "GatedRepoError":
-        return gated(name)
-    return f"The model {name!r} could not be downloaded: {first_line(text, kind)}"
+def refusal(model: HubRepo, error: str, text: str) -> str:
+    """Why the hub does not give it: after an error of this type's name, with this text."""
+    if error == "GatedRepoError":
+        return gated(model.name, model.kind)
+    noun = NOUNS[model.kind]
+    return f"The {noun} {model.name!r} could not be downloaded: {first_line(text, error)}"
 
 
 def first_line(text: str, kind: str) -> str:

@@ -20,14 +20,14 @@ from transformers import (
 
 from headviz.devices import QUANTISED, choose_device
 from headviz.discovery import discover
+from headviz.download import fetch
 from headviz.errors import HeadvizError, ModelError
 from headviz.families import Family, family_of
 from headviz.hub import (
-    HubModel,
+    HubRepo,
     NotOnHub,
     cached_folder,
     config_of,
-    fetch,
     find_on_hub,
     first_line,
 )
@@ -91,7 +91,7 @@ def load_model(
     check_quantising(wish.quantised)
     place, revision = _locate(name)
     try:
-        folder = wish.fetch(place) if isinstance(place, HubModel) else place
+        folder = wish.fetch(place) if isinstance(place, HubRepo) else place
         family = family_of(AutoConfig.from_pretrained(folder, **_SAFE))
         sees = family is not None and family.sight is not None
         reader: Any = AutoProcessor if sees else AutoTokenizer
@@ -147,7 +147,7 @@ class _Wish:
         self._progress(0.0, str(plan))
         return plan
 
-    def fetch(self, hub: HubModel) -> Path:
+    def fetch(self, hub: HubRepo) -> Path:
         """The folder of a model of the hub, after a look at its config and its size."""
         family_of(AutoConfig.from_pretrained(config_of(hub), **_SAFE))
         weights = weights_of_hub(hub, self.format, self.quantised)
@@ -161,7 +161,7 @@ def _places(model: Any) -> str:
     return ", ".join(names.get(str(place), f"GPU {place}") for place in found) or "one device"
 
 
-def _locate(name: str) -> tuple[Path | HubModel, str]:
+def _locate(name: str) -> tuple[Path | HubRepo, str]:
     """A folder or a model of the hub, and the revision."""
     if not name:
         raise ModelError(f"No model named. Built in: {', '.join(built_in_models())}.")
@@ -179,7 +179,7 @@ def _locate(name: str) -> tuple[Path | HubModel, str]:
     return folder, model_revision(folder)
 
 
-def _on_hub(name: str) -> tuple[Path | HubModel, str]:
+def _on_hub(name: str) -> tuple[Path | HubRepo, str]:
     try:
         found = find_on_hub(name)
     except NotOnHub:

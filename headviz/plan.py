@@ -5,18 +5,16 @@ happen, or why it cannot.
 """
 
 import json
-import shutil
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 
 import torch
-from huggingface_hub import constants
 
 from headviz.devices import QUANTISED, SPREAD
 from headviz.errors import ModelError
-from headviz.hub import HubModel
+from headviz.hub import HubRepo
 from headviz.memory import devices_left, memory_left, size_text
 
 _WORKING = 1.1  # what a forward pass takes beside the weights, as a share of them
@@ -98,8 +96,6 @@ def plan_of(
         limits.pop("cpu", None)
     limits = {where: int(room * _USED) for where, room in limits.items()}
     plan = Plan(name, n_bytes, to_fetch, needed, left, device, asked == SPREAD, limits)
-    if to_fetch:
-        _check_disk(plan)
     if plan.fits and not plan.spread:
         return plan
     if not may_spread:
@@ -132,17 +128,6 @@ def _lacking(plan: Plan) -> str:
         f"The model {plan.name!r} needs {size_text(plan.needed)} of memory and {left} are left on "
         f"{plan.device}."
     )
-
-
-def _check_disk(plan: Plan) -> None:
-    cache = Path(constants.HF_HUB_CACHE)
-    there = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
-    free = shutil.disk_usage(there).free
-    if free < plan.to_fetch:
-        raise ModelError(
-            f"The model {plan.name!r} is {size_text(plan.to_fetch)} to download, and the disk of "
-            f"the hub's cache has {size_text(free)} left. Free some, or set HF_HOME to another."
-        )
 
 
 def weights_bytes(folder: Path) -> int:
@@ -180,7 +165,7 @@ def _tensors(file: Path) -> list[tuple[str, int, int, int | None]]:
     return found
 
 
-def weights_of_hub(model: HubModel, dtype: torch.dtype, quantised: str = "") -> int:
+def weights_of_hub(model: HubRepo, dtype: torch.dtype, quantised: str = "") -> int:
     """The least that a hub model's weights will take; their headers tell more once they are here.
 
     Where the hub does not count them, they are taken to be stored in float32.

@@ -45,6 +45,7 @@ ORDER = [
     "discovery",
     "fetching",
     "hub",
+    "download",
     "plan",
     "reading",
     "shelf",

@@ -2,11 +2,18 @@
 
 import io
 import json
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from fake_hub import PAD, stopping
+from huggingface_hub import constants
 from PIL import Image
 
+from headviz.errors import Cancelled
 from headviz.experiments.albums import read_captioned, read_labelled
 from headviz.experiments.captioning import plan as captioning_plan
 from headviz.experiments.classification import plan
@@ -21,6 +28,7 @@ from headviz.experiments.hub_data import (
 )
 from headviz.experiments.request import Request
 from headviz.experiments.samples import StudyError
+from headviz.experiments.toxicity import plan as toxicity_plan
 
 pytest_plugins = ["fake_hub", "loaded", "seeing"]
 
@@ -177,6 +185,46 @@ def test_captions_are_fetched_by_the_data_set_s_name(hub, load_seeing, tmp_path,
     assert made.material.name == "flickr30k"
     assert len(made.material.evaluation) == 4
     assert made.material.evaluation[0].answers[0].startswith("red thing")
+
+
+@pytest.fixture
+def prompts(hub, tmp_path):
+    """owner/prompts: two prompts and more bytes than come at once; its line stalls."""
+    folder = tmp_path / "published"
+    folder.mkdir()
+    rows = [{"prompt": "You are", "padding": "x" * PAD}, *({"prompt": f"{n}"} for n in range(9))]
+    (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    hub.folders["datasets/owner/prompts"] = folder
+    hub.stall.set()
+    return Request("toxicity", "llama", data="owner/prompts", limit=4, selection=4)
+
+
+def test_a_data_set_s_download_tells_how_far_it_is_and_stops_at_once(hub, prompts, load):
+    told = []
+    with pytest.raises(Cancelled):
+        toxicity_plan(prompts, load("llama"), stopping(told))
+    assert re.fullmatch(r"downloading owner/prompts: .* MB of 26 MB", told[-1][1])
+    assert not list(Path(constants.HF_HUB_CACHE).rglob("*.incomplete"))
+    hub.stall.clear()
+    assert len(toxicity_plan(prompts, load("llama")).material.evaluation) == 4
+    asked = len(hub.asked)
+    hub.unavailable = True  # what was fetched is enough
+    assert len(toxicity_plan(prompts, load("llama")).material.evaluation) == 4
+    assert len(hub.asked) == asked
+
+
+def test_a_data_set_without_room_is_one_sentence(hub, prompts, load, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(
+        StudyError, match=r"data set 'owner/prompts' is 26 MB to download.*1 kB left"
+    ):
+        toxicity_plan(prompts, load("llama"))
+
+
+def test_a_gated_data_set_is_one_sentence(hub, prompts, load):
+    hub.gated.add("datasets/owner/prompts")
+    with pytest.raises(StudyError, match=r"gated: accept its licence at .*/datasets/owner/prompts"):
+        toxicity_plan(prompts, load("llama"))
 
 
 def test_what_cannot_be_had_is_one_sentence(hub):

@@ -1,6 +1,7 @@
 """Studies on pictures, and the classifier of the study of toxicity, on tiny random models."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from headviz.measures import concept_spans
 from headviz.similarity import similarity
 from headviz.toyworld.pictures.questions import NAMED
 
-pytest_plugins = ["loaded", "seeing"]
+pytest_plugins = ["fake_hub", "loaded", "seeing"]
 
 SMALL = {"ks": ("25%",), "draws": 2, "selection": 4, "limit": 5, "max_new_tokens": 3}
 
@@ -154,6 +155,19 @@ def test_a_classifier_says_toxic_where_that_label_wins(classifier_folder):
         alone.append(float(logits.argmax() == 1))
     assert found.toxic(TEXTS) == alone
     assert len(set(alone[:2] + alone[3:])) == 2, "one that always says the same proves nothing"
+
+
+def test_a_classifier_of_the_hub_is_downloaded_with_progress_and_kept(hub, classifier_folder):
+    folder = Path(classifier_folder("judge", ["neutral", "toxic"]))
+    hub.folders["owner/judge"] = folder
+    told = []
+    found = load_classifier("owner/judge", lambda share, what: told.append(what))
+    assert found.toxic(TEXTS) == load_classifier(str(folder)).toxic(TEXTS)
+    assert told[0].startswith("downloading owner/judge: 0 ")
+    asked = len(hub.asked)
+    hub.unavailable = True
+    again = load_classifier("owner/judge")
+    assert (again.revision, len(hub.asked)) == (found.revision, asked)
 
 
 def test_a_classifier_without_a_toxic_label_or_that_is_not_there_is_refused(classifier_folder):

@@ -18,6 +18,7 @@ from headviz.experiments.samples import Material, Sample, StudyError, split
 from headviz.experiments.scoring import length, word_count
 from headviz.loaded import LoadedModel
 from headviz.measures import concept_spans
+from headviz.progress import Progress, no_progress
 from headviz.prompts import prompts_of
 from headviz.similarity import similarity
 
@@ -32,15 +33,17 @@ MEASURES = (
 )
 
 
-def plan(request: Request, model: LoadedModel) -> Plan:
+def plan(request: Request, model: LoadedModel, progress: Progress = no_progress) -> Plan:
     """Pictures with reference captions, the built-in model's or a file's."""
     if not model.sees:
         raise StudyError(f"{model.name} reads no pictures: name a vision-language model (--model).")
     concept = find_concept(request.concept or CONCEPT, request.words)
     prompt = request.prompt or prompts_of(model)["caption"]
-    material = _from_file(request, prompt) if request.data else drawn_captions(request, prompt)
+    material = (
+        _from_file(request, prompt, progress) if request.data else drawn_captions(request, prompt)
+    )
     cider = Cider([sample.answers for sample in material.evaluation])
-    clip = load_clip(request.clip) if request.clip else None
+    clip = load_clip(request.clip, progress=progress) if request.clip else None
 
     def score(samples: Sequence[Sample], texts: Sequence[str]) -> Mapping[str, Sequence[float]]:
         pairs = list(zip(samples, texts, strict=True))
@@ -83,8 +86,8 @@ def _telling(samples: Sequence[Sample], words: Sequence[str]) -> tuple[Sample, .
     return tuple(found)
 
 
-def _from_file(request: Request, prompt: str) -> Material:
-    path, name = located(request.data, CAPTION_SPLITS), Path(request.data).name
+def _from_file(request: Request, prompt: str, progress: Progress) -> Material:
+    path, name = located(request.data, CAPTION_SPLITS, progress), Path(request.data).name
     wanted = request.selection + (request.limit or 200)
     samples = [_sample(shown, prompt) for shown in read_captioned(path, wanted, request.seed)]
     selection, evaluation = split(name, samples, request.selection, request.limit, request.seed)

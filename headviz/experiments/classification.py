@@ -18,6 +18,7 @@ from headviz.experiments.samples import Material, Sample, StudyError, split
 from headviz.experiments.scoring import exact_match
 from headviz.loaded import LoadedModel
 from headviz.naming import name_concept, vocabulary_words
+from headviz.progress import Progress, no_progress
 from headviz.prompts import prompts_of
 
 NEW_TOKENS = 12
@@ -34,17 +35,17 @@ MEASURES = (
 )
 
 
-def plan(request: Request, model: LoadedModel) -> Plan:
+def plan(request: Request, model: LoadedModel, progress: Progress = no_progress) -> Plan:
     """Pictures with classes; the concept is the class names unless another one is named."""
     if not model.sees:
         raise StudyError(f"{model.name} reads no pictures: name a vision-language model (--model).")
     template = request.prompt or prompts_of(model)["class"]
     if request.data and (Path(request.data).exists() or is_on_hub(request.data)):
-        material, classes = _from_folder(request, template)
+        material, classes = _from_folder(request, template, progress)
     else:
         material, classes = drawn_classes(request, template)
     if request.concept == FROM_PICTURES and request.words is None:
-        concept = _proposed(request, model, material, len(classes))
+        concept = _proposed(request, model, material, len(classes), progress)
     elif request.concept or request.words is not None:
         concept = find_concept(request.concept or None, request.words)
     else:
@@ -69,19 +70,27 @@ def plan(request: Request, model: LoadedModel) -> Plan:
     )
 
 
-def _proposed(request: Request, model: LoadedModel, material: Material, n_classes: int) -> Concept:
+def _proposed(
+    request: Request,
+    model: LoadedModel,
+    material: Material,
+    n_classes: int,
+    progress: Progress,
+) -> Concept:
     """As many words as there are classes (or LEAST), that CLIP finds in the selection's pictures.
 
     They are words of the model's own vocabulary, so that none is dropped.
     """
-    clip = load_clip(request.clip or PICTURE_CLIP)
+    clip = load_clip(request.clip or PICTURE_CLIP, progress=progress)
     shown = [sample.pictures[0].image() for sample in material.selection[:SHOWN]]
     named = name_concept(clip, shown, candidates=vocabulary_words(model))
     return named.concept(max(n_classes, LEAST), f"words that {clip.name} finds in the pictures")
 
 
-def _from_folder(request: Request, template: str) -> tuple[Material, tuple[str, ...]]:
-    path, name = located(request.data, PICTURE_SPLITS), Path(request.data).name
+def _from_folder(
+    request: Request, template: str, progress: Progress
+) -> tuple[Material, tuple[str, ...]]:
+    path, name = located(request.data, PICTURE_SPLITS, progress), Path(request.data).name
     wanted = request.selection + (request.limit or 200)
     shown, classes = read_labelled(path, wanted, request.seed)
     prompt = filled(template, classes=", ".join(classes), what="object")

@@ -12,8 +12,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from headviz.download import fetch
 from headviz.errors import ModelError
+from headviz.hub import NotOnHub, cached_folder, config_of, find_on_hub, first_line
 from headviz.models import model_revision
+from headviz.progress import Progress, no_progress
 
 _TOXIC = ("toxic", "toxicity", "hate", "hateful", "offensive", "label_1")
 _BATCH = 64
@@ -46,32 +49,44 @@ class Classifier:
         return found
 
 
-def load_classifier(name: str) -> Classifier:
-    """The classifier of that name or folder.
+def load_classifier(name: str, progress: Progress = no_progress) -> Classifier:
+    """The classifier of that name or folder; `progress` is told how far its download is.
 
     Raises ModelError, in one sentence, where it does not exist or has no label for toxic.
     """
+    folder, revision = _located(name, progress)
     try:
         shared: dict[str, Any] = {"trust_remote_code": False}
         model = AutoModelForSequenceClassification.from_pretrained(
-            name, use_safetensors=True, **shared
+            folder, use_safetensors=True, **shared
         ).eval()
-        tokenizer = AutoTokenizer.from_pretrained(name, **shared)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **shared)
     except Exception as error:  # transformers raises a dozen types for a bad name or file
-        first = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(
-            f"The classifier {name!r} could not be loaded: {first[0][:200]}"
-        ) from error
+        raise _failed(name, first_line(str(error), type(error).__name__)) from error
     labels = {str(text).lower(): int(i) for i, text in model.config.id2label.items()}
     label = next((labels[text] for text in _TOXIC if text in labels), None)
     if label is None:
         raise ModelError(
             f"The classifier {name!r} has no label that means toxic; it has {', '.join(labels)}."
         )
-    folder = Path(name)
-    revision = (
-        model_revision(folder)
-        if folder.is_dir()
-        else getattr(model.config, "_commit_hash", None) or "unknown"
-    )
     return Classifier(name, revision, model, tokenizer, label)
+
+
+def _located(name: str, progress: Progress) -> tuple[Path, str]:
+    """Its folder, downloaded where it is not here, and its revision."""
+    if (folder := Path(name)).is_dir():
+        return folder, model_revision(folder)
+    try:
+        found = find_on_hub(name)
+    except NotOnHub:
+        raise _failed(name, "there is no such folder, and the hub does not have it.") from None
+    if found is not None:
+        config_of(found)
+        return fetch(found, progress), found.commit
+    if (kept := cached_folder(name)) is None:
+        raise _failed(name, "there is no such folder, and the hub cannot be reached.")
+    return kept
+
+
+def _failed(name: str, why: str) -> ModelError:
+    return ModelError(f"The classifier {name!r} could not be loaded: {why}")

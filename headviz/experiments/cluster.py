@@ -25,7 +25,7 @@ class Worker:
     def __init__(self, request: Request, device: str, dtype: str) -> None:
         """Load the model on the device that Ray gave this actor."""
         self._model = open_model(request.model, device, dtype)
-        plan = find_experiment(request.study).plan(request, self._model)
+        plan = find_experiment(request.study).plan(request, self._model, no_progress)
         self._task = Task(plan.score, plan.max_new_tokens, plan.material.stops)
 
     def run(self, cells: Sequence[Cell]) -> list[tuple[str, dict[str, Any]]]:

@@ -1,15 +1,20 @@
 """A data set by its name on the Hugging Face hub, or a folder laid out as there -> its files.
 
 The hub keeps a split in files like `data/test-00000-of-00001.parquet`, and parts of a data set in
-folders of their own. Files are fetched by huggingface_hub and read as they are: no script of a data
-set is ever run. Knows nothing of what the files hold.
+folders of their own. Files are read as they are: no script of a data set is ever run. Knows nothing
+of what the files hold.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from headviz.download import fetch
+from headviz.errors import ModelError
 from headviz.experiments.samples import StudyError
+from headviz.hub import HubRepo, gated, missing_of
+from headviz.progress import Progress, no_progress
 
 KNOWN: Mapping[str, str] = {
     "mnist": "ylecun/mnist",
@@ -31,6 +36,7 @@ CAPTION_SPLITS = ("val", "validation", "test", "train")
 """COCO's test pictures come without captions."""
 TEXT_SPLITS = ("validation", "dev", "train", "test")
 """The first that a data set has is read; TriviaQA's test questions come without answers."""
+DATASET = "dataset"
 _ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".tsv", ".csv")
 _NAMED = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 _NOT_DATA = ("dataset_infos.json", "dataset_info.json", "state.json", "package.json")
@@ -42,8 +48,10 @@ def is_on_hub(name: str) -> bool:
     return known or (_NAMED.fullmatch(name) is not None and not Path(name.split("/")[0]).exists())
 
 
-def located(name: str, splits: Sequence[str]) -> Path:
+def located(name: str, splits: Sequence[str], progress: Progress = no_progress) -> Path:
     """The file or folder of that name, or a folder of the data set's files, fetched from the hub.
+
+    `progress` is told how far that is; the download ends with what it raises.
 
     Raises StudyError, in one sentence, for a name that is neither, or that cannot be fetched.
     """
@@ -55,7 +63,7 @@ def located(name: str, splits: Sequence[str]) -> Path:
             f"{', '.join(KNOWN)}, or one of the hub as owner/name."
         )
     repository, _, part = KNOWN.get(name.lower(), name).partition(":")
-    return _fetched(repository, part, splits)
+    return _fetched(repository, part, splits, progress)
 
 
 def hub_files(folder: Path, splits: Sequence[str], part: str = "") -> list[Path]:
@@ -105,39 +113,61 @@ def chosen(names: Sequence[str], splits: Sequence[str], part: str, data: str) ->
     return found
 
 
-def _fetched(repository: str, part: str, splits: Sequence[str]) -> Path:
-    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+def _fetched(repository: str, part: str, splits: Sequence[str], progress: Progress) -> Path:
+    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
+    progress(0.0, f"looking for {repository}")
     try:
-        names = HfApi().list_repo_files(repository, repo_type="dataset")
-        wanted = chosen(names, splits, part, repository)
-        if not wanted:
-            raise StudyError(
-                f"The data set {repository!r} holds none of {', '.join(_ENDINGS)}, and scripts of "
-                "data sets are not run. Download it and name the folder."
-            )
-        for name in (*wanted, *(n for n in names if n == "README.md")):
-            hf_hub_download(repository, name, repo_type="dataset")
+        info = HfApi().dataset_info(repository, timeout=10, files_metadata=True)
     except GatedRepoError:
-        raise StudyError(
-            f"The data set {repository!r} is gated: accept its terms on the hub and run "
-            "`hf auth login`, then try again."
-        ) from None
+        raise StudyError(gated(repository, DATASET)) from None
     except RepositoryNotFoundError:
         raise StudyError(f"The hub has no data set {repository!r}.") from None
-    except StudyError:
-        raise
     except Exception as error:  # the HTTP client's errors differ from release to release
-        reason = type(error).__name__
-    else:
-        reason = ""
+        return _kept(repository, part, splits, type(error).__name__)
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    wanted = chosen(list(sizes), splits, part, repository)
+    if not wanted:
+        raise StudyError(
+            f"The data set {repository!r} holds none of {', '.join(_ENDINGS)}, and scripts of "
+            "data sets are not run. Download it and name the folder."
+        )
+    files = {name: sizes[name] for name in (*wanted, "README.md") if name in sizes}
+    commit = info.sha or "main"
+    missing = missing_of(repository, commit, files, DATASET)
+    if missing:
+        try:
+            fetch(HubRepo(repository, commit, files, missing, {}, DATASET), progress)
+        except ModelError as error:
+            raise StudyError(str(error)) from None
+        with suppress(Exception):  # the HTTP client's errors differ from release to release
+            # Without a revision: the cache then knows which commit the name stood for last.
+            hf_hub_download(repository, wanted[0], repo_type=DATASET)
+    first = try_to_load_from_cache(repository, wanted[0], revision=commit, repo_type=DATASET)
+    return _with(Path(str(first)).parents[wanted[0].count("/")], part, splits)
+
+
+def _kept(repository: str, part: str, splits: Sequence[str], reason: str) -> Path:
+    """The folder of what was fetched before. Raises StudyError, with the reason, without any."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
     try:
-        root = Path(snapshot_download(repository, repo_type="dataset", local_files_only=True))
-    except Exception:
+        repos = scan_cache_dir().repos
+    except CacheNotFound:
+        repos = frozenset()
+    own = [r for r in repos if (r.repo_type, r.repo_id) == (DATASET, repository)]
+    last = own[0].refs.get("main") if own else None
+    if last is None:
         raise StudyError(
             f"The data set {repository!r} could not be fetched ({reason}): the hub cannot be "
             "reached. Download it elsewhere and name its folder with --data."
-        ) from None
+        )
+    return _with(last.snapshot_path, part, splits)
+
+
+def _with(root: Path, part: str, splits: Sequence[str]) -> Path:
+    """The folder that holds the files of this part."""
     files = hub_files(root, splits, part)
     return files[0].parent if part and files else root

@@ -15,6 +15,7 @@ from headviz.experiments.request import PERPLEXITY, REPETITION, Measure, Plan, R
 from headviz.experiments.samples import Material, Sample, StudyError, belongs, split
 from headviz.experiments.scoring import exact_match, token_f1
 from headviz.loaded import LoadedModel
+from headviz.progress import Progress, no_progress
 from headviz.prompts import TEXT_PROMPTS
 
 CONCEPT = "countries"
@@ -38,11 +39,11 @@ def score(samples: Sequence[Sample], texts: Sequence[str]) -> Mapping[str, Seque
     }
 
 
-def plan(request: Request, model: LoadedModel) -> Plan:
+def plan(request: Request, model: LoadedModel, progress: Progress = no_progress) -> Plan:
     """Questions inside and outside the concept, from the built-in model's world or a file."""
     concept = find_concept(request.concept or CONCEPT, request.words)
     if request.data:
-        material, causal = _from_file(request, concept.words)
+        material, causal = _from_file(request, concept.words, progress)
     else:
         material, causal = questions(request, concept.words)
     if not 0 < material.n_inside < len(material.evaluation):
@@ -61,8 +62,10 @@ def plan(request: Request, model: LoadedModel) -> Plan:
     )
 
 
-def _from_file(request: Request, words: Sequence[str]) -> tuple[Material, tuple[Sample, ...]]:
-    path, name = located(request.data, TEXT_SPLITS), Path(request.data).name
+def _from_file(
+    request: Request, words: Sequence[str], progress: Progress
+) -> tuple[Material, tuple[Sample, ...]]:
+    path, name = located(request.data, TEXT_SPLITS, progress), Path(request.data).name
     template = request.prompt or TEXT_PROMPTS["question"]
     samples = [
         Sample(

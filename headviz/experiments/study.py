@@ -84,9 +84,9 @@ def lay_out(
     Raises HeadvizError, in one sentence, for anything in the request that does not fit.
     """
     experiment = find_experiment(request.study)
-    model = session.model(request.model)
+    model = session.model(request.model, progress)
     ks = head_counts(request.ks, model.total_heads)
-    plan = experiment.plan(request, model)
+    plan = experiment.plan(request, model, progress)
     # Gradient and ablation read as many samples as are judged, at most CAUSAL_SAMPLES.
     few = min(CAUSAL_SAMPLES, len(plan.material.evaluation))
     plan = replace(plan, causal=plan.causal[:few])

@@ -7,6 +7,7 @@ from headviz.errors import UnknownName
 from headviz.experiments import captioning, classification, qa, toxicity
 from headviz.experiments.request import Plan, Request
 from headviz.loaded import LoadedModel
+from headviz.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Experiment:
     """The built-in model that it runs on."""
     concept: str
     """The usual concept; empty where it comes from the data."""
-    plan: Callable[[Request, LoadedModel], Plan]
+    plan: Callable[[Request, LoadedModel, Progress], Plan]
 
 
 EXPERIMENTS: Mapping[str, Experiment] = {

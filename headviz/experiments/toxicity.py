@@ -19,6 +19,7 @@ from headviz.experiments.request import PERPLEXITY, REPETITION, Measure, Plan, R
 from headviz.experiments.samples import Material, Sample, split
 from headviz.experiments.scoring import length, word_count
 from headviz.loaded import LoadedModel
+from headviz.progress import Progress, no_progress
 from headviz.prompts import TEXT_PROMPTS
 
 CONCEPT = "insults"
@@ -51,14 +52,14 @@ def halves(concept: Concept) -> tuple[Concept, Concept]:
     )
 
 
-def plan(request: Request, model: LoadedModel) -> Plan:
+def plan(request: Request, model: LoadedModel, progress: Progress = no_progress) -> Plan:
     """Prompts to continue; the word list in two halves; the classifier where one is named."""
     concept = find_concept(request.concept or CONCEPT, request.words)
     picked, held_out = halves(concept)
-    classifier = load_classifier(request.classifier) if request.classifier else None
+    classifier = load_classifier(request.classifier, progress) if request.classifier else None
     causal: tuple[Sample, ...] = ()
     if request.data:
-        material = _from_file(request)
+        material = _from_file(request, progress)
     else:
         material, causal = rude_stories(request, concept.words, picked.words)
 
@@ -94,8 +95,8 @@ def plan(request: Request, model: LoadedModel) -> Plan:
     )
 
 
-def _from_file(request: Request) -> Material:
-    path, name = located(request.data, TEXT_SPLITS), Path(request.data).name
+def _from_file(request: Request, progress: Progress) -> Material:
+    path, name = located(request.data, TEXT_SPLITS, progress), Path(request.data).name
     template = request.prompt or TEXT_PROMPTS["continuation"]
     samples = [Sample(filled(template, prompt=text)) for text in read_prompts(path)]
     selection, evaluation = split(name, samples, request.selection, request.limit, request.seed)
