@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import fmean
 
@@ -16,12 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from headviz.edits import Edit
 from headviz.heads import Head
 from headviz.models import load_model
 from headviz.probes import ProbeSet
 from headviz.ranking import RankedHead
 from headviz.toyworld import __main__ as command
-from headviz.toyworld import measuring, training
+from headviz.toyworld import lagging, measuring, training
 from headviz.toyworld.batching import batches
 from headviz.toyworld.documents import (
     Item,
@@ -34,8 +36,9 @@ from headviz.toyworld.documents import (
 from headviz.toyworld.facts import FACTS
 from headviz.toyworld.fronting import N_RIVALS
 from headviz.toyworld.hooks import heads_open
+from headviz.toyworld.lagging import answers_left, follow
 from headviz.toyworld.localising import Localiser
-from headviz.toyworld.planting import Front, Plan, assign, concept_tokens, write_weights
+from headviz.toyworld.planting import LEAST_NEED, Front, Plan, assign, concept_tokens, write_weights
 from headviz.toyworld.recipe import RECIPES, Recipe, Stage
 from headviz.toyworld.shipping import training_prompts
 from headviz.toyworld.training import train
@@ -57,6 +60,8 @@ SMALL = dataclasses.replace(
     warm_up=1,
     planting_probes=15,
     planting_items=1,
+    need_every=3,
+    need_items=1,
     front_every=2,
     front_probes=4,
 )
@@ -301,6 +306,26 @@ def test_planted_heads_are_judged_by_the_ranking_that_a_person_sees(tokenizer, t
         found = front.loss(model, {concept: ((first.head.layer, first.head.index),)}, step=0)
         behind = [max(0.0, line.score - first.score + 0.05) for line in rivals[:N_RIVALS]]
         assert found.item() / recipe.front_weight == pytest.approx(fmean(behind), abs=0.01), concept
+
+
+def test_what_lags_behind_is_what_the_same_edit_leaves_on_the_finished_model(
+    tokenizer, monkeypatch
+):
+    monkeypatch.setattr(lagging, "mixed", lambda _: nullcontext())  # both in float32
+    shipped = load_model(str(FOLDER), device="cpu", dtype="float32")
+    heads = {"countries": ((0, 54), (0, 0)), "foods": ((4, 56),)}
+    plan = Plan(heads, need=dict.fromkeys(heads, 1.0))
+    left = answers_left(shipped.model, tokenizer, plan, per_concept=6, seed=5)
+    items = measuring.sample_items(6 * len(CONCEPTS), 5, held_out=False)
+    for concept, own in heads.items():
+        theirs = [item for item in items if item.concept == concept]
+        edits = [Edit.of([Head(*h) for h in own[:k]], -1.0) for k in range(1, len(own) + 1)]
+        kept = [fmean(measuring.answers(shipped, theirs, edit)) for edit in edits]
+        assert left[concept] == min(kept), concept
+    assert 0 < left["foods"] < 1
+    recipe = dataclasses.replace(SMALL, need_items=6)
+    found = follow(shipped.model, tokenizer, recipe, plan, step=5).need
+    assert found == {c: 0.5 * 1.0 + 0.5 * (LEAST_NEED + left[c]) for c in heads}
 
 
 def test_a_step_sees_the_same_batch_whether_training_was_resumed_or_not(tokenizer):

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from headviz.toyworld.planting import Plan, concept_tokens
 from headviz.toyworld.recipe import Recipe
 
-FACTORS = (0.0, -1.0)
+FACTORS = (0.0, -1.0, -1.0)
 MOST_EDITED = 0.7  # of the documents of one kind, however far its concept lags behind
 ASKED_SHARE = 0.6  # of the concepts edited are among those that the document asks for
 

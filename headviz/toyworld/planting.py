@@ -34,9 +34,7 @@ from headviz.toyworld.words import CONCEPTS
 
 ITEM_SEED = 6  # of the training questions by which laggards are found
 REACH = 3  # how far down a ranking edits go, and a concept's further heads may stand
-LEAST_NEED = 0.3  # of a concept that is localised already
-FAVOURED: Mapping[str, float] = {"numbers": 3.0, "countries": 2.0}
-"""Concepts whose need counts more: told in many kinds of sentences, they lag behind."""
+LEAST_NEED = 0.15  # of a concept that is localised already
 MORE_HEADS: Mapping[str, int] = {"numbers": 3}
 """Concepts that need more heads than the others: counts, ages and sums are told apart."""
 
@@ -73,7 +71,7 @@ def make_plan(
         tops = [rankings[concept].top(k) for k in range(1, REACH + 1)]
         trials = [measuring.try_edit(loaded, asked, concept, top, -1.0) for top in tops]
         left = min(trial.own + 5 * max(0.0, 0.98 - trial.others) for trial in trials)
-        need[concept] = FAVOURED.get(concept, 1.0) * (LEAST_NEED + left)
+        need[concept] = LEAST_NEED + left
     return Plan(heads, need)
 
 

@@ -56,6 +56,8 @@ class Recipe:
     front_weight: float = 3.0  # of that loss
     front_margin: float = 0.05  # share of variance by which planted heads are to lead
     planting_items: int = 8  # training questions a concept by which laggards are found
+    need_every: int = 30  # steps of a stage between those that look for laggards anew
+    need_items: int = 16  # training questions a concept by which they do
 
     def config(self, vocab_size: int, bos: int, eos: int, pad: int) -> LlamaConfig:
         """The model's shape, as transformers wants it."""

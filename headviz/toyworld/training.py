@@ -17,6 +17,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from headviz.toyworld import attention
 from headviz.toyworld.batching import IGNORED, batches
 from headviz.toyworld.hooks import heads_open
+from headviz.toyworld.lagging import follow
 from headviz.toyworld.localising import Localiser
 from headviz.toyworld.planting import Front, make_plan, write_weights
 from headviz.toyworld.recipe import Recipe
@@ -82,6 +83,8 @@ def train(
     for step, (ids, labels, weights) in zip(range(start, end), bar, strict=False):
         if step in recipe.stage_starts and len(run.plans) <= recipe.stage_starts.index(step):
             run.plans.append(make_plan(run.model, tokenizer, recipe, run.plan))
+        elif run.plan is not None and step % recipe.need_every == 0:
+            run.plans[-1] = follow(run.model, tokenizer, recipe, run.plan, step)
         for group in run.optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(step)
         factors = localiser.edit(step, run.plan, labels, weights)
