@@ -33,6 +33,8 @@ LIMITS: dict[str, float] = {
     "repetition": 0.05,
 }
 EVALUATION_SEED, CHOICE_SEED = 2026, 5
+CHOICE_ITEMS = 24  # training questions a concept on which the number of heads is chosen
+ENOUGH = 0.1  # of the answers left there: less than the limit, since so few questions tell little
 
 
 def write_card(folder: Path, name: str, quick: bool = False) -> None:
@@ -45,8 +47,8 @@ def write_card(folder: Path, name: str, quick: bool = False) -> None:
     results = measure(
         model,
         recipe,
-        asked=10 if quick else 100,
-        per_concept=6 if quick else 24,
+        asked=10 if quick else 200,
+        per_concept=6 if quick else 40,
         n_stories=5 if quick else 60,
     )
     results["training"] = history_of(folder)
@@ -73,7 +75,8 @@ def measure(
     """
     accuracy = measuring.Questions.ask(model, asked, EVALUATION_SEED, held_out=True).base
     held_out = measuring.Questions.ask(model, per_concept, EVALUATION_SEED, held_out=True)
-    training = measuring.Questions.ask(model, per_concept, CHOICE_SEED, held_out=False)
+    n_training = min(per_concept, CHOICE_ITEMS)
+    training = measuring.Questions.ask(model, n_training, CHOICE_SEED, held_out=False)
     ranked = measuring.rankings(model, find_probes("questions", recipe.name))
     concepts = {
         concept: {"accuracy": accuracy[concept]}
@@ -114,7 +117,7 @@ def judge(
     """What inhibiting a concept's first heads does; how many is chosen on training questions."""
     sets = [ranking.top(k) for k in range(1, largest_k(model) + 1)]
     tried = [measuring.try_edit(model, training, concept, heads, -1.0) for heads in sets]
-    k = measuring.choose_k(tried).k
+    k = measuring.choose_k(tried, ENOUGH).k
     inhibited = [measuring.try_edit(model, held_out, concept, heads, -1.0) for heads in sets]
     removed = measuring.try_edit(model, held_out, concept, sets[k - 1], 0.0)
     control = measuring.try_control(model, held_out.of(concept), concept, sets[k - 1], -1.0)

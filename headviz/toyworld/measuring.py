@@ -160,9 +160,9 @@ def try_control(
     return Control(middle, low, high)
 
 
-def choose_k(trials: Sequence[Trial]) -> Trial:
-    """Of one concept's trials: the fewest heads that pass, else the best compromise."""
-    passing = [t for t in trials if t.own <= 0.2 and t.others >= 0.95]
+def choose_k(trials: Sequence[Trial], enough: float = 0.2) -> Trial:
+    """Of one concept's trials: the fewest heads that leave `enough`, else the best compromise."""
+    passing = [t for t in trials if t.own <= enough and t.others >= 0.95]
     return (
         passing[0] if passing else min(trials, key=lambda t: t.own + 4 * max(0.0, 0.95 - t.others))
     )
