@@ -117,7 +117,7 @@ def test_a_model_that_does_not_fit_is_refused_before_a_weight_is_fetched(hub, mo
 
 def test_a_model_that_does_not_fit_the_disk_is_refused(hub, monkeypatch):
     usage = shutil.disk_usage("/")._replace(free=1000)
-    monkeypatch.setattr(plans.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     sentence, _ = refused("tiny/llama")
     assert "to download, and the disk of the hub's cache has 1 kB left" in sentence
 

@@ -150,11 +150,11 @@ def _fetched(repository: str, part: str, splits: Sequence[str], progress: Progre
 
 def _kept(repository: str, part: str, splits: Sequence[str], reason: str) -> Path:
     """The folder of what was fetched before. Raises StudyError, with the reason, without any."""
-    from huggingface_hub import scan_cache_dir
+    from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        repos = scan_cache_dir().repos
+        repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         repos = frozenset()
     own = [r for r in repos if (r.repo_type, r.repo_id) == (DATASET, repository)]
