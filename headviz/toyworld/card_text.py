@@ -72,7 +72,8 @@ Heads are ranked by explained variance (default options) on the shipped `questio
 are prompts of the training split, and judged on {results["items_per_concept"]} held-out questions a
 concept. How many of the first heads are edited, at most
 {results["largest_k"]} of {results["heads"]} (1 %), is chosen on other training prompts: the fewest
-that leave a tenth of the concept there, else the best compromise. Figures are held-out accuracies divided by the unedited model's: of the concept itself at factor -1 and at 0,
+that leave a tenth of the concept there, else the best compromise. Figures are held-out accuracies
+divided by the unedited model's: of the concept itself at factor -1 and at 0,
 the mean of the other concepts and the one that suffers most (factor -1), and the concept under
 random heads of the same layers (median and quartiles of 10 draws, factor -1). A concept passes with
 its own at most {limits["own"]} (at -1 or 0), the others at least {limits["others"]} (at that
