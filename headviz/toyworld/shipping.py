@@ -10,7 +10,7 @@ from headviz.toyworld.documents import Item, sample_items, sample_stories
 
 N_PROBES = 240
 PROBE_SEED = 1
-EXAMPLE_SEED = 11
+EXAMPLE_SEED = 12
 EXAMPLES = ("colors", "countries", "numbers", "insults", "animals", "months", "feelings", "weather")
 OPENERS = (
     ("Story:", "colors"),
