@@ -27,7 +27,8 @@ from huggingface_hub.errors import (
 from headviz.errors import ModelError
 
 _READ = (".json", ".txt", ".model", ".jinja")
-NOUNS: Mapping[str, str] = {"model": "model", "dataset": "data set"}
+DATASET = "dataset"
+NOUNS: Mapping[str, str] = {"model": "model", DATASET: "data set"}
 _SECRET = re.compile(r"hf_\w+|(?<=Bearer )\S+")
 
 
@@ -48,7 +49,7 @@ class HubRepo:
     parameters: dict[str, int]
     """Number format, as safetensors names it -> how many numbers; empty where it is not told."""
     kind: str = "model"
-    """Or `dataset`, as the hub has it."""
+    """Or DATASET, as the hub has it."""
 
     @property
     def weights_bytes(self) -> int:
@@ -127,6 +128,23 @@ def cached_folder(name: str) -> tuple[Path, str] | None:
     return folder, folder.name
 
 
+def place_on_hub(name: str, refuse: Callable[[str], ModelError]) -> tuple[Path | HubRepo, str]:
+    """A model to fetch, or the folder of one fetched before where the hub is away; its revision.
+
+    Raises what `refuse` makes of the reason where there is neither, and else as `find_on_hub`.
+    """
+    try:
+        found = find_on_hub(name)
+    except NotOnHub:
+        raise refuse("the hub does not have it, or only for those with a token") from None
+    if found is not None:
+        return found, found.commit
+    kept = cached_folder(name)
+    if kept is None:
+        raise refuse("the hub cannot be reached")
+    return kept
+
+
 def config_of(model: HubRepo) -> Path:
     """The folder with the model's config alone, a few kB.
 
@@ -141,7 +159,7 @@ def config_of(model: HubRepo) -> Path:
 
 def gated(name: str, kind: str = "model") -> str:
     """What to do about a model or data set that its owner gives only to those who asked."""
-    page = f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{name}"
+    page = f"{constants.ENDPOINT}/{'datasets/' if kind == DATASET else ''}{name}"
     if get_token() is None:
         how = "set the environment variable HF_TOKEN or run `hf auth login`"
     else:

@@ -23,14 +23,7 @@ from headviz.discovery import discover
 from headviz.download import fetch
 from headviz.errors import HeadvizError, ModelError
 from headviz.families import Family, family_of
-from headviz.hub import (
-    HubRepo,
-    NotOnHub,
-    cached_folder,
-    config_of,
-    find_on_hub,
-    first_line,
-)
+from headviz.hub import HubRepo, config_of, first_line, place_on_hub
 from headviz.layout import describe
 from headviz.loaded import LoadedModel
 from headviz.plan import Plan, plan_of, weights_bytes, weights_in_memory, weights_of_hub
@@ -165,10 +158,10 @@ def _locate(name: str) -> tuple[Path | HubRepo, str]:
     """A folder or a model of the hub, and the revision."""
     if not name:
         raise ModelError(f"No model named. Built in: {', '.join(built_in_models())}.")
-    folder = built_in_models().get(name) or _folder(name)
+    folder = built_in_models().get(name) or local_folder(name)
     if folder is None:
         check_trained(name)
-        return _on_hub(name)
+        return place_on_hub(name, lambda why: ModelError(_unknown(name, why)))
     if not (folder / "config.json").is_file():
         raise ModelError(f"The folder {name!r} has no config.json: it is no model folder.")
     if not any(folder.glob("*.safetensors")):
@@ -179,22 +172,8 @@ def _locate(name: str) -> tuple[Path | HubRepo, str]:
     return folder, model_revision(folder)
 
 
-def _on_hub(name: str) -> tuple[Path | HubRepo, str]:
-    try:
-        found = find_on_hub(name)
-    except NotOnHub:
-        raise ModelError(
-            _unknown(name, "the hub does not have it, or only for those with a token")
-        ) from None
-    if found is not None:
-        return found, found.commit
-    kept = cached_folder(name)
-    if kept is None:
-        raise ModelError(_unknown(name, "the hub cannot be reached"))
-    return kept
-
-
-def _folder(name: str) -> Path | None:
+def local_folder(name: str) -> Path | None:
+    """The folder of that name on this machine, None where there is none."""
     try:
         folder = Path(name).expanduser()
         return folder if folder.is_dir() else None

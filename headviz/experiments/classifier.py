@@ -14,8 +14,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from headviz.download import fetch
 from headviz.errors import ModelError
-from headviz.hub import NotOnHub, cached_folder, config_of, find_on_hub, first_line
-from headviz.models import model_revision
+from headviz.hub import HubRepo, config_of, first_line, place_on_hub
+from headviz.models import local_folder, model_revision
 from headviz.progress import Progress, no_progress
 
 _TOXIC = ("toxic", "toxicity", "hate", "hateful", "offensive", "label_1")
@@ -74,18 +74,15 @@ def load_classifier(name: str, progress: Progress = no_progress) -> Classifier:
 
 def _located(name: str, progress: Progress) -> tuple[Path, str]:
     """Its folder, downloaded where it is not here, and its revision."""
-    if (folder := Path(name)).is_dir():
+    if (folder := local_folder(name)) is not None:
         return folder, model_revision(folder)
-    try:
-        found = find_on_hub(name)
-    except NotOnHub:
-        raise _failed(name, "there is no such folder, and the hub does not have it.") from None
-    if found is not None:
-        config_of(found)
-        return fetch(found, progress), found.commit
-    if (kept := cached_folder(name)) is None:
-        raise _failed(name, "there is no such folder, and the hub cannot be reached.")
-    return kept
+    place, revision = place_on_hub(
+        name, lambda why: _failed(name, f"there is no such folder, and {why}.")
+    )
+    if isinstance(place, HubRepo):
+        config_of(place)  # so that the cache knows which commit the name stood for last
+        place = fetch(place, progress)
+    return place, revision
 
 
 def _failed(name: str, why: str) -> ModelError:

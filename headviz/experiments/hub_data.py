@@ -13,7 +13,7 @@ from pathlib import Path
 from headviz.download import fetch
 from headviz.errors import ModelError
 from headviz.experiments.samples import StudyError
-from headviz.hub import HubRepo, gated, missing_of
+from headviz.hub import DATASET, HubRepo, gated, missing_of
 from headviz.progress import Progress, no_progress
 
 KNOWN: Mapping[str, str] = {
@@ -36,7 +36,6 @@ CAPTION_SPLITS = ("val", "validation", "test", "train")
 """COCO's test pictures come without captions."""
 TEXT_SPLITS = ("validation", "dev", "train", "test")
 """The first that a data set has is read; TriviaQA's test questions come without answers."""
-DATASET = "dataset"
 _ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".tsv", ".csv")
 _NAMED = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 _NOT_DATA = ("dataset_infos.json", "dataset_info.json", "state.json", "package.json")

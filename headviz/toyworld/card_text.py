@@ -163,8 +163,8 @@ def _origin(results: Results, recipe: Recipe) -> str:
 `headviz/toyworld/recipe.py` (seed {recipe.seed}); numbers differ a little between machines.
 {mean_of(results["training"])}The shipped run came to this in pieces: its first six stages had no
 harder documents and no loss that keeps heads first, and looked for concepts that lag behind only
-when a stage began; the others went on from their weights, rounded to bfloat16, with all of these
-and a new optimizer.
+when a stage began; the others went on from their weights, rounded to bfloat16, with all of these,
+a new optimizer and another seed.
 
 `python -m headviz.toyworld card {recipe.name}` measured revision {results["revision"]} and wrote
 this file. All text is made by the program: no data set, no personal data. Licence: that of this

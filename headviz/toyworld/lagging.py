@@ -6,6 +6,7 @@ one can lose. So it is measured anew every few steps, on fresh questions of the 
 
 import dataclasses
 from collections.abc import Sequence
+from statistics import fmean
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -71,7 +72,7 @@ def answers_left(
     for (item, heads), same in zip(tried, kept, strict=True):
         found.setdefault((item.concept, len(heads)), []).append(same)
     return {
-        concept: min(sum(all_) / len(all_) for (c, _), all_ in found.items() if c == concept)
+        concept: min(fmean(same) for (c, _), same in found.items() if c == concept)
         for concept in plan.heads
     }
 
