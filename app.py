@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from headviz.clip import built_in_clips
-from headviz.models import built_in_models
-from headviz.session import Session
-from headviz.ui.page import build_page, launch_options
+from headviz.base.assets import built_in_models
+from headviz.clip.load import built_in_clips
+from headviz.page.page import build_page, launch_options
+from headviz.session.session import Session
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

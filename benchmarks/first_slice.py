@@ -20,13 +20,13 @@ from urllib.request import urlopen
 
 import torch
 
-from headviz.comparison import control_of
-from headviz.concepts import find_concept
-from headviz.edits import NO_EDIT, Edit
-from headviz.generation import Sampling, generate
-from headviz.probes import find_probes
-from headviz.session import Session
-from headviz.store import Store
+from headviz.base.store import Store
+from headviz.editing.control import control_of
+from headviz.editing.generate import Sampling, generate
+from headviz.heads.edits import NO_EDIT, Edit
+from headviz.inputs.concepts import find_concept
+from headviz.inputs.prompt_sets import find_probes
+from headviz.session.session import Session
 
 REPO = Path(__file__).resolve().parent.parent
 PORT = 7899

@@ -15,11 +15,11 @@ import tempfile
 from itertools import islice
 from pathlib import Path
 
-from headviz.capture import capture
-from headviz.models import load_model
-from headviz.probes import find_probes
-from headviz.toyworld.pictures.content import pictures
-from headviz.toyworld.pictures.drawing import draw
+from headviz.heads.capture import capture
+from headviz.inputs.prompt_sets import find_probes
+from headviz.models.load import load_model
+from toyworld.pictures.content import pictures
+from toyworld.pictures.drawing import draw
 
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO / "tests"))
@@ -82,7 +82,7 @@ def sliders(model: str) -> dict[str, float]:
     from paging import drag, finished, generate, mark_texts, serving, visiting
     from playwright.sync_api import sync_playwright
 
-    from headviz.session import Session
+    from headviz.session.session import Session
 
     first, last = [], []
     with serving(Session()) as (url, _), sync_playwright() as playwright:

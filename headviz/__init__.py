@@ -15,23 +15,23 @@ from pathlib import Path
 
 from PIL import Image
 
-from headviz.albums import open_pictures
-from headviz.capture import HeadActivations
-from headviz.checkpoint import Checkpoint, write_checkpoint
-from headviz.comparison import Comparison, last_of
-from headviz.concepts import Concept, find_concept
-from headviz.criteria import Options
-from headviz.edits import Edit
-from headviz.errors import HeadvizError
-from headviz.generation import Sampling
-from headviz.heads import Head
-from headviz.images import Picture, open_picture
-from headviz.probes import ProbeSet, find_probes, make_probes, picture_probes
-from headviz.ranking import Ranking
-from headviz.recipe import Recipe
-from headviz.saving import save
-from headviz.session import Session
-from headviz.spectrum import Spectrum
+from headviz.base.errors import HeadvizError
+from headviz.base.head import Head
+from headviz.editing.bake import Checkpoint, write_checkpoint
+from headviz.editing.compare import Comparison, last_of
+from headviz.editing.generate import Sampling
+from headviz.editing.recipe import Recipe
+from headviz.heads.capture import HeadActivations
+from headviz.heads.edits import Edit
+from headviz.inputs.concepts import Concept, find_concept
+from headviz.inputs.image_folders import open_pictures
+from headviz.inputs.images import Picture, open_picture
+from headviz.inputs.prompt_sets import ProbeSet, find_probes, make_probes, picture_probes
+from headviz.pursuit.options import Options
+from headviz.pursuit.ranking import Ranking
+from headviz.pursuit.spectrum import Spectrum
+from headviz.session.save import save
+from headviz.session.session import Session
 
 __all__ = [
     "Checkpoint",

@@ -10,21 +10,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from headviz import commands, edit_command, naming_command
-from headviz.bench.pursuit import bench_pursuit
-from headviz.capture import POOLINGS
-from headviz.concepts import PIECES
-from headviz.console import Console
-from headviz.criteria import CRITERIA, Options
-from headviz.devices import DEVICES, DTYPES, QUANTISED, choose_device
-from headviz.edits import WHERE
-from headviz.errors import HeadvizError
-from headviz.experiments import command as study_command
-from headviz.experiments import reports
-from headviz.experiments.bench import bench_studies
-from headviz.pursuit import BUDGET
-from headviz.session import Session
-from headviz.shipped import ship
+from benchmarks.pursuit.pursuit import bench_pursuit
+from benchmarks.studies import bench_studies
+from headviz.base.errors import HeadvizError
+from headviz.cli import bake_command as edit_command
+from headviz.cli import commands
+from headviz.cli import name_concept_command as naming_command
+from headviz.cli.console import Console
+from headviz.heads.capture import POOLINGS
+from headviz.heads.edits import WHERE
+from headviz.inputs.concepts import PIECES
+from headviz.models.devices import DEVICES, DTYPES, QUANTISED, choose_device
+from headviz.pursuit.criteria import CRITERIA
+from headviz.pursuit.engine.somp import BUDGET
+from headviz.pursuit.options import Options
+from headviz.session.session import Session
+from headviz.session.shipped import ship
+from headviz.studies import command as study_command
+from headviz.studies import reports
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ import copy
 
 from torch import nn
 
-from headviz.edits import factor_table
+from headviz.heads.edits import factor_table
 
 
 def bake(model, edit):

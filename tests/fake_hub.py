@@ -20,7 +20,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from headviz.errors import Cancelled
+from headviz.base.errors import Cancelled
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PAD = 25 * 2**20  # bytes beside the tiny weights, so that a download has a middle

@@ -13,10 +13,10 @@ from anatomy import is_abreast
 from tiny_clips import KINDS, REFUSED
 from torch import nn
 
-from headviz.checking import Finding
-from headviz.families import FAMILIES, SEEING, TEXT_MODELS, UNSUITED
-from headviz.loaded import LoadedModel
-from headviz.towers import Tower
+from headviz.clip.tower import Tower
+from headviz.heads.laws.report import Finding
+from headviz.models.families import FAMILIES, SEEING, TEXT_MODELS, UNSUITED
+from headviz.models.loaded import LoadedModel
 
 NAMES = {
     "llama": "Llama 2 and 3",

@@ -13,11 +13,13 @@ import pytest
 import torch
 from tiny_models import WORDS
 
-from headviz import concepts, models, probes
-from headviz.models import LoadedModel, load_model
-from headviz.probes import ProbeSet
-from headviz.session import Session
-from headviz.store import Store
+from headviz.base.store import Store
+from headviz.inputs import concepts
+from headviz.inputs import prompt_sets as probes
+from headviz.inputs.prompt_sets import ProbeSet
+from headviz.models import load as models
+from headviz.models.load import LoadedModel, load_model
+from headviz.session.session import Session
 
 # Models this small gain nothing from threads, and on a busy machine threads wait for each other.
 torch.set_num_threads(1)

@@ -10,7 +10,7 @@ WAIT = 60_000  # ms; a busy machine of two cores
 @contextmanager
 def serving(session) -> Iterator:
     """The page over this session on a free port of this process: its URL and the session."""
-    from headviz.ui.page import build_page, launch_options
+    from headviz.page.page import build_page, launch_options
 
     blocks = build_page(session)
     options = {"prevent_thread_lock": True, "quiet": True, "max_file_size": "200mb"}

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from tiny_vision import VISION_CONFIGS, make_vision_model, noise
 
-from headviz.images import Picture, open_picture
-from headviz.loaded import LoadedModel
-from headviz.models import load_model
-from headviz.probes import ProbeSet, picture_probes
+from headviz.inputs.images import Picture, open_picture
+from headviz.inputs.prompt_sets import ProbeSet, picture_probes
+from headviz.models.load import load_model
+from headviz.models.loaded import LoadedModel
 
 SIZES = ((53, 37), (16, 16), (20, 60))
 """Width and height: lying, square, standing; models with tiles see each in its own way."""

@@ -5,9 +5,9 @@ import re
 import pytest
 
 import headviz
-from headviz.models import built_in_models
-from headviz.recipe_schema import FORMAT, schema
-from headviz.saving import ACTIVATIONS, SCORES
+from headviz.base.assets import built_in_models
+from headviz.editing.recipe_schema import FORMAT, schema
+from headviz.session.save import ACTIVATIONS, SCORES
 
 pytestmark = pytest.mark.skipif("tiny-lm" not in built_in_models(), reason="tiny-lm is not there")
 

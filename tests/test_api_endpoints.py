@@ -12,17 +12,17 @@ from gradio_client.exceptions import AppError
 from paging import serving
 from tiny_vision import make_vision_model, noise
 
-from headviz.comparison import last_of
-from headviz.concepts import find_concept, known_concepts, make_concept
-from headviz.edits import Edit
-from headviz.generation import Sampling
-from headviz.heads import Head
-from headviz.images import open_picture
-from headviz.models import built_in_models
-from headviz.probes import find_probes, make_probes, picture_probes
-from headviz.recipe import Recipe
-from headviz.session import Session
-from headviz.store import Store
+from headviz.base.assets import built_in_models
+from headviz.base.head import Head
+from headviz.base.store import Store
+from headviz.editing.compare import last_of
+from headviz.editing.generate import Sampling
+from headviz.editing.recipe import Recipe
+from headviz.heads.edits import Edit
+from headviz.inputs.concepts import find_concept, known_concepts, make_concept
+from headviz.inputs.images import open_picture
+from headviz.inputs.prompt_sets import find_probes, make_probes, picture_probes
+from headviz.session.session import Session
 
 if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)

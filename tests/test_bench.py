@@ -7,12 +7,12 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
+from benchmarks.pursuit import choices, growth, pursuit, tasks
+from benchmarks.pursuit.machine import Rates, watched
+from benchmarks.pursuit.oracle import plain_somp
+from benchmarks.pursuit.tasks import CONCEPT, TASKS, compare, floor, problem, smaller
 from headviz.__main__ import main
-from headviz.bench import choices, growth, pursuit, tasks
-from headviz.bench.machine import Rates, watched
-from headviz.bench.oracle import plain_somp
-from headviz.bench.tasks import CONCEPT, TASKS, compare, floor, problem, smaller
-from headviz.pursuit import pursue
+from headviz.pursuit.engine.somp import pursue
 
 CPU = torch.device("cpu")
 RATES = Rates(1e11, 1e10, 1e10)

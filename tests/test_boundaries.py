@@ -311,7 +311,7 @@ def test_no_committed_file_names_a_machine(pattern, what):
 
 
 def test_shapes_and_types_are_checked_in_the_test_run():
-    from headviz.heads import parse_factor
+    from headviz.base.head import parse_factor
 
     with pytest.raises(TypeCheckError):
         parse_factor(3)

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from tiny_models import CONTEXT
 
-from headviz.capture import capture, encode_prompt
-from headviz.errors import OptionError, ProbeError
-from headviz.probes import ProbeSet
+from headviz.base.errors import OptionError, ProbeError
+from headviz.heads.capture import capture, encode_prompt
+from headviz.inputs.prompt_sets import ProbeSet
 
 pytest_plugins = ["loaded"]
 
@@ -79,7 +79,7 @@ def test_a_prompt_fills_the_context_and_not_a_token_more(model):
 
 
 def test_a_text_that_is_too_long_is_refused_before_any_is_read(llama, monkeypatch):
-    monkeypatch.setattr("headviz.capture._pooled_signals", None)
+    monkeypatch.setattr("headviz.heads.capture._pooled_signals", None)
     with pytest.raises(ProbeError, match="Shorten it"):
         capture(llama, ProbeSet("long", ("one", " red" * CONTEXT)))
 

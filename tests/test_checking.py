@@ -10,16 +10,17 @@ from baking import bake
 from tiny_clips import make_clip
 
 from headviz.__main__ import main
-from headviz.checking import check, measure
-from headviz.edits import Edit
-from headviz.families import FAMILIES
-from headviz.heads import Head
-from headviz.laws import LAWS
-from headviz.models import built_in_models, load_model
-from headviz.survival import surviving_share
-from headviz.tower_laws import TOWER_LAWS, TowerTrial
-from headviz.towers import open_model
-from headviz.trial import Trial
+from headviz.base.assets import built_in_models
+from headviz.base.head import Head
+from headviz.clip.laws import TOWER_LAWS, TowerTrial
+from headviz.clip.tower import open_model
+from headviz.heads.edits import Edit
+from headviz.heads.laws.fixture import Trial
+from headviz.heads.laws.laws import LAWS
+from headviz.heads.laws.post_norm import surviving_share
+from headviz.heads.laws.report import check, measure
+from headviz.models.families import FAMILIES
+from headviz.models.load import load_model
 
 pytest_plugins = ["loaded"]
 

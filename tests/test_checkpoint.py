@@ -13,16 +13,17 @@ from safetensors.torch import load_file
 from tiny_vision import make_vision_model, noise
 from transformers import AutoModelForCausalLM
 
-from headviz.checkpoint import RECIPE_FILE, write_checkpoint
-from headviz.edits import Edit, applied, factor_table
-from headviz.errors import CheckpointError, OptionError
-from headviz.forward import batch_of
-from headviz.heads import Head
-from headviz.images import open_picture
-from headviz.layout import describe
-from headviz.models import built_in_models, load_model
-from headviz.prompts import encode_prompt
-from headviz.recipe import Recipe
+from headviz.base.assets import built_in_models
+from headviz.base.errors import CheckpointError, OptionError
+from headviz.base.head import Head
+from headviz.editing.bake import RECIPE_FILE, write_checkpoint
+from headviz.editing.recipe import Recipe
+from headviz.heads.edits import Edit, applied, factor_table
+from headviz.heads.forward import batch_of
+from headviz.heads.prompts import encode_prompt
+from headviz.inputs.images import open_picture
+from headviz.models.layout import describe
+from headviz.models.load import load_model
 
 pytest_plugins = ["loaded"]
 

@@ -12,13 +12,13 @@ import pytest
 from tiny_models import CONTEXT, WORDS
 
 import headviz
-from headviz import clip
 from headviz.__main__ import main
-from headviz.concepts import make_concept
-from headviz.edits import Edit
-from headviz.heads import Head
-from headviz.session import Session
-from headviz.store import Store
+from headviz.base.head import Head
+from headviz.base.store import Store
+from headviz.clip import load as clip
+from headviz.heads.edits import Edit
+from headviz.inputs.concepts import make_concept
+from headviz.session.session import Session
 
 pytest_plugins = ["loaded"]
 
@@ -146,7 +146,7 @@ def test_without_json_a_person_can_read_it(assets, command, arguments, shown):
 def test_models_that_are_not_trained_yet_are_named_as_such(assets, command, monkeypatch):
     monkeypatch.setattr(clip, "ASSETS", assets)
     said = command("models")[1]
-    assert "Not trained yet: tiny-lm, tiny-vlm, tiny-clip (python -m headviz.toyworld train" in said
+    assert "Not trained yet: tiny-lm, tiny-vlm, tiny-clip (python -m toyworld train" in said
     (assets / "tiny-clip").mkdir()
     (assets / "tiny-clip" / clip.CONFIG).touch()
     said = command("models")[1]

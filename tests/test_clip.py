@@ -12,15 +12,15 @@ from tiny_clips import make_clip
 
 pytest.importorskip("open_clip")
 
-from headviz import clip as clips
 from headviz.__main__ import main
-from headviz.clip import load_clip
-from headviz.concepts import known_concepts
-from headviz.errors import ConceptError, HeadvizError, ModelError, OptionError, ProbeError
-from headviz.naming import name_concept, vocabulary_words
-from headviz.session import Session
-from headviz.similarity import embed_images, embed_texts, fill, similarity
-from headviz.store import Store
+from headviz.base.errors import ConceptError, HeadvizError, ModelError, OptionError, ProbeError
+from headviz.base.store import Store
+from headviz.clip import load as clips
+from headviz.clip.embed import embed_images, embed_texts, fill, similarity
+from headviz.clip.load import load_clip
+from headviz.clip.name_concept import name_concept, vocabulary_words
+from headviz.inputs.concepts import known_concepts
+from headviz.session.session import Session
 
 pytest_plugins = ["loaded"]
 

@@ -12,21 +12,21 @@ from tiny_clips import KINDS, REFUSED, make_clip
 
 pytest.importorskip("open_clip")
 
-from headviz.clip import load_clip
-from headviz.clip_heads import capture_images, pixels_of, tower_model
-from headviz.clip_tower import open_tower
-from headviz.comparison import control_of
-from headviz.concepts import make_concept, tokenize_concept
-from headviz.criteria import Options
-from headviz.dictionary import vocabulary_atoms
-from headviz.edits import NO_EDIT, Edit, applied, factor_table
-from headviz.errors import ConceptError, ModelError, OptionError, ProbeError
-from headviz.heads import Head
-from headviz.ranking import rank_heads
-from headviz.similarity import WORD_TEMPLATES, embed_images, embed_texts
-from headviz.spectra import all_spectra
-from headviz.spectrum import head_spectrum
-from headviz.zero_shot import zero_shot
+from headviz.base.errors import ConceptError, ModelError, OptionError, ProbeError
+from headviz.base.head import Head
+from headviz.clip.embed import WORD_TEMPLATES, embed_images, embed_texts
+from headviz.clip.load import load_clip
+from headviz.clip.open_tower import open_tower
+from headviz.clip.word_vocabulary import capture_images, pixels_of, tower_model
+from headviz.clip.zero_shot import zero_shot
+from headviz.editing.control import control_of
+from headviz.heads.edits import NO_EDIT, Edit, applied, factor_table
+from headviz.inputs.concepts import make_concept, tokenize_concept
+from headviz.pursuit.all_spectra import all_spectra
+from headviz.pursuit.dictionary import vocabulary_atoms
+from headviz.pursuit.options import Options
+from headviz.pursuit.ranking import rank_heads
+from headviz.pursuit.spectrum import head_spectrum
 
 torch.set_num_threads(1)
 WORDS = ("red", "blue", "green", "circle", "square", "star", "happy", "sad", "one", "two", "large")

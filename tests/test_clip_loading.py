@@ -15,12 +15,12 @@ from tiny_clips import make_clip
 
 pytest.importorskip("open_clip")
 
-from headviz import plan as plans
 from headviz.__main__ import main
-from headviz.clip import load_clip
-from headviz.errors import Cancelled, ModelError
-from headviz.memory import size_text
-from headviz.towers import open_model
+from headviz.base.errors import Cancelled, ModelError
+from headviz.clip.load import load_clip
+from headviz.clip.tower import open_model
+from headviz.models import memory_plan as plans
+from headviz.models.memory import size_text
 
 pytest_plugins = ["loaded", "fake_hub"]
 

@@ -12,17 +12,17 @@ from PIL import ImageChops
 
 pytest.importorskip("open_clip")
 
-from headviz import naming
-from headviz.clip import load_clip
-from headviz.similarity import embed_images, embed_texts
-from headviz.toyworld import clip_measuring, clip_texts
-from headviz.toyworld.clip_card import REFERENCE_SEED, write_clip_card, write_reference
-from headviz.toyworld.clip_recipe import ClipRecipe
-from headviz.toyworld.clip_seeing import CLASSES, classes_of, patch_labels
-from headviz.toyworld.clip_training import Towers, multi_positive, save_clip, train_clip
-from headviz.toyworld.pictures.captions import EVERYTHING, caption
-from headviz.toyworld.pictures.content import pictures
-from headviz.toyworld.pictures.drawing import SIDE, draw, draw_placed
+from headviz.clip import name_concept as naming
+from headviz.clip.embed import embed_images, embed_texts
+from headviz.clip.load import load_clip
+from toyworld import clip_measuring, clip_texts
+from toyworld.clip_card import REFERENCE_SEED, write_clip_card, write_reference
+from toyworld.clip_recipe import ClipRecipe
+from toyworld.clip_seeing import CLASSES, classes_of, patch_labels
+from toyworld.clip_training import Towers, multi_positive, save_clip, train_clip
+from toyworld.pictures.captions import EVERYTHING, caption
+from toyworld.pictures.content import pictures
+from toyworld.pictures.drawing import SIDE, draw, draw_placed
 
 torch.set_num_threads(1)
 TINY = ClipRecipe(

@@ -3,7 +3,8 @@
 import pytest
 from tiny_models import WORDS
 
-from headviz.concepts import (
+from headviz.base.errors import ConceptError, OptionError, UnknownName
+from headviz.inputs.concepts import (
     MAX_WORDS,
     find_concept,
     in_sentence_ids,
@@ -12,8 +13,7 @@ from headviz.concepts import (
     token_texts,
     tokenize_concept,
 )
-from headviz.dictionary import concept_dictionary, vocabulary_atoms, vocabulary_labels
-from headviz.errors import ConceptError, OptionError, UnknownName
+from headviz.pursuit.dictionary import concept_dictionary, vocabulary_atoms, vocabulary_labels
 
 pytest_plugins = ["loaded"]
 

@@ -7,14 +7,14 @@ import torch
 from anatomy import layers_of, projection_in
 from tiny_models import UNKNOWN
 
-from headviz import discovery
-from headviz.checking import Finding, measure
-from headviz.edits import Edit
-from headviz.errors import ModelError
-from headviz.families import FAMILIES
-from headviz.generation import Sampling, generate
-from headviz.heads import Head
-from headviz.trial import Trial
+from headviz.base.errors import ModelError
+from headviz.base.head import Head
+from headviz.editing.generate import Sampling, generate
+from headviz.heads.edits import Edit
+from headviz.heads.laws import discover as discovery
+from headviz.heads.laws.fixture import Trial
+from headviz.heads.laws.report import Finding, measure
+from headviz.models.families import FAMILIES
 
 pytest_plugins = ["loaded"]
 

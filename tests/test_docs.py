@@ -7,7 +7,7 @@ import re
 import pytest
 
 from headviz.__main__ import build_parser as headviz_parser
-from headviz.models import built_in_models
+from headviz.base.assets import built_in_models
 
 
 def fenced(readme: str, language: str) -> list[str]:
@@ -38,10 +38,10 @@ def test_the_help_is_the_program_s_own(readme, monkeypatch):
 
 def test_the_command_lines_of_readme_parse(readme):
     import app
-    from headviz.toyworld.__main__ import parser as toyworld_parser
+    from toyworld.__main__ import parser as toyworld_parser
 
     parsers = {
-        "python -m headviz.toyworld": toyworld_parser(),
+        "python -m toyworld": toyworld_parser(),
         "python -m headviz": headviz_parser(),
         "python app.py": app.build_parser(),
     }

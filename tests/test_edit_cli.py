@@ -6,13 +6,13 @@ from functools import partial
 import pytest
 
 from headviz.__main__ import main
-from headviz.concepts import make_concept
-from headviz.edits import Edit
-from headviz.heads import Head
-from headviz.models import load_model
-from headviz.recipe import Recipe
-from headviz.session import Session
-from headviz.store import Store
+from headviz.base.head import Head
+from headviz.base.store import Store
+from headviz.editing.recipe import Recipe
+from headviz.heads.edits import Edit
+from headviz.inputs.concepts import make_concept
+from headviz.models.load import load_model
+from headviz.session.session import Session
 
 pytest_plugins = ["loaded"]
 

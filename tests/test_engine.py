@@ -8,15 +8,15 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from headviz.bench.oracle import plain_somp
-from headviz.bootstrap import share_explained
-from headviz.errors import OptionError, ProbeError
-from headviz.picks import DEPENDENT, STOPS
-from headviz.precision import PRECISIONS
-from headviz.prepared import prepare_heads, prepare_moments
-from headviz.pursuit import RULES, pursue, pursue_prepared
-from headviz.span import span_basis
-from headviz.statistics import Moments
+from benchmarks.pursuit.oracle import plain_somp
+from headviz.base.errors import OptionError, ProbeError
+from headviz.pursuit.bootstrap import share_explained
+from headviz.pursuit.engine.moments import Moments
+from headviz.pursuit.engine.precision import PRECISIONS
+from headviz.pursuit.engine.precomputed import prepare_heads, prepare_moments
+from headviz.pursuit.engine.projection import span_basis
+from headviz.pursuit.engine.result import DEPENDENT, STOPS
+from headviz.pursuit.engine.somp import RULES, pursue, pursue_prepared
 
 ENGINES = ("stored", "bounded")
 each_engine = pytest.mark.parametrize("engine", ENGINES)
@@ -190,8 +190,8 @@ def test_heads_padded_to_the_longest_find_the_same(kind, monkeypatch):
     """What a GPU does, on a CPU: many heads at once, padded; whole tables rather than tiles."""
     z, w_o, atoms = problem(9, 4, 30, 8, 40, 200, kind)
     alone = [pursue(z, w_o, atoms, 6, engine=engine) for engine in ENGINES]
-    monkeypatch.setattr("headviz.bounded._ONE_BY_ONE", set())
-    monkeypatch.setattr("headviz.stored._TILE_BYTES", 2**40)
+    monkeypatch.setattr("headviz.pursuit.engine.lazy_greedy._ONE_BY_ONE", set())
+    monkeypatch.setattr("headviz.pursuit.engine.batch_omp._TILE_BYTES", 2**40)
     for engine, expected in zip(ENGINES, alone, strict=True):
         found = pursue(z, w_o, atoms, 6, engine=engine)
         check(found, z, w_o, atoms)
@@ -209,7 +209,7 @@ def test_threads_do_not_change_a_pick(engine):
 
 
 def test_bounds_leave_most_atoms_of_a_large_vocabulary_unscored(monkeypatch):
-    from headviz import bounded
+    from headviz.pursuit.engine import lazy_greedy as bounded
 
     scored = 0
     score = bounded._Search._score

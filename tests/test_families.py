@@ -10,14 +10,14 @@ from tiny_models import CONFIGS, UNKNOWN
 from tiny_vision import VISION_CONFIGS
 from transformers import AutoConfig
 
-from headviz.checking import measure
-from headviz.errors import ModelError
-from headviz.families import FAMILIES, SEEING, UNSUITED
-from headviz.laws import LAWS
-from headviz.models import load_model
-from headviz.tower_laws import TOWER_LAWS, TowerTrial
-from headviz.towers import open_model
-from headviz.trial import Trial
+from headviz.base.errors import ModelError
+from headviz.clip.laws import TOWER_LAWS, TowerTrial
+from headviz.clip.tower import open_model
+from headviz.heads.laws.fixture import Trial
+from headviz.heads.laws.laws import LAWS
+from headviz.heads.laws.report import measure
+from headviz.models.families import FAMILIES, SEEING, UNSUITED
+from headviz.models.load import load_model
 
 pytest_plugins = ["loaded", "seeing"]
 

@@ -10,13 +10,14 @@ import pytest
 import torch
 from tiny_models import CONTEXT
 
-from headviz.capture import encode_prompt
-from headviz.comparison import compare, control_of, last_of
-from headviz.edits import NO_EDIT, Edit
-from headviz.errors import OptionError, ProbeError
-from headviz.generation import MAX_NEW_TOKENS, Sampling, _choose, generate
-from headviz.heads import Head
-from headviz.measures import surprise
+from headviz.base.errors import OptionError, ProbeError
+from headviz.base.head import Head
+from headviz.editing.compare import compare, last_of
+from headviz.editing.control import control_of
+from headviz.editing.generate import MAX_NEW_TOKENS, Sampling, _choose, generate
+from headviz.editing.measures import surprise
+from headviz.heads.capture import encode_prompt
+from headviz.heads.edits import NO_EDIT, Edit
 
 pytest_plugins = ["loaded"]
 

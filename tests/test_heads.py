@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headviz.edits import Edit
-from headviz.errors import OptionError
-from headviz.heads import Head, check_heads, parse_factor, parse_factors
+from headviz.base.errors import OptionError
+from headviz.base.head import Head, check_heads, parse_factor, parse_factors
+from headviz.heads.edits import Edit
 
 some_heads = st.builds(Head, st.integers(0, 999), st.integers(0, 999))
 some_factors = st.floats(-100, 100)

@@ -3,17 +3,18 @@
 import pytest
 import torch
 
-from headviz.capture import capture
-from headviz.comparison import compare, control_of, last_of
-from headviz.concepts import Concept, tokenize_concept
-from headviz.criteria import CRITERIA
-from headviz.edits import Edit
-from headviz.errors import OptionError
-from headviz.generation import Sampling
-from headviz.heads import Head
-from headviz.ranking import rank_heads
-from headviz.spectra import all_spectra
-from headviz.spectrum import head_spectrum
+from headviz.base.errors import OptionError
+from headviz.base.head import Head
+from headviz.editing.compare import compare, last_of
+from headviz.editing.control import control_of
+from headviz.editing.generate import Sampling
+from headviz.heads.capture import capture
+from headviz.heads.edits import Edit
+from headviz.inputs.concepts import Concept, tokenize_concept
+from headviz.pursuit.all_spectra import all_spectra
+from headviz.pursuit.criteria import CRITERIA
+from headviz.pursuit.ranking import rank_heads
+from headviz.pursuit.spectrum import head_spectrum
 
 pytest_plugins = ["loaded"]
 
@@ -75,7 +76,7 @@ def test_a_head_of_an_empty_layer_is_refused(hybrid):
 
 
 def test_the_heat_map_says_which_layers_are_empty(hybrid, activations):
-    from headviz.ui import html
+    from headviz.page import html
 
     ranking = rank_heads(hybrid, activations, tokenize_concept(COLORS, hybrid.tokenizer))
     drawn = html.heat_map(ranking, (), None)

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image, ImageOps
 from tiny_vision import noise
 
-from headviz import albums
-from headviz.albums import MAX_PICTURES, open_album, open_pictures
-from headviz.errors import HeadvizError, PictureError, ProbeError
-from headviz.images import MAX_BYTES, open_picture
-from headviz.probes import ProbeSet, find_probes, picture_probes
+from headviz.base.errors import HeadvizError, PictureError, ProbeError
+from headviz.inputs import image_folders as albums
+from headviz.inputs.image_folders import MAX_PICTURES, open_album, open_pictures
+from headviz.inputs.images import MAX_BYTES, open_picture
+from headviz.inputs.prompt_sets import ProbeSet, find_probes, picture_probes
 
 pytest_plugins = ["loaded", "seeing"]
 

@@ -9,16 +9,18 @@ import torch
 from tiny_vision import noise
 
 import headviz
-from headviz import __main__, models, probes
-from headviz.criteria import Options
-from headviz.edits import Edit
-from headviz.errors import ModelError
-from headviz.families import family_of
-from headviz.heads import Head
-from headviz.probes import find_probes
-from headviz.prompts import default_prompt, encode_prompt, prompts_of
-from headviz.session import Session
-from headviz.store import Store
+from headviz import __main__
+from headviz.base.errors import ModelError
+from headviz.base.head import Head
+from headviz.base.store import Store
+from headviz.heads.edits import Edit
+from headviz.heads.prompts import default_prompt, encode_prompt, prompts_of
+from headviz.inputs import prompt_sets as probes
+from headviz.inputs.prompt_sets import find_probes
+from headviz.models import load as models
+from headviz.models.families import family_of
+from headviz.pursuit.options import Options
+from headviz.session.session import Session
 
 pytest_plugins = ["loaded", "seeing"]
 

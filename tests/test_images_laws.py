@@ -11,19 +11,20 @@ import pytest
 import torch
 from baking import bake
 
-from headviz import capture as capturing
-from headviz.capture import POOLINGS, capture
-from headviz.comparison import compare, control_of, last_of
-from headviz.edits import NO_EDIT, WHERE, Edit, applied, factor_table, places
-from headviz.errors import OptionError
-from headviz.forward import batch_of, continued
-from headviz.generation import Sampling, generate
-from headviz.heads import Head
-from headviz.laws import cache_says_the_same
-from headviz.prompts import _with_pictures, encode_prompt
-from headviz.seam import projection_inputs
-from headviz.trial import Trial
-from headviz.vision import Vision
+from headviz.base.errors import OptionError
+from headviz.base.head import Head
+from headviz.editing.compare import compare, last_of
+from headviz.editing.control import control_of
+from headviz.editing.generate import Sampling, generate
+from headviz.heads import capture as capturing
+from headviz.heads.capture import POOLINGS, capture
+from headviz.heads.edits import NO_EDIT, WHERE, Edit, applied, factor_table, places
+from headviz.heads.forward import batch_of, continued
+from headviz.heads.hooks import projection_inputs
+from headviz.heads.laws.fixture import Trial
+from headviz.heads.laws.laws import cache_says_the_same
+from headviz.heads.prompts import _with_pictures, encode_prompt
+from headviz.models.vision import Vision
 
 pytest_plugins = ["loaded", "seeing"]
 
@@ -307,7 +308,7 @@ def test_the_vision_tower_runs_once_a_picture_however_often_the_sliders_move(lla
 
 
 def test_features_are_dropped_when_they_take_too_much_memory(llava, pictures, monkeypatch):
-    monkeypatch.setattr("headviz.vision.KEPT_BYTES", 1)
+    monkeypatch.setattr("headviz.models.vision.KEPT_BYTES", 1)
     before = llava.vision.n_encoded
     for picture in (*pictures, *pictures):
         llava.vision.see(picture)

@@ -15,13 +15,13 @@ from anatomy import attention_in, layers_of, projection_in, stream_after_attenti
 from baking import bake
 from tiny_models import CONFIGS
 
-from headviz import capture as capturing
-from headviz.capture import capture, encode_prompt
-from headviz.edits import NO_EDIT, Edit, applied, factor_table
-from headviz.generation import Sampling, Streams, generate
-from headviz.heads import Head
-from headviz.probes import ProbeSet
-from headviz.seam import projection_inputs
+from headviz.base.head import Head
+from headviz.editing.generate import Sampling, Streams, generate
+from headviz.heads import capture as capturing
+from headviz.heads.capture import capture, encode_prompt
+from headviz.heads.edits import NO_EDIT, Edit, applied, factor_table
+from headviz.heads.hooks import projection_inputs
+from headviz.inputs.prompt_sets import ProbeSet
 
 pytest_plugins = ["loaded"]
 

@@ -21,15 +21,15 @@ import torch
 from fake_hub import COMMIT, PAD, stopping
 from huggingface_hub import constants
 
-from headviz import plan as plans
-from headviz import reading
-from headviz.console import Console
-from headviz.errors import Cancelled, ModelError, OptionError
-from headviz.hub import without_token
-from headviz.memory import memory_left, size_text
-from headviz.models import load_model
-from headviz.session import Session
-from headviz.store import Store
+from headviz.base.errors import Cancelled, ModelError, OptionError
+from headviz.base.store import Store
+from headviz.cli.console import Console
+from headviz.models import memory_plan as plans
+from headviz.models import read_weights as reading
+from headviz.models.hub import without_token
+from headviz.models.load import load_model
+from headviz.models.memory import memory_left, size_text
+from headviz.session.session import Session
 
 pytest_plugins = ["loaded", "fake_hub"]
 
@@ -194,7 +194,7 @@ def test_the_model_before_is_freed_before_the_next_one_is_read(
         seen.append(first())
         return read(*given)
 
-    monkeypatch.setattr("headviz.models.read_model", watched)
+    monkeypatch.setattr("headviz.models.load.read_model", watched)
     with pytest.raises(ModelError):
         session.model(str(tmp_path))  # refused: nothing is freed for it
     assert first() is not None

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headviz.capture import encode_prompt
-from headviz.measures import concept_spans, first_difference, repetition, surprise
+from headviz.editing.measures import concept_spans, first_difference, repetition, surprise
+from headviz.heads.capture import encode_prompt
 
 pytest_plugins = ["loaded"]
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from tiny_models import CONTEXT
 
-from headviz.devices import choose_device
-from headviz.errors import ModelError, OptionError
-from headviz.models import TRAINED_HERE, load_model, model_revision
-from headviz.toyworld.__main__ import MAKERS
+from headviz.base.assets import TRAINED_HERE
+from headviz.base.errors import ModelError, OptionError
+from headviz.models.devices import choose_device
+from headviz.models.load import load_model, model_revision
+from toyworld.__main__ import MAKERS
 
 pytest_plugins = ["loaded"]
 
@@ -170,7 +171,7 @@ def test_the_revision_changes_with_weights_config_and_tokenizer_alone(folder):
 
 
 def test_the_revision_of_a_very_large_file_changes_with_its_ends_and_time(folder, monkeypatch):
-    monkeypatch.setattr("headviz.models._HASH_WHOLE_BELOW", 2**22)
+    monkeypatch.setattr("headviz.models.load._HASH_WHOLE_BELOW", 2**22)
     large = folder / "model.safetensors"
     with large.open("ab") as file:
         file.truncate(2**23 + 100)

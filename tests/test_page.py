@@ -18,11 +18,11 @@ from paging import (
     visiting,
 )
 
-from headviz.concepts import find_concept, known_concepts
-from headviz.models import built_in_models
-from headviz.probes import find_probes
-from headviz.session import Session
-from headviz.store import Store
+from headviz.base.assets import built_in_models
+from headviz.base.store import Store
+from headviz.inputs.concepts import find_concept, known_concepts
+from headviz.inputs.prompt_sets import find_probes
+from headviz.session.session import Session
 
 if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)

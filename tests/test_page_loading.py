@@ -5,9 +5,9 @@ from paging import pick, serving, visiting
 from PIL import Image
 from tiny_clips import make_clip
 
-from headviz.models import built_in_models
-from headviz.session import Session
-from headviz.store import Store
+from headviz.base.assets import built_in_models
+from headviz.base.store import Store
+from headviz.session.session import Session
 
 pytest_plugins = ["loaded", "seeing", "fake_hub"]
 

@@ -8,10 +8,10 @@ from paging import drag, finished, generate, mark_texts, serving, texts, visitin
 from PIL import Image
 from tiny_clips import make_clip
 
-from headviz.models import built_in_models
-from headviz.session import Session
-from headviz.store import Store
-from headviz.ui.seeing import example_pictures
+from headviz.base.assets import built_in_models
+from headviz.base.store import Store
+from headviz.page.seeing import example_pictures
+from headviz.session.session import Session
 
 pytest_plugins = ["loaded", "seeing"]
 

@@ -10,15 +10,15 @@ from paging import drag, finished, generate, mark_texts, serving, texts, visitin
 from PIL import Image
 from safetensors.torch import load
 
-from headviz.concepts import find_concept
-from headviz.edits import Edit
-from headviz.heads import Head
-from headviz.models import built_in_models
-from headviz.probes import find_probes
-from headviz.recipe import Recipe
-from headviz.session import Session
-from headviz.shipped import load_shipped
-from headviz.store import Store
+from headviz.base.assets import built_in_models
+from headviz.base.head import Head
+from headviz.base.store import Store
+from headviz.editing.recipe import Recipe
+from headviz.heads.edits import Edit
+from headviz.inputs.concepts import find_concept
+from headviz.inputs.prompt_sets import find_probes
+from headviz.session.session import Session
+from headviz.session.shipped import load_shipped
 
 if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
@@ -179,7 +179,7 @@ def test_a_link_opens_the_page_with_the_edit(page, server, browser):
 
 
 def test_a_link_with_own_words_shows_them_and_counts_them(server, browser):
-    from headviz.concepts import make_concept
+    from headviz.inputs.concepts import make_concept
 
     own = make_concept("my words", ["red", "blue", "umpteen"])
     recipe = Recipe("tiny-lm", "0123", Edit({Head(0, 51): -1.0}), own)

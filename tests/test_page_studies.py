@@ -5,9 +5,9 @@ import re
 import pytest
 from paging import serving, visiting
 
-from headviz.models import built_in_models
-from headviz.session import Session
-from headviz.store import Store
+from headviz.base.assets import built_in_models
+from headviz.base.store import Store
+from headviz.session.session import Session
 
 if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)

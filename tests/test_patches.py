@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from headviz.capture import capture
-from headviz.errors import OptionError
-from headviz.heads import Head
-from headviz.images import open_picture
-from headviz.patches import head_map, image_signals
-from headviz.probes import picture_probes
+from headviz.base.errors import OptionError
+from headviz.base.head import Head
+from headviz.heads.capture import capture
+from headviz.heads.patch_map import head_map, image_signals
+from headviz.inputs.images import open_picture
+from headviz.inputs.prompt_sets import picture_probes
 
 pytest_plugins = ["loaded", "seeing"]
 

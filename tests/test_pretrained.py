@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from headviz.__main__ import main
-from headviz.edits import applied, factor_table
-from headviz.models import load_model
-from headviz.prompts import encode_prompt
-from headviz.recipe import Recipe
-from headviz.session import Session
-from headviz.store import Store
+from headviz.base.store import Store
+from headviz.editing.recipe import Recipe
+from headviz.heads.edits import applied, factor_table
+from headviz.heads.prompts import encode_prompt
+from headviz.models.load import load_model
+from headviz.session.session import Session
 
 PROMPT = "Once upon a time"
 STORIES = "Once upon a time there was a dog.\nThe big cat was happy.\nLily saw a bird.\n"

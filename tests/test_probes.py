@@ -4,8 +4,15 @@ import json
 
 import pytest
 
-from headviz.errors import ProbeError, UnknownName
-from headviz.probes import MAX_BYTES, MAX_TEXTS, ProbeSet, find_probes, make_probes, read_probes
+from headviz.base.errors import ProbeError, UnknownName
+from headviz.inputs.prompt_sets import (
+    MAX_BYTES,
+    MAX_TEXTS,
+    ProbeSet,
+    find_probes,
+    make_probes,
+    read_probes,
+)
 
 pytest_plugins = ["loaded"]
 

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headviz import products
-from headviz.precision import products_in
-from headviz.products import rows_times_rows
+from headviz.pursuit.engine import matmul as products
+from headviz.pursuit.engine.matmul import rows_times_rows
+from headviz.pursuit.engine.precision import products_in
 
 
 @settings(max_examples=40)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import orthogonal_mp
 from threadpoolctl import threadpool_limits
 
-from headviz.pursuit import pursue
+from headviz.pursuit.engine.somp import pursue
 
 
 @pytest.fixture(autouse=True, scope="module")

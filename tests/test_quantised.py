@@ -3,20 +3,21 @@
 import pytest
 import torch
 
-from headviz.capture import capture
-from headviz.checkpoint import write_checkpoint
-from headviz.concepts import find_concept, tokenize_concept
-from headviz.edits import Edit, applied, factor_table
-from headviz.errors import OptionError
-from headviz.forward import batch_of
-from headviz.generation import Sampling, generate
-from headviz.heads import Head
-from headviz.models import built_in_models, load_model
-from headviz.probes import ProbeSet
-from headviz.prompts import encode_prompt
-from headviz.ranking import rank_heads
-from headviz.recipe import Recipe
-from headviz.seam import projection_inputs
+from headviz.base.assets import built_in_models
+from headviz.base.errors import OptionError
+from headviz.base.head import Head
+from headviz.editing.bake import write_checkpoint
+from headviz.editing.generate import Sampling, generate
+from headviz.editing.recipe import Recipe
+from headviz.heads.capture import capture
+from headviz.heads.edits import Edit, applied, factor_table
+from headviz.heads.forward import batch_of
+from headviz.heads.hooks import projection_inputs
+from headviz.heads.prompts import encode_prompt
+from headviz.inputs.concepts import find_concept, tokenize_concept
+from headviz.inputs.prompt_sets import ProbeSet
+from headviz.models.load import load_model
+from headviz.pursuit.ranking import rank_heads
 
 pytest.importorskip("bitsandbytes")
 pytest.importorskip("accelerate")

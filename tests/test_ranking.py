@@ -10,15 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import WORDS
 
-from headviz.capture import capture
-from headviz.concepts import make_concept, tokenize_concept
-from headviz.criteria import CRITERIA, Options, find_criterion
-from headviz.dictionary import concept_dictionary, vocabulary_atoms, vocabulary_labels
-from headviz.errors import OptionError, ProbeError
-from headviz.heads import Head
-from headviz.probes import make_probes
-from headviz.ranking import matched_control, rank_heads, word_tokens
-from headviz.spectrum import head_spectrum
+from headviz.base.errors import OptionError, ProbeError
+from headviz.base.head import Head
+from headviz.editing.control import matched_control
+from headviz.heads.capture import capture
+from headviz.inputs.concepts import make_concept, tokenize_concept
+from headviz.inputs.prompt_sets import make_probes
+from headviz.pursuit.criteria import CRITERIA, find_criterion
+from headviz.pursuit.dictionary import concept_dictionary, vocabulary_atoms, vocabulary_labels
+from headviz.pursuit.options import Options
+from headviz.pursuit.ranking import rank_heads, word_tokens
+from headviz.pursuit.spectrum import head_spectrum
 
 pytest_plugins = ["loaded"]
 
@@ -130,9 +132,9 @@ def drawn(monkeypatch):
         lists.append(list(ids))
         return draw(atoms, ids, labels)
 
-    from headviz.ranking import token_dictionary as draw
+    from headviz.pursuit.ranking import token_dictionary as draw
 
-    monkeypatch.setattr("headviz.ranking.token_dictionary", record)
+    monkeypatch.setattr("headviz.pursuit.ranking.token_dictionary", record)
     return lists
 
 

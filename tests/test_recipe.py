@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from headviz.concepts import PIECES, find_concept, make_concept
-from headviz.criteria import Options
-from headviz.edits import WHERE, Edit
-from headviz.errors import ConceptError, HeadvizError, OptionError, RecipeError
-from headviz.heads import Head
-from headviz.recipe import MAX_BYTES, Recipe, Scored, check_fit
-from headviz.recipe_schema import FORMAT, schema
+from headviz.base.errors import ConceptError, HeadvizError, OptionError, RecipeError
+from headviz.base.head import Head
+from headviz.editing.recipe import MAX_BYTES, Recipe, Scored, check_fit
+from headviz.editing.recipe_schema import FORMAT, schema
+from headviz.heads.edits import WHERE, Edit
+from headviz.inputs.concepts import PIECES, find_concept, make_concept
+from headviz.pursuit.options import Options
 
 pytest_plugins = ["loaded"]
 

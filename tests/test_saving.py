@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 import headviz
-from headviz.concepts import make_concept
-from headviz.edits import Edit
-from headviz.errors import OptionError, SaveError
-from headviz.generation import Sampling
-from headviz.heads import Head
-from headviz.recipe import Recipe
-from headviz.saving import check_files, save, to_bytes
-from headviz.spectrum import Atom
-from headviz.tables import Table
+from headviz.base.errors import OptionError, SaveError
+from headviz.base.head import Head
+from headviz.editing.generate import Sampling
+from headviz.editing.recipe import Recipe
+from headviz.heads.edits import Edit
+from headviz.inputs.concepts import make_concept
+from headviz.pursuit.spectrum import Atom
+from headviz.session.save import check_files, save, to_bytes
+from headviz.session.tables import Table
 
 pytest_plugins = ["loaded"]
 

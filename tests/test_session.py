@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 from tiny_models import WORDS
 
-from headviz import session as sessions
-from headviz.comparison import last_of
-from headviz.concepts import make_concept
-from headviz.criteria import Options
-from headviz.edits import Edit
-from headviz.errors import Cancelled, ConceptError, ModelError
-from headviz.generation import Sampling
-from headviz.heads import Head
-from headviz.probes import ProbeSet
-from headviz.session import Session
+from headviz.base.errors import Cancelled, ConceptError, ModelError
+from headviz.base.head import Head
+from headviz.editing.compare import last_of
+from headviz.editing.generate import Sampling
+from headviz.heads.edits import Edit
+from headviz.inputs.concepts import make_concept
+from headviz.inputs.prompt_sets import ProbeSet
+from headviz.pursuit.options import Options
+from headviz.session import session as sessions
+from headviz.session.session import Session
 
 pytest_plugins = ["loaded"]
 
@@ -87,7 +87,7 @@ def test_models_without_a_known_revision_are_not_taken_for_each_other(
     unknown = {
         name: replace(load(name), name=name, revision="unknown") for name in ("llama", "gpt2")
     }
-    monkeypatch.setattr("headviz.session.open_model", lambda name, *_: unknown[name])
+    monkeypatch.setattr("headviz.session.session.open_model", lambda name, *_: unknown[name])
     for name in unknown:
         assert session.activations(name, texts).z.shape[-1] == unknown[name].d_head
 

@@ -6,14 +6,14 @@ import shutil
 import pytest
 import torch
 
-from headviz.concepts import known_concepts
-from headviz.errors import ModelError
-from headviz.heads import Head
-from headviz.models import ASSETS
-from headviz.probes import find_probes
-from headviz.session import Session
-from headviz.shipped import SPECTRUM_STEPS, load_shipped, ship
-from headviz.store import Store
+from headviz.base.assets import ASSETS
+from headviz.base.errors import ModelError
+from headviz.base.head import Head
+from headviz.base.store import Store
+from headviz.inputs.concepts import known_concepts
+from headviz.inputs.prompt_sets import find_probes
+from headviz.session.session import Session
+from headviz.session.shipped import SPECTRUM_STEPS, load_shipped, ship
 
 pytest_plugins = ["loaded"]
 

@@ -10,24 +10,24 @@ from dataclasses import replace
 import pytest
 from tiny_vision import make_vision_model, noise
 
-from headviz.comparison import last_of
-from headviz.concepts import find_concept, make_concept
-from headviz.criteria import Options
-from headviz.edits import WHERE, Edit
-from headviz.generation import Sampling
-from headviz.heads import Head
-from headviz.images import open_picture
-from headviz.models import built_in_models
-from headviz.plain_snippet import plain_snippet
-from headviz.probes import find_probes, make_probes
-from headviz.session import Session
-from headviz.snippets import ranking_snippet
-from headviz.store import Store
-from headviz.ui.captioning import Asked, Told
-from headviz.ui.head import code_of as code_of_head
-from headviz.ui.heads import code_of as code_of_ranking
-from headviz.ui.sharing import codes_of
-from headviz.ui.view import ModelShown, find_ranking, find_spectrum, first_view, view_of
+from headviz.base.assets import built_in_models
+from headviz.base.head import Head
+from headviz.base.store import Store
+from headviz.editing.compare import last_of
+from headviz.editing.generate import Sampling
+from headviz.heads.edits import WHERE, Edit
+from headviz.inputs.concepts import find_concept, make_concept
+from headviz.inputs.images import open_picture
+from headviz.inputs.prompt_sets import find_probes, make_probes
+from headviz.page.captioning import Asked, Told
+from headviz.page.head import code_of as code_of_head
+from headviz.page.heads import code_of as code_of_ranking
+from headviz.page.sharing import codes_of
+from headviz.page.view import ModelShown, find_ranking, find_spectrum, first_view, view_of
+from headviz.pursuit.options import Options
+from headviz.session.plain_snippet import plain_snippet
+from headviz.session.session import Session
+from headviz.session.snippets import ranking_snippet
 
 if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)

@@ -2,14 +2,14 @@
 
 import pytest
 
-from headviz import spectra
-from headviz.capture import capture
-from headviz.criteria import Options
-from headviz.errors import Cancelled
-from headviz.heads import Head
-from headviz.spectra import all_spectra
-from headviz.spectrum import head_spectrum
-from headviz.store import Store
+from headviz.base.errors import Cancelled
+from headviz.base.head import Head
+from headviz.base.store import Store
+from headviz.heads.capture import capture
+from headviz.pursuit import all_spectra as spectra
+from headviz.pursuit.all_spectra import all_spectra
+from headviz.pursuit.options import Options
+from headviz.pursuit.spectrum import head_spectrum
 
 pytest_plugins = ["loaded"]
 

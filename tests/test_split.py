@@ -5,20 +5,20 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import WORDS
 
-from headviz import plan as plans
-from headviz.capture import capture
-from headviz.checkpoint import write_checkpoint
-from headviz.concepts import make_concept
-from headviz.edits import Edit
-from headviz.errors import ModelError
-from headviz.generation import Sampling, generate
-from headviz.heads import Head
-from headviz.models import load_model
-from headviz.patches import head_map
-from headviz.recipe import Recipe
-from headviz.session import Session
-from headviz.spectrum import head_spectrum
-from headviz.store import Store
+from headviz.base.errors import ModelError
+from headviz.base.head import Head
+from headviz.base.store import Store
+from headviz.editing.bake import write_checkpoint
+from headviz.editing.generate import Sampling, generate
+from headviz.editing.recipe import Recipe
+from headviz.heads.capture import capture
+from headviz.heads.edits import Edit
+from headviz.heads.patch_map import head_map
+from headviz.inputs.concepts import make_concept
+from headviz.models import memory_plan as plans
+from headviz.models.load import load_model
+from headviz.pursuit.spectrum import head_spectrum
+from headviz.session.session import Session
 
 pytest_plugins = ["loaded", "seeing"]
 pytest.importorskip("accelerate")

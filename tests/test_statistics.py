@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headviz.bootstrap import N_DRAWS, draw_counts, drawn_shares, share_explained, spread_of
-from headviz.prepared import prepare_heads
-from headviz.pursuit import pursue_prepared
-from headviz.span import span_basis
-from headviz.statistics import Moments, merge_all
+from headviz.pursuit.bootstrap import N_DRAWS, draw_counts, drawn_shares, share_explained, spread_of
+from headviz.pursuit.engine.moments import Moments, merge_all
+from headviz.pursuit.engine.precomputed import prepare_heads
+from headviz.pursuit.engine.projection import span_basis
+from headviz.pursuit.engine.somp import pursue_prepared
 
 
 def normal(seed, *shape):

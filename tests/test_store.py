@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from headviz.errors import CacheError
-from headviz.session import Session
-from headviz.store import Store, key_of
+from headviz.base.errors import CacheError
+from headviz.base.store import Store, key_of
+from headviz.session.session import Session
 
 pytest_plugins = ["loaded"]
 
@@ -73,7 +73,7 @@ def test_the_key_changes_with_every_part(monkeypatch):
     for name in parts:
         keys.add(key_of(**{**parts, name: "other"}))
     keys.add(key_of(**parts, more=1))
-    monkeypatch.setattr("headviz.store.FORMAT", 10**6)
+    monkeypatch.setattr("headviz.base.store.FORMAT", 10**6)
     keys.add(key_of(**parts))
     assert len(keys) == 6
 
@@ -121,7 +121,7 @@ def test_a_damaged_entry_is_noticed_removed_and_made_again(tmp_path, llama, text
 
 def test_a_kept_result_equals_a_fresh_one(tmp_path, llama, texts, monkeypatch):
     fresh = Session(Store(tmp_path), device="cpu").activations(llama.name, texts)
-    monkeypatch.setattr("headviz.session.read_heads", None)  # nothing may be read again
+    monkeypatch.setattr("headviz.session.session.read_heads", None)  # nothing may be read again
     kept = Session(Store(tmp_path), device="cpu").activations(llama.name, texts)
     assert torch.equal(kept.z, fresh.z)
     for name in ("texts", "model", "revision", "probes", "pooling", "n_positions"):
@@ -158,9 +158,9 @@ def test_an_entry_dropped_while_it_is_read_is_not_made_an_empty_file(store, monk
         path.unlink()
         return checksum(*arguments)
 
-    from headviz.store import _checksum as checksum
+    from headviz.base.store import _checksum as checksum
 
-    monkeypatch.setattr("headviz.store._checksum", dropped_meanwhile)
+    monkeypatch.setattr("headviz.base.store._checksum", dropped_meanwhile)
     assert store.get("key") is not None
     assert not path.exists()
 

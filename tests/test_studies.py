@@ -16,21 +16,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from headviz.concepts import find_concept
-from headviz.errors import Cancelled, HeadvizError
-from headviz.experiments.cells import BASE, Setting, grid, head_counts, settings_of, shards_of
-from headviz.experiments.finding import find
-from headviz.experiments.folder import StudyFolder
-from headviz.experiments.outcome import write_outcome
-from headviz.experiments.qa import plan as plan_qa
-from headviz.experiments.request import Request
-from headviz.experiments.running import run_batch
-from headviz.experiments.samples import Material, Sample, StudyError, split
-from headviz.experiments.study import Finished, lay_out, run
-from headviz.experiments.summary import as_csv, rows_of
-from headviz.experiments.toxicity import halves
-from headviz.heads import Head
-from headviz.models import built_in_models
+from headviz.base.assets import built_in_models
+from headviz.base.errors import Cancelled, HeadvizError
+from headviz.base.head import Head
+from headviz.inputs.concepts import find_concept
+from headviz.studies.cells import BASE, Setting, grid, head_counts, settings_of, shards_of
+from headviz.studies.finding import find
+from headviz.studies.folder import StudyFolder
+from headviz.studies.qa import plan as plan_qa
+from headviz.studies.request import Request
+from headviz.studies.run_cells import run_batch
+from headviz.studies.samples import Material, Sample, StudyError, split
+from headviz.studies.study import Finished, lay_out, run
+from headviz.studies.summary import as_csv, rows_of
+from headviz.studies.toxicity import halves
+from headviz.studies.write import write_outcome
 
 pytest_plugins = ["loaded"]
 
@@ -86,7 +86,7 @@ def test_the_evaluation_is_half_inside_the_concept_while_there_are_enough():
 
 @trained
 def test_the_built_in_questions_keep_to_their_sides_of_the_split(session):
-    from headviz.toyworld.documents import is_held_out
+    from toyworld.documents import is_held_out
 
     request = Request("qa", "tiny-lm", limit=30, selection=60)
     plan = plan_qa(request, session.model("tiny-lm"))
@@ -359,7 +359,7 @@ def test_half_of_the_toxic_words_are_held_out_from_picking_heads():
 )
 def test_bad_input_is_one_sentence(session, request_qa, tmp_path, capsys, options, says):
     from headviz.__main__ import build_parser
-    from headviz.experiments.command import run_command
+    from headviz.studies.command import run_command
 
     arguments = ["study", "qa", "--model", request_qa.model, "--data", request_qa.data]
     arguments += ["--concept", "colors", "--prompt", "{question}", "--out", str(tmp_path / "out")]
@@ -379,7 +379,7 @@ def test_an_unknown_study_is_answered_with_the_known_ones(capsys):
 
 def test_the_command_prints_json(session, request_qa, tmp_path):
     from headviz.__main__ import build_parser
-    from headviz.experiments.command import run_command
+    from headviz.studies.command import run_command
 
     arguments = ["study", "qa", "--model", request_qa.model, "--data", request_qa.data]
     arguments += ["--concept=colors", "--prompt={question}", "--limit=6", "--selection=8", "--k=1"]

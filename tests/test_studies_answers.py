@@ -2,12 +2,12 @@
 
 import pytest
 
-from headviz.edits import NO_EDIT, Edit
-from headviz.experiments import completing
-from headviz.experiments.completing import complete
-from headviz.experiments.samples import cut_at
-from headviz.generation import Sampling, generate
-from headviz.heads import Head
+from headviz.base.head import Head
+from headviz.editing.generate import Sampling, generate
+from headviz.heads.edits import NO_EDIT, Edit
+from headviz.studies import batch_generate as completing
+from headviz.studies.batch_generate import complete
+from headviz.studies.samples import cut_at
 
 pytest_plugins = ["loaded", "seeing"]
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from headviz.experiments.bench import bench_studies
-from headviz.models import built_in_models
+from benchmarks.studies import bench_studies
+from headviz.base.assets import built_in_models
 
 pytest_plugins = ["loaded"]
 

@@ -4,20 +4,14 @@ import pytest
 import torch
 from tiny_vision import VISION_CONFIGS
 
-from headviz.concepts import in_sentence_ids
-from headviz.edits import Edit, factor_table
-from headviz.experiments.causal import (
-    SILENT,
-    _by_layers,
-    _whole_passes,
-    ablation,
-    attribution,
-)
-from headviz.experiments.forced import force, log_probability, read
-from headviz.experiments.replay import trace
-from headviz.experiments.samples import Sample, StudyError
-from headviz.heads import Head
-from headviz.models import load_model
+from headviz.base.head import Head
+from headviz.heads.edits import Edit, factor_table
+from headviz.inputs.concepts import in_sentence_ids
+from headviz.models.load import load_model
+from headviz.studies.causal import SILENT, _by_layers, _whole_passes, ablation, attribution
+from headviz.studies.layer_replay import trace
+from headviz.studies.samples import Sample, StudyError
+from headviz.studies.teacher_forcing import force, log_probability, read
 
 pytest_plugins = ["loaded", "seeing"]
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headviz.experiments.albums import read_captioned, read_labelled
-from headviz.experiments.formats import Question, read_prompts, read_questions
-from headviz.experiments.samples import StudyError
+from headviz.studies.albums import read_captioned, read_labelled
+from headviz.studies.formats import Question, read_prompts, read_questions
+from headviz.studies.samples import StudyError
 
 TRIVIA = {
     "Data": [

@@ -13,22 +13,15 @@ from fake_hub import PAD, stopping
 from huggingface_hub import constants
 from PIL import Image
 
-from headviz.errors import Cancelled
-from headviz.experiments.albums import read_captioned, read_labelled
-from headviz.experiments.captioning import plan as captioning_plan
-from headviz.experiments.classification import plan
-from headviz.experiments.formats import read_prompts, read_questions
-from headviz.experiments.hub_data import (
-    KNOWN,
-    PICTURE_SPLITS,
-    TEXT_SPLITS,
-    chosen,
-    is_on_hub,
-    located,
-)
-from headviz.experiments.request import Request
-from headviz.experiments.samples import StudyError
-from headviz.experiments.toxicity import plan as toxicity_plan
+from headviz.base.errors import Cancelled
+from headviz.studies.albums import read_captioned, read_labelled
+from headviz.studies.captioning import plan as captioning_plan
+from headviz.studies.classification import plan
+from headviz.studies.formats import read_prompts, read_questions
+from headviz.studies.hub_data import KNOWN, PICTURE_SPLITS, TEXT_SPLITS, chosen, is_on_hub, located
+from headviz.studies.request import Request
+from headviz.studies.samples import StudyError
+from headviz.studies.toxicity import plan as toxicity_plan
 
 pytest_plugins = ["fake_hub", "loaded", "seeing"]
 

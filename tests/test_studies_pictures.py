@@ -9,21 +9,21 @@ from tiny_clips import make_clip
 from tiny_models import make_tokenizer
 from tiny_vision import noise
 
-from headviz.clip import load_clip
-from headviz.concepts import find_concept
-from headviz.errors import HeadvizError, ModelError
-from headviz.experiments.classifier import load_classifier
-from headviz.experiments.drawn import CLASSES, drawn_captions, drawn_classes
-from headviz.experiments.finding import find
-from headviz.experiments.outcome import write_outcome
-from headviz.experiments.request import Request
-from headviz.experiments.samples import StudyError
-from headviz.experiments.study import lay_out, run
-from headviz.experiments.summary import rows_of
-from headviz.experiments.toxicity import halves
-from headviz.measures import concept_spans
-from headviz.similarity import similarity
-from headviz.toyworld.pictures.questions import NAMED
+from headviz.base.errors import HeadvizError, ModelError
+from headviz.clip.embed import similarity
+from headviz.clip.load import load_clip
+from headviz.editing.measures import concept_spans
+from headviz.inputs.concepts import find_concept
+from headviz.studies.classifier import load_classifier
+from headviz.studies.drawn import CLASSES, drawn_captions, drawn_classes
+from headviz.studies.finding import find
+from headviz.studies.request import Request
+from headviz.studies.samples import StudyError
+from headviz.studies.study import lay_out, run
+from headviz.studies.summary import rows_of
+from headviz.studies.toxicity import halves
+from headviz.studies.write import write_outcome
+from toyworld.pictures.questions import NAMED
 
 pytest_plugins = ["fake_hub", "loaded", "seeing"]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from headviz.experiments.cluster import run_on_ray
-from headviz.experiments.request import Request
-from headviz.experiments.samples import StudyError
-from headviz.experiments.study import lay_out, run
-from headviz.experiments.summary import as_csv, rows_of
+from headviz.studies.cluster import run_on_ray
+from headviz.studies.request import Request
+from headviz.studies.samples import StudyError
+from headviz.studies.study import lay_out, run
+from headviz.studies.summary import as_csv, rows_of
 
 pytest_plugins = ["loaded"]
 
@@ -64,7 +64,7 @@ def test_a_killed_worker_does_not_change_the_table(session, asked, tmp_path, mon
     serial = run(session, lay_out(session, asked, tmp_path / "serial"))
     study = lay_out(session, asked, tmp_path / "ray")
     monkeypatch.setattr(
-        "headviz.experiments.running.row_tokens", lambda model: 300
+        "headviz.studies.run_cells.row_tokens", lambda model: 300
     )  # many small batches
     killed: list[int] = []
     out = tmp_path / "ray"

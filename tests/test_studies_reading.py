@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from headviz.__main__ import build_parser
-from headviz.experiments import captioning, classification, planted, qa, reports, toxicity
-from headviz.experiments.presets import PRESETS
-from headviz.experiments.reading import (
+from headviz.base.assets import built_in_models
+from headviz.studies import captioning, classification, qa, reports, toxicity
+from headviz.studies import planted_heads as planted
+from headviz.studies.compare_with_paper import (
     AGREES,
     CLAIMS,
     DISAGREES,
@@ -23,8 +24,8 @@ from headviz.experiments.reading import (
     stays,
     unharmed,
 )
-from headviz.experiments.summary import Row
-from headviz.models import built_in_models
+from headviz.studies.presets import PRESETS
+from headviz.studies.summary import Row
 
 pytest_plugins = ["loaded"]
 

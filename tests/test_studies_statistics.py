@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from headviz.experiments.agreement import agreement, auc, spearman
-from headviz.experiments.cider import Cider
-from headviz.experiments.samples import belongs, cut_at, normalised
-from headviz.experiments.scoring import exact_match, token_f1
-from headviz.experiments.statistics import difference, estimate
+from headviz.studies.agreement import agreement, auc, spearman
+from headviz.studies.cider import Cider
+from headviz.studies.ratios import difference, estimate
+from headviz.studies.samples import belongs, cut_at, normalised
+from headviz.studies.scoring import exact_match, token_f1
 
 scores = st.lists(st.integers(-5, 5).map(float), min_size=4, max_size=30)
 

@@ -9,13 +9,13 @@ import pytest
 from tiny_clips import make_clip
 from tiny_vision import noise
 
-from headviz.experiments.heatmap import heatmap
-from headviz.experiments.raster import can_draw
-from headviz.experiments.request import Measure, Request
-from headviz.experiments.study import lay_out, run
-from headviz.experiments.summary import Row, rows_of
-from headviz.experiments.sweeps import over_factors, over_heads
-from headviz.experiments.transfer import names_of, sentence, transfer, write_transfer
+from headviz.studies.heatmap import heatmap
+from headviz.studies.raster import can_draw
+from headviz.studies.request import Measure, Request
+from headviz.studies.study import lay_out, run
+from headviz.studies.summary import Row, rows_of
+from headviz.studies.sweeps import over_factors, over_heads
+from headviz.studies.transfer import names_of, sentence, transfer, write_transfer
 
 pytest_plugins = ["loaded", "seeing"]
 
@@ -112,7 +112,7 @@ def test_a_figure_becomes_a_png_of_twice_its_size():
 
     from PIL import Image
 
-    from headviz.experiments.raster import to_png
+    from headviz.studies.raster import to_png
 
     svg = heatmap(["a"], ["x"], [[1.0]], "t", ("", ""))
     picture = Image.open(io.BytesIO(to_png(svg)))
@@ -122,8 +122,8 @@ def test_a_figure_becomes_a_png_of_twice_its_size():
 
 
 def test_without_resvg_a_study_says_that_it_leaves_pngs_out(monkeypatch):
-    from headviz.experiments import raster
-    from headviz.experiments.outcome import drawn
+    from headviz.studies import raster
+    from headviz.studies.write import drawn
 
     svg = heatmap(["a"], ["x"], [[1.0]], "t", ("", ""))
     assert ("a.png" in drawn({"a": svg}, "t")) == (raster.left_out() == "")

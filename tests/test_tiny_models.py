@@ -5,7 +5,7 @@ import torch
 from tiny_models import WORDS
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from headviz.families import family_of
+from headviz.models.families import family_of
 
 
 @pytest.fixture

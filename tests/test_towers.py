@@ -4,12 +4,12 @@ import pytest
 import torch
 from tiny_clips import make_clip
 
-from headviz.concepts import find_concept
-from headviz.errors import ProbeError
-from headviz.probes import ProbeSet, picture_probes
-from headviz.session import Session
-from headviz.store import Store
-from headviz.towers import Tower, is_clip
+from headviz.base.errors import ProbeError
+from headviz.base.store import Store
+from headviz.clip.tower import Tower, is_clip
+from headviz.inputs.concepts import find_concept
+from headviz.inputs.prompt_sets import ProbeSet, picture_probes
+from headviz.session.session import Session
 
 pytest_plugins = ["loaded", "seeing"]
 

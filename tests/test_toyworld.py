@@ -17,15 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from headviz.edits import Edit
-from headviz.heads import Head
-from headviz.models import load_model
-from headviz.probes import ProbeSet
-from headviz.ranking import RankedHead
-from headviz.toyworld import __main__ as command
-from headviz.toyworld import lagging, measuring, training
-from headviz.toyworld.batching import batches
-from headviz.toyworld.documents import (
+from headviz.base.head import Head
+from headviz.heads.edits import Edit
+from headviz.inputs.prompt_sets import ProbeSet
+from headviz.models.load import load_model
+from headviz.pursuit.ranking import RankedHead
+from toyworld import __main__ as command
+from toyworld import lagging, measuring, training
+from toyworld.batching import batches
+from toyworld.documents import (
     Item,
     is_held_out,
     sample_items,
@@ -33,16 +33,16 @@ from headviz.toyworld.documents import (
     story_document,
     training_documents,
 )
-from headviz.toyworld.facts import FACTS
-from headviz.toyworld.fronting import N_RIVALS
-from headviz.toyworld.hooks import heads_open
-from headviz.toyworld.lagging import answers_left, follow
-from headviz.toyworld.localising import Localiser
-from headviz.toyworld.planting import LEAST_NEED, Front, Plan, assign, concept_tokens, write_weights
-from headviz.toyworld.recipe import RECIPES, Recipe, Stage
-from headviz.toyworld.shipping import training_prompts
-from headviz.toyworld.training import train
-from headviz.toyworld.words import CONCEPTS
+from toyworld.facts import FACTS
+from toyworld.fronting import N_RIVALS
+from toyworld.hooks import heads_open
+from toyworld.lagging import answers_left, follow
+from toyworld.localising import Localiser
+from toyworld.planting import LEAST_NEED, Front, Plan, assign, concept_tokens, write_weights
+from toyworld.recipe import RECIPES, Recipe, Stage
+from toyworld.shipping import training_prompts
+from toyworld.training import train
+from toyworld.words import CONCEPTS
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 FOLDER = ASSETS / "tiny-lm"
@@ -198,7 +198,7 @@ def python(*args: str) -> subprocess.CompletedProcess[str]:
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
-    return python("-m", "headviz.toyworld", *args)
+    return python("-m", "toyworld", *args)
 
 
 def test_sample_prints_fresh_items_as_json():

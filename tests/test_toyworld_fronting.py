@@ -5,11 +5,11 @@ from collections import Counter
 
 import torch
 
-from headviz.bootstrap import share_explained
-from headviz.prepared import prepare_heads
-from headviz.span import span_basis
-from headviz.toyworld.fronting import N_RIVALS, front_loss, shares_of
-from headviz.toyworld.pictures.content import pictures, training_pictures
+from headviz.pursuit.bootstrap import share_explained
+from headviz.pursuit.engine.precomputed import prepare_heads
+from headviz.pursuit.engine.projection import span_basis
+from toyworld.fronting import N_RIVALS, front_loss, shares_of
+from toyworld.pictures.content import pictures, training_pictures
 
 N_SAMPLES, N_LAYERS, N_HEADS, D_HEAD, D_MODEL = 40, 2, 6, 4, 24
 

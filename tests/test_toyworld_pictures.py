@@ -9,13 +9,13 @@ from functools import cache
 import numpy as np
 import pytest
 
-from headviz.models import ASSETS
-from headviz.toyworld.pictures.captions import EVERYTHING, RATES, caption
-from headviz.toyworld.pictures.content import SORTS, Group, Picture, pictures, sample_picture
-from headviz.toyworld.pictures.drawing import draw
-from headviz.toyworld.pictures.questions import CLASS_FORMS, class_question, questions
-from headviz.toyworld.pictures.reading import claims, read_caption
-from headviz.toyworld.pictures.words import CONCEPTS, DIGITS, MOODS, SHAPES, TEXTURES
+from headviz.base.assets import ASSETS
+from toyworld.pictures.captions import EVERYTHING, RATES, caption
+from toyworld.pictures.content import SORTS, Group, Picture, pictures, sample_picture
+from toyworld.pictures.drawing import draw
+from toyworld.pictures.questions import CLASS_FORMS, class_question, questions
+from toyworld.pictures.reading import claims, read_caption
+from toyworld.pictures.words import CONCEPTS, DIGITS, MOODS, SHAPES, TEXTURES
 
 NEVER = dict.fromkeys(RATES, 0.0)
 

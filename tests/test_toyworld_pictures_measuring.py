@@ -5,27 +5,27 @@ import random
 import pytest
 import torch
 
-from headviz.concepts import Concept, ConceptTokens
-from headviz.criteria import Options
-from headviz.edits import NO_EDIT
-from headviz.heads import Head
-from headviz.images import open_picture
-from headviz.probes import find_probes
-from headviz.ranking import Ranking
-from headviz.toyworld.pictures import card, measuring
-from headviz.toyworld.pictures.captions import EVERYTHING, RATES, SUMMONS, caption
-from headviz.toyworld.pictures.card_text import render
-from headviz.toyworld.pictures.drawing import draw
-from headviz.toyworld.pictures.questions import questions
-from headviz.toyworld.pictures.reading import claims
-from headviz.toyworld.pictures.recipe import PICTURE_RECIPES
-from headviz.toyworld.pictures.shipping import (
+from headviz.base.head import Head
+from headviz.heads.edits import NO_EDIT
+from headviz.inputs.concepts import Concept, ConceptTokens
+from headviz.inputs.images import open_picture
+from headviz.inputs.prompt_sets import find_probes
+from headviz.pursuit.options import Options
+from headviz.pursuit.ranking import Ranking
+from toyworld.pictures import card, measuring
+from toyworld.pictures.captions import EVERYTHING, RATES, SUMMONS, caption
+from toyworld.pictures.card_text import render
+from toyworld.pictures.drawing import draw
+from toyworld.pictures.questions import questions
+from toyworld.pictures.reading import claims
+from toyworld.pictures.recipe import PICTURE_RECIPES
+from toyworld.pictures.shipping import (
     PROBE_SIDE,
     example_pictures,
     training_pictures,
     write_pictures,
 )
-from headviz.toyworld.pictures.words import CONCEPTS
+from toyworld.pictures.words import CONCEPTS
 
 HISTORY = {"seed": 0, "steps": 2, "natural_steps": 2, "stages": []}
 

@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPVisionModel
 
-from headviz.errors import ModelError
-from headviz.models import load_model
-from headviz.toyworld.batching import IGNORED
-from headviz.toyworld.clip_recipe import ClipRecipe
-from headviz.toyworld.hooks import heads_open
-from headviz.toyworld.pictures.batches import PLAIN, PREFIX, Twist, Writer, pixels_of
-from headviz.toyworld.pictures.captions import EVERYTHING
-from headviz.toyworld.pictures.content import pictures
-from headviz.toyworld.pictures.drawing import draw
-from headviz.toyworld.pictures.planting import (
+from headviz.base.errors import ModelError
+from headviz.models.load import load_model
+from toyworld.batching import IGNORED
+from toyworld.clip_recipe import ClipRecipe
+from toyworld.hooks import heads_open
+from toyworld.pictures.batches import PLAIN, PREFIX, Twist, Writer, pixels_of
+from toyworld.pictures.captions import EVERYTHING
+from toyworld.pictures.content import pictures
+from toyworld.pictures.drawing import draw
+from toyworld.pictures.planting import (
     Plan,
     choose_heads,
     concept_ids,
@@ -32,12 +32,12 @@ from headviz.toyworld.pictures.planting import (
     twist_for,
     twists_for,
 )
-from headviz.toyworld.pictures.processor import build_processor, build_tokenizer
-from headviz.toyworld.pictures.recipe import PICTURE_RECIPES, PictureRecipe, Stage
-from headviz.toyworld.pictures.speaking import CoreSpeaker
-from headviz.toyworld.pictures.tower import load_tower
-from headviz.toyworld.pictures.training import fresh, save_model, train, training_batch
-from headviz.toyworld.pictures.words import CONCEPTS
+from toyworld.pictures.processor import build_processor, build_tokenizer
+from toyworld.pictures.recipe import PICTURE_RECIPES, PictureRecipe, Stage
+from toyworld.pictures.speaking import CoreSpeaker
+from toyworld.pictures.tower import load_tower
+from toyworld.pictures.training import fresh, save_model, train, training_batch
+from toyworld.pictures.words import CONCEPTS
 
 SMALL = dataclasses.replace(
     PictureRecipe(),

@@ -5,9 +5,9 @@ import threading
 import pytest
 import torch
 
-from headviz.prepared import prepare_heads
-from headviz.pursuit import pursue_prepared
-from headviz.workers import in_parts, leave_if_stopped, n_cores, share_size
+from headviz.pursuit.engine.parallel import in_parts, leave_if_stopped, n_cores, share_size
+from headviz.pursuit.engine.precomputed import prepare_heads
+from headviz.pursuit.engine.somp import pursue_prepared
 
 CPU = torch.device("cpu")
 

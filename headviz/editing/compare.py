@@ -1,0 +1,118 @@
+"""An edit beside the original and a random control: three columns from one batch, measured.
+
+No effect is shown without its control, and none without a quality figure.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from headviz.editing.control import control_of
+from headviz.editing.generate import Sampling, generate
+from headviz.editing.measures import concept_spans, first_difference, surprise
+from headviz.heads.edits import NO_EDIT, Edit
+from headviz.heads.prompts import encode_prompt
+from headviz.inputs.images import Picture
+from headviz.models.loaded import LoadedModel
+
+Lock = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One of the three texts and what was measured on it."""
+
+    name: str
+    """original, edited or control."""
+    edit: str
+    """As on the command line, '' for the original."""
+    text: str = ""
+    ids: tuple[int, ...] = ()
+    concept_words: int | None = None
+    """How many of the concept's words the text says; None where no concept is chosen."""
+    differs_at: int | None = None
+    """Number of the first word that differs from the original, None if none does."""
+    perplexity: float | None = None
+    """Of the text for the unedited model (1: what it would say); None until the text ends."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The columns as far as they have come."""
+
+    prompt: str
+    columns: tuple[Column, ...]
+    done: bool
+    pictures: tuple[str, ...] = ()
+    """Names of the pictures beside the prompt."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: the texts as original, edited and control, and what was measured."""
+        texts = {column.name: column.text for column in self.columns}
+        apart = ("name", "text", "ids")
+        measures = {
+            c.name: {k: v for k, v in asdict(c).items() if k not in apart} for c in self.columns
+        }
+        seen = {"pictures": list(self.pictures)} if self.pictures else {}
+        return {"prompt": self.prompt, **seen, **texts, "measures": measures}
+
+
+def compare(
+    model: LoadedModel,
+    prompt: str,
+    edit: Edit,
+    words: tuple[str, ...] = (),
+    control: bool = True,
+    sampling: Sampling | None = None,
+    control_seed: int = 0,
+    lock: Lock = nullcontext,
+    pictures: Sequence[Picture] = (),
+) -> Iterator[Comparison]:
+    """Stream original, edited and control; the last one yielded has the perplexities as well.
+
+    Raises OptionError or ProbeError before the first token for a bad head or prompt.
+    """
+    edits = {"original": NO_EDIT, "edited": edit}
+    if control:
+        edits["control"] = control_of(model, edit, control_seed)
+    columns = [Column(name, str(e)) for name, e in edits.items()]
+    rows = [pictures] * len(edits) if pictures else ()
+    streams = generate(model, [prompt] * len(edits), list(edits.values()), sampling, lock, rows)
+    names = tuple(picture.name for picture in pictures)
+
+    def follow() -> Iterator[Comparison]:
+        current = Comparison(prompt, tuple(columns), False, names)
+        for stream in streams:
+            original = stream.texts[0]
+            current = Comparison(
+                prompt,
+                tuple(
+                    replace(
+                        column,
+                        text=text,
+                        ids=ids,
+                        concept_words=len(concept_spans(text, words)) if words else None,
+                        differs_at=first_difference(text, original),
+                    )
+                    for column, text, ids in zip(columns, stream.texts, stream.ids, strict=True)
+                ),
+                False,
+                names,
+            )
+            yield current
+        with lock():
+            encoded = encode_prompt(model, prompt, 0, pictures)
+            values = surprise(model, encoded, [c.ids for c in current.columns])
+        finished = zip(current.columns, values, strict=True)
+        yield replace(
+            current, columns=tuple(replace(c, perplexity=v) for c, v in finished), done=True
+        )
+
+    return follow()
+
+
+def last_of(comparisons: Iterator[Comparison]) -> Comparison:
+    """The finished comparison."""
+    *_, result = comparisons
+    return result

@@ -1,0 +1,230 @@
+"""A recipe is an edit as a small file, with what it was made from: model, concept, scores.
+
+The file is JSON and follows recipe.schema.json, which ships beside this module. The same content,
+compressed, is the token that a share link carries. Knows nothing of pages and of loading models;
+whether a recipe fits a model is asked of the loaded model (`check_fit`).
+"""
+
+import base64
+import binascii
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from headviz.base.errors import OptionError, RecipeError, check_unicode
+from headviz.base.head import Head, check_heads
+from headviz.editing.recipe_schema import FORMAT, check_schema, no_constant
+from headviz.heads.edits import Edit
+from headviz.inputs.concepts import Concept, known_concepts, make_concept
+from headviz.models.loaded import LoadedModel
+from headviz.pursuit.options import Options
+from headviz.pursuit.ranking import Ranking
+
+MAX_BYTES = 2**20
+MAX_LINK = 6000
+"""Characters of a link's token: longer addresses are cut off by browsers and servers."""
+_DIGITS = 4
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A head's score for the recipe's concept."""
+
+    score: float
+    chance: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An edit of one model, and where it came from as far as that is known."""
+
+    model: str
+    """As `headviz.rank` takes it."""
+    revision: str
+    """Of the model; empty where it is not known."""
+    edit: Edit
+    concept: Concept | None = None
+    criterion: str | None = None
+    options: Options | None = None
+    scores: Mapping[Head, Scored] = field(default_factory=dict)
+    """Of the edited heads, rounded to four digits."""
+    probes: str | None = None
+    """Hash of the texts or pictures that heads were read on."""
+
+    @classmethod
+    def of(cls, edit: Edit, ranking: Ranking) -> "Recipe":
+        """The edit with the ranking that it was chosen from."""
+        scores = {
+            h.head: Scored(round(h.score, _DIGITS), round(h.chance, _DIGITS))
+            for h in ranking.heads
+            if h.head in edit.factors
+        }
+        return cls(
+            model=ranking.model,
+            revision=ranking.revision,
+            edit=edit,
+            concept=ranking.tokens.concept,
+            criterion=ranking.criterion,
+            options=ranking.options,
+            scores=scores,
+            probes=ranking.probes,
+        )
+
+    @classmethod
+    def from_dict(cls, data: Any) -> "Recipe":
+        """From plain data. Raises RecipeError, in one sentence, where it breaks the schema."""
+        check_schema(data)
+        check_unicode([data["model"]], RecipeError)
+        factors: dict[Head, float] = {}
+        scores = {}
+        for item in data["heads"]:
+            head = Head.parse(item["head"])
+            if head in factors:
+                raise RecipeError(f"The recipe names head {head} twice. Leave one out.")
+            factors[head] = float(item["factor"])
+            if {"score", "chance"} <= item.keys():
+                scores[head] = Scored(float(item["score"]), float(item["chance"]))
+        return cls(
+            model=data["model"],
+            revision=data["revision"],
+            edit=Edit(factors, data["where"]),
+            concept=_concept(data["concept"]) if "concept" in data else None,
+            criterion=data.get("criterion"),
+            options=Options(**data["options"]) if "options" in data else None,
+            scores=scores,
+            probes=data.get("probes"),
+        )
+
+    def on(self, model: LoadedModel) -> "Recipe":
+        """The same edit for this model; where it was made from another, without its scores."""
+        if self.revision in ("", model.revision):
+            return replace(self, model=model.name, revision=model.revision)
+        return Recipe(model.name, model.revision, self.edit, self.concept)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, as the schema has it."""
+        heads = [
+            {"head": str(head), "factor": factor, **self._scored(head)}
+            for head, factor in self.edit.factors.items()
+        ]
+        known: dict[str, Any] = {
+            "criterion": self.criterion,
+            "options": self.options and self.options.as_dict(),
+            "probes": self.probes,
+            "concept": self.concept
+            and {"name": self.concept.name, "words": list(self.concept.words)},
+        }
+        return {
+            "format": FORMAT,
+            "model": self.model,
+            "revision": self.revision,
+            "where": self.edit.where,
+            "heads": heads,
+            **{name: value for name, value in known.items() if value is not None},
+        }
+
+    def _scored(self, head: Head) -> dict[str, float]:
+        scored = self.scores.get(head)
+        return {"score": scored.score, "chance": scored.chance} if scored else {}
+
+    def to_json(self) -> str:
+        """The file's text."""
+        return json.dumps(self.as_dict(), ensure_ascii=False, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, name: str = "This") -> "Recipe":
+        """From a file's text, called `name` in errors. Raises RecipeError."""
+        try:
+            return cls.from_dict(json.loads(text, parse_constant=no_constant))
+        except (ValueError, RecursionError):
+            raise RecipeError(f"{name} is no recipe: it is not JSON.") from None
+
+    def save(self, path: Path | str) -> Path:
+        """Write the file. Raises RecipeError where it cannot be written."""
+        path = Path(path)
+        try:
+            path.write_text(self.to_json(), encoding="utf-8")
+        except OSError as error:
+            raise RecipeError(f"{path.name} cannot be written ({error.strerror}).") from error
+        return path
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Recipe":
+        """Read a file. Raises RecipeError where it is missing, too large or no recipe."""
+        path = Path(path)
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise RecipeError(f"{path.name} is too large for a recipe.")
+            content = path.read_bytes()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise RecipeError(f"The recipe {path.name} cannot be read ({reason}).") from error
+        return cls.from_json(content, path.name)
+
+    def to_link(self) -> str:
+        """The recipe as the value of a link's `?recipe=`: letters, digits, - and _ alone.
+
+        Raises RecipeError where a link would be too long.
+        """
+        text = json.dumps(self.as_dict(), ensure_ascii=False, separators=(",", ":"))
+        token = base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode().rstrip("=")
+        if len(token) > MAX_LINK:
+            raise RecipeError(
+                "The recipe is too long for a link; save it as a file and share that."
+            )
+        return token
+
+    @classmethod
+    def from_link(cls, token: str) -> "Recipe":
+        """The recipe of a link. Raises RecipeError where the link is cut off or not one of ours."""
+        broken = RecipeError("The link's recipe cannot be read: it is cut off or not one of ours.")
+        if len(token) > MAX_LINK or not _TOKEN.fullmatch(token):
+            raise broken
+        try:
+            packed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+            # A few bytes may unpack to gigabytes.
+            unpacker = zlib.decompressobj()
+            text = unpacker.decompress(packed, MAX_BYTES)
+        except (binascii.Error, zlib.error):
+            raise broken from None
+        if not unpacker.eof:
+            raise broken
+        return cls.from_json(text, "The link's content")
+
+
+def check_fit(recipe: Recipe, model: LoadedModel) -> str | None:
+    """Whether a recipe may be used on a model.
+
+    Returns a sentence of warning where it was made for another model or revision, else None. Raises
+    OptionError where the model lacks a head, or pictures for an edit that holds on them.
+    """
+    check_heads(recipe.edit.factors, model.n_layers, model.n_heads)
+    if recipe.edit.where == "image" and not model.sees:
+        raise OptionError(
+            f"The recipe edits image positions and {model.name} reads no pictures. Choose a "
+            "vision-language model."
+        )
+    if recipe.revision in ("", model.revision):
+        return None
+    if recipe.model != model.name:
+        return (
+            f"The recipe was made for {recipe.model}; in {model.name} the same heads may carry "
+            "something else."
+        )
+    return (
+        f"The recipe was made for revision {recipe.revision} of {model.name} and this is "
+        f"{model.revision}: the heads may carry something else."
+    )
+
+
+def _concept(data: Mapping[str, Any]) -> Concept:
+    """The preset where name and words are its own, else these words."""
+    preset = known_concepts().get(data["name"])
+    if preset is not None and list(preset.words) == data["words"]:
+        return preset
+    return make_concept(data["name"], data["words"])

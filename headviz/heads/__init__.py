@@ -1,0 +1,5 @@
+"""Heads."""
+
+from headviz.base.head import Head
+
+__all__ = ["Head"]

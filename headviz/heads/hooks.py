@@ -1,0 +1,55 @@
+"""The seam: each layer's attention output projection, at whose input the heads lie side by side.
+
+Capture reads there and edits multiply there, through the one function of this file.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from headviz.base.shapes import Tensor
+from headviz.models.loaded import LoadedModel
+
+
+@contextmanager
+def projection_inputs(
+    model: LoadedModel, read: Callable[[int, Tensor], Tensor | None]
+) -> Iterator[None]:
+    """While open, `read(layer, signals)` sees each projection's input and may return another.
+
+    The one place where hooks are set: capture and edits cannot disagree on what a head is.
+    """
+    handles: list[Any] = []
+
+    def hook_of(layer: int) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
+        def hook(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            changed = read(layer, args[0])
+            return None if changed is None else (changed, *args[1:])
+
+        return hook
+
+    try:
+        for layer, projection in model.projections.items():
+            handles.append(projection.register_forward_pre_hook(hook_of(layer)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def projection_output(
+    model: LoadedModel, layer: int, change: Callable[[Tensor, Tensor], Tensor]
+) -> Iterator[None]:
+    """While open, `change(signals, output)` stands for what this layer's projection returns."""
+
+    def hook(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        return change(args[0], output)
+
+    handle = model.projections[layer].register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

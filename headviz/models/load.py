@@ -1,0 +1,206 @@
+"""A model's name or folder -> LoadedModel: the model, its tokenizer or processor, its layout.
+
+Safetensors only, remote code never. Says why it chose the device and the number format. Knows
+nothing of concepts, probes or edits.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+)
+
+from headviz.base.assets import built_in_models, check_trained
+from headviz.base.errors import HeadvizError, ModelError
+from headviz.base.progress import Progress, no_progress
+from headviz.models.devices import QUANTISED, choose_device
+from headviz.models.download import fetch
+from headviz.models.families import Family, family_of
+from headviz.models.hub import HubRepo, config_of, first_line, place_on_hub
+from headviz.models.layout import describe
+from headviz.models.loaded import LoadedModel
+from headviz.models.memory_plan import (
+    Plan,
+    plan_of,
+    weights_bytes,
+    weights_in_memory,
+    weights_of_hub,
+)
+from headviz.models.read_weights import check_quantising, read_model
+from headviz.models.weights import run_device
+
+_SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+_HASH_WHOLE_BELOW = 256 * 2**20  # bytes; larger weight files are hashed by their ends and size
+
+
+def load_model(
+    name: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    progress: Progress = no_progress,
+    make_room: Callable[[], None] = lambda: None,
+    held: int = 0,
+) -> LoadedModel:
+    """The model called `name`: a built-in one, a local folder, or one of the hub.
+
+    Args:
+        name: of the model.
+        device: one of devices.DEVICES; `auto` spreads only what does not fit one device.
+        dtype: auto, or of devices.DTYPES or QUANTISED.
+        progress: told first what will be downloaded and read, then how far it is.
+        make_room: called when all is known to be well, before the first weight is read.
+        held: bytes of memory that `make_room` will free.
+
+    Raises:
+        ModelError: in one sentence, where it does not exist, may not be had, has no safetensors
+            weights, is of a family that is not supported, or does not fit.
+        OptionError: for an unknown device or dtype.
+    """
+    name = name.strip()
+    wish = _Wish(name, device, dtype, held, progress)
+    check_quantising(wish.quantised)
+    place, revision = _locate(name)
+    try:
+        folder = wish.fetch(place) if isinstance(place, HubRepo) else place
+        family = family_of(AutoConfig.from_pretrained(folder, **_SAFE))
+        sees = family is not None and family.sight is not None
+        reader: Any = AutoProcessor if sees else AutoTokenizer
+        reader = reader.from_pretrained(folder, **_SAFE)
+        plan = wish.plan(
+            weights_bytes(folder), weights_in_memory(folder, wish.format, wish.quantised)
+        )
+        make_room()
+        maker = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+        model = read_model(maker, folder, plan, wish.format, wish.quantised, progress)
+    except HeadvizError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError):
+        raise ModelError(
+            f"There is not enough memory for the model {name!r} on {wish.device}. Choose a smaller "
+            "one, --dtype bfloat16, or --device spread."
+        ) from None
+    except Exception as error:
+        # transformers, the hub client and safetensors raise a dozen types for a bad name or file.
+        raise ModelError(_load_failure(name, error)) from error
+    progress(1.0, f"{name} is loaded")
+    where, why = wish.device, wish.why
+    if plan.spread:
+        where = run_device(model.get_input_embeddings())
+        why = f"{why}, spread over {_places(model)}"
+
+    def described(family: Family) -> LoadedModel:
+        return describe(name, revision, model, reader, family, where, wish.format, why)
+
+    return with_notes(described(family) if family is not None else discover(model, described))
+
+
+class _Wish:
+    """What was asked for, and how it would be met."""
+
+    def __init__(self, name: str, device: str, dtype: str, held: int, progress: Progress) -> None:
+        self.device, self.format, self.why = choose_device(device, dtype)
+        self.quantised = dtype if dtype in QUANTISED else ""
+        self._name, self._asked, self._held, self._progress = name, device, held, progress
+
+    def plan(self, n_bytes: int, weights: int, to_fetch: int = 0) -> Plan:
+        """How it is loaded, which is told at once. Raises ModelError where it does not fit."""
+        plan = plan_of(
+            self._name,
+            n_bytes,
+            weights,
+            self.device,
+            self._asked,
+            bool(self.quantised),
+            to_fetch,
+            self._held,
+        )
+        self._progress(0.0, str(plan))
+        return plan
+
+    def fetch(self, hub: HubRepo) -> Path:
+        """The folder of a model of the hub, after a look at its config and its size."""
+        family_of(AutoConfig.from_pretrained(config_of(hub), **_SAFE))
+        weights = weights_of_hub(hub, self.format, self.quantised)
+        self.plan(hub.weights_bytes, weights, hub.missing)
+        return fetch(hub, self._progress)
+
+
+def _places(model: Any) -> str:
+    found = dict.fromkeys((getattr(model, "hf_device_map", None) or {}).values())
+    names = {"cpu": "main memory", "disk": "the disk"}
+    return ", ".join(names.get(str(place), f"GPU {place}") for place in found) or "one device"
+
+
+def _locate(name: str) -> tuple[Path | HubRepo, str]:
+    """A folder or a model of the hub, and the revision."""
+    if not name:
+        raise ModelError(f"No model named. Built in: {', '.join(built_in_models())}.")
+    folder = built_in_models().get(name) or local_folder(name)
+    if folder is None:
+        check_trained(name)
+        return place_on_hub(name, lambda why: ModelError(_unknown(name, why)))
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"The folder {name!r} has no config.json: it is no model folder.")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"The folder {name!r} has no .safetensors weights, the only format headviz loads. "
+            "Write them with model.save_pretrained(folder)."
+        )
+    return folder, model_revision(folder)
+
+
+def local_folder(name: str) -> Path | None:
+    """The folder of that name on this machine, None where there is none."""
+    try:
+        folder = Path(name).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError):  # too long for a path; ~ of nobody
+        return None
+
+
+def model_revision(folder: Path) -> str:
+    """Twelve hex digits over a folder's config, tokenizer and weights.
+
+    Of a very large file only both ends, the size and the time of its last change are read.
+    """
+    digest = hashlib.sha256()
+    names = (
+        "config.json",
+        "tokenizer.json",
+        "tokenizer.model",
+        "processor_config.json",
+        "preprocessor_config.json",
+        "chat_template.jinja",
+    )
+    files = [folder / n for n in names if (folder / n).is_file()]
+    for path in files + sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size};".encode())
+        with path.open("rb") as file:
+            if size <= _HASH_WHOLE_BELOW:
+                digest.update(file.read())
+                continue
+            digest.update(file.read(2**22))
+            file.seek(-(2**22), 2)
+            digest.update(file.read() + str(path.stat().st_mtime_ns).encode())
+    return digest.hexdigest()[:12]
+
+
+def _unknown(name: str, why: str) -> str:
+    return (
+        f"Unknown model {name!r}: not built in ({', '.join(built_in_models())}), no local folder, "
+        f"and {why}."
+    )
+
+
+def _load_failure(name: str, error: Exception) -> str:
+    first = first_line(str(error), type(error).__name__)
+    return f"The model {name!r} could not be loaded: {first}"

@@ -1,0 +1,175 @@
+"""What loading a model takes, known before it starts: bytes to fetch, memory needed, memory left.
+
+Reads headers of weight files and the hub's listing, never a weight. Says in one sentence what will
+happen, or why it cannot.
+"""
+
+import json
+from dataclasses import dataclass
+from importlib.util import find_spec
+from math import prod
+from pathlib import Path
+
+import torch
+
+from headviz.base.errors import ModelError
+from headviz.models.devices import QUANTISED, SPREAD
+from headviz.models.hub import HubRepo
+from headviz.models.memory import devices_left, memory_left, size_text
+
+_WORKING = 1.1  # what a forward pass takes beside the weights, as a share of them
+_USED = 0.9  # share of a device's memory that a split model may fill
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_HEADER_BYTES = 8  # a safetensors file begins with the length of its header
+_LONGEST_HEADER = 100 * 10**6
+_KEPT_WHOLE = ("embed", "lm_head", "wte", "wpe")  # never quantised
+INSTALL = "pip install 'headviz[large]'"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one model will be loaded."""
+
+    name: str
+    n_bytes: int
+    """Of the weights' files."""
+    to_fetch: int
+    """Bytes to download first."""
+    needed: int
+    """Memory in bytes for weights and working space."""
+    left: int | None
+    """Memory in bytes that the device has left, None where the system does not tell."""
+    device: torch.device
+    spread: bool
+    """Over all devices and the disk."""
+    limits: dict[int | str, int]
+    """Bytes that a spread model may take on each device; the rest stays on the disk."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether one device has room for all of it, as far as is known."""
+        return self.left is None or self.needed <= self.left
+
+    def __str__(self) -> str:
+        """One sentence for people."""
+        fetch = f"{size_text(self.to_fetch)} to download, " if self.to_fetch else ""
+        left = "" if self.left is None else f" of {size_text(self.left)} left on {self.device}"
+        spread = ", spread over devices and disk" if self.spread else ""
+        return (
+            f"{self.name}: {fetch}{size_text(self.n_bytes)} of weights, "
+            f"{size_text(self.needed)} of memory{left}{spread}"
+        )
+
+
+def plan_of(
+    name: str,
+    n_bytes: int,
+    weights: int,
+    device: torch.device,
+    asked: str,
+    quantised: bool = False,
+    to_fetch: int = 0,
+    held: int = 0,
+    may_spread: bool = True,
+) -> Plan:
+    """How to load weights that take `weights` bytes in memory; too large ones are spread.
+
+    Args:
+        name: the model.
+        n_bytes: of its weights' files.
+        weights: bytes of the weights in memory.
+        device: what was chosen.
+        asked: what was asked for; `auto` and `spread` may be spread.
+        quantised: weights of 8 or 4 bits, which stay on GPUs.
+        to_fetch: bytes to download.
+        held: memory on that device that will be free by then.
+        may_spread: whether a model of this kind can be spread, and kept in fewer bits.
+
+    Raises:
+        ModelError: where it fits nowhere, with what is needed, what is there and what to do.
+    """
+    needed = int(weights * _WORKING)
+    left = memory_left(device)
+    left = None if left is None else left + held
+    limits = devices_left()
+    if quantised:
+        limits.pop("cpu", None)
+    limits = {where: int(room * _USED) for where, room in limits.items()}
+    plan = Plan(name, n_bytes, to_fetch, needed, left, device, asked == SPREAD, limits)
+    if plan.fits and not plan.spread:
+        return plan
+    if not may_spread:
+        raise ModelError(f"{_lacking(plan)} Choose a smaller model.")
+    whole = sum(room for where, room in limits.items() if where != "cpu")
+    can_spread = not quantised or (device.type == "cuda" and whole >= needed)
+    if asked not in ("auto", SPREAD) or not can_spread:
+        raise ModelError(_too_large(plan, quantised))
+    if find_spec("accelerate") is None:
+        raise ModelError(
+            f"To spread {name!r} over devices and disk needs accelerate ({INSTALL})."
+            if plan.fits
+            else f"{_too_large(plan, quantised)} To spread it, {INSTALL}."
+        )
+    return Plan(name, n_bytes, to_fetch, needed, left, device, True, limits)
+
+
+def _too_large(plan: Plan, quantised: bool) -> str:
+    advice = (
+        "Choose a smaller model, or --dtype int4."
+        if quantised
+        else f"Choose a smaller model, --dtype bfloat16, or --device {SPREAD}, which is slower."
+    )
+    return f"{_lacking(plan)} {advice}"
+
+
+def _lacking(plan: Plan) -> str:
+    left = size_text(plan.left or 0)
+    return (
+        f"The model {plan.name!r} needs {size_text(plan.needed)} of memory and {left} are left on "
+        f"{plan.device}."
+    )
+
+
+def weights_bytes(folder: Path) -> int:
+    """Of a folder's weight files."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def weights_in_memory(folder: Path, dtype: torch.dtype, quantised: str = "") -> int:
+    """Bytes that a folder's weights take in memory in this number format."""
+    total = 0.0
+    for file in sorted(folder.glob("*.safetensors")):
+        for name, n_numbers, n_axes, whole in _tensors(file):
+            small = bool(quantised) and n_axes == 2 and not any(k in name for k in _KEPT_WHOLE)
+            each = QUANTISED[quantised] / 8 if small else dtype.itemsize
+            total += n_numbers * each if whole is None else whole
+    return int(total)
+
+
+def _tensors(file: Path) -> list[tuple[str, int, int, int | None]]:
+    """Name, count of numbers, count of axes, and the bytes where they stay as they are stored."""
+    try:
+        with file.open("rb") as opened:
+            length = int.from_bytes(opened.read(_HEADER_BYTES), "little")
+            header = json.loads(opened.read(length)) if length < _LONGEST_HEADER else {}
+    except ValueError:
+        return []  # a broken file: reading it will say so
+    found = []
+    for name, tensor in header.items():
+        if name == "__metadata__":
+            continue
+        start, end = tensor["data_offsets"]
+        # Whole numbers are packed weights of a quantised checkpoint, and stay so.
+        packed = None if tensor["dtype"] in _FLOATS else end - start
+        found.append((name, prod(tensor["shape"]), len(tensor["shape"]), packed))
+    return found
+
+
+def weights_of_hub(model: HubRepo, dtype: torch.dtype, quantised: str = "") -> int:
+    """The least that a hub model's weights will take; their headers tell more once they are here.
+
+    Where the hub does not count them, they are taken to be stored in float32.
+    """
+    counted = model.parameters or {"F32": model.weights_bytes // 4}
+    each = QUANTISED[quantised] / 8 if quantised else dtype.itemsize
+    return int(sum(n * each for kind, n in counted.items() if kind in _FLOATS))

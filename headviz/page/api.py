@@ -1,0 +1,175 @@
+"""The page's endpoints for programs: `/rank`, `/spectrum`, `/generate`, `/concepts`.
+
+Plain values in, plain data out, in the shapes of the command line's --json, so that gradio_client
+needs nothing of the page's own. What is on the server's disk cannot be named: texts and pictures
+come with the call.
+"""
+
+import base64
+import binascii
+import dataclasses
+from typing import Any
+
+import gradio as gr
+
+from headviz.base.errors import PictureError, UnknownName
+from headviz.base.head import Head
+from headviz.editing.compare import last_of
+from headviz.editing.generate import Sampling
+from headviz.editing.recipe import Recipe, check_fit
+from headviz.heads.edits import Edit
+from headviz.inputs.concepts import Concept, find_concept, known_concepts
+from headviz.inputs.image_folders import open_pictures
+from headviz.inputs.images import Picture
+from headviz.inputs.prompt_sets import (
+    ProbeSet,
+    default_probes,
+    find_probes,
+    make_probes,
+    picture_probes,
+)
+from headviz.page.errors import shown
+from headviz.page.shared import MODEL_QUEUE
+from headviz.session.session import Session
+
+
+@dataclasses.dataclass(frozen=True)
+class Api:
+    """The endpoints over a session; each is a method with plain arguments."""
+
+    session: Session
+
+    def concepts(self) -> list[dict[str, Any]]:
+        """The preset concepts and their words, and the models that may be named."""
+        return [{"name": c.name, "words": list(c.words)} for c in known_concepts().values()]
+
+    def rank(
+        self,
+        model: str = "",
+        concept: str = "",
+        words: list[str] | None = None,
+        texts: list[str] | None = None,
+        images: list[str] | None = None,
+        probes: str = "",
+        prompt: str = "",
+        criterion: str = "somp",
+        top: int = 10,
+    ) -> dict[str, Any]:
+        """The heads of a model, ranked for a preset concept or for words.
+
+        They are read on the texts given, on pictures (base64), on a built-in probe set, or on the
+        model's own if nothing is named.
+        """
+        name = self._model(model)
+        found = _concept(concept, words)
+        samples = self._samples(name, texts, images, probes, prompt)
+        options = self.session.default_options(name)
+        ranking = self.session.rank(name, found, samples, criterion, options)
+        return ranking.as_dict(max(int(top), 0))
+
+    def spectrum(
+        self,
+        model: str = "",
+        head: str = "",
+        texts: list[str] | None = None,
+        images: list[str] | None = None,
+        probes: str = "",
+        prompt: str = "",
+        steps: int = 20,
+    ) -> dict[str, Any]:
+        """What one head talks about: tokens in order, its strongest samples, its logit lens."""
+        name = self._model(model)
+        samples = self._samples(name, texts, images, probes, prompt)
+        return self.session.spectrum(name, Head.parse(head), samples, int(steps)).as_dict()
+
+    def generate(
+        self,
+        model: str = "",
+        prompt: str = "",
+        edit: str | dict[str, Any] = "",
+        where: str = "everywhere",
+        concept: str = "",
+        words: list[str] | None = None,
+        images: list[str] | None = None,
+        max_new_tokens: int = 60,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        """Original, edited and random control, measured.
+
+        The edit is written as `L3.H7=-1,L2.H1=0`, or is a recipe.
+        """
+        recipe = self._recipe(model, edit, where)
+        found = _concept(concept, words) if concept or words else recipe.concept
+        sampling = Sampling(int(max_new_tokens), float(temperature), int(seed))
+        comparison = last_of(
+            self.session.compare(
+                recipe.model,
+                prompt,
+                recipe.edit,
+                found.words if found else (),
+                True,
+                sampling,
+                sampling.seed,
+                _pictures(images),
+            )
+        )
+        return {"model": recipe.model, "where": recipe.edit.where, **comparison.as_dict()}
+
+    def _model(self, name: str) -> str:
+        return name or next(iter(self.session.model_names()), "")
+
+    def _recipe(self, model: str, edit: str | dict[str, Any], where: str) -> Recipe:
+        if isinstance(edit, dict):
+            recipe = Recipe.from_dict(edit)
+            loaded = self.session.model(model or recipe.model)
+            check_fit(recipe, loaded)
+            return recipe.on(loaded)
+        name = self._model(model)
+        return Recipe(name, "", Edit.parse(edit, where))
+
+    def _samples(
+        self,
+        model: str,
+        texts: list[str] | None,
+        images: list[str] | None,
+        probes: str,
+        prompt: str,
+    ) -> ProbeSet:
+        if images:
+            return picture_probes("images", _pictures(images), prompt)
+        if texts:
+            return make_probes("texts", texts)
+        sees = self.session.model(model).sees
+        known = default_probes(model, sees)
+        if probes and probes not in known:  # never a path: it would be one of the server
+            raise UnknownName("probe set", probes, known, "Or send texts.")
+        return find_probes(probes or None, model, sees, prompt)
+
+
+def _concept(name: str, words: list[str] | None) -> Concept:
+    return find_concept(name or None, words) if words else find_concept(name)
+
+
+def _pictures(images: list[str] | None) -> tuple[Picture, ...]:
+    """Pictures from base64. Raises PictureError."""
+    contents = []
+    for number, text in enumerate(images or (), 1):
+        try:
+            content = text.partition(",")[2] if text.startswith("data:") else text
+            contents.append(base64.b64decode(content, validate=True))
+        except (binascii.Error, ValueError):
+            raise PictureError(f"Picture {number} is not base64.") from None
+    return tuple(open_pictures(contents))
+
+
+def build(session: Session) -> None:
+    """Offer the endpoints; call it inside the page."""
+    api = Api(session)
+    for endpoint in (api.concepts, api.rank, api.spectrum, api.generate):
+        gr.api(
+            shown(endpoint, as_html=False),
+            api_name=endpoint.__name__,
+            api_description=(endpoint.__doc__ or "").split("\n\n")[0],
+            **MODEL_QUEUE,
+        )

@@ -1,0 +1,98 @@
+"""What one visitor is looking at: small plain data that the panels share.
+
+The results themselves stay in the session; a View says which ones.
+"""
+
+from dataclasses import dataclass
+
+from headviz.base.head import Head
+from headviz.inputs.concepts import Concept
+from headviz.inputs.prompt_sets import ProbeSet, find_probes
+from headviz.pursuit.options import Options
+from headviz.pursuit.ranking import Ranking
+from headviz.pursuit.spectrum import Spectrum
+from headviz.session.session import Session
+from headviz.session.shipped import SPECTRUM_STEPS, load_shipped
+
+TOP = 64
+
+
+@dataclass(frozen=True)
+class ModelShown:
+    """What the panels must know of the chosen model."""
+
+    name: str
+    sees: bool = False
+    """Whether it reads pictures."""
+    writes: bool = True
+    """Whether it writes text; a CLIP model only chooses among classes."""
+    prompts: tuple[str, ...] = ()
+    """The paper's, where it sees and writes, the first for captions; empty until it is loaded."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A ranking on the page."""
+
+    model: str
+    probes: ProbeSet
+    concept: Concept
+    criterion: str
+    options: Options
+    n_layers: int
+    n_heads: int
+    total_heads: int
+    """Heads of all layers that have any."""
+    top: tuple[Head, ...]
+    """The first heads of the ranking, at most TOP."""
+    shipped: bool
+    """Whether the results came with the model instead of being computed here."""
+    n_positions: int | None = None
+    """Token positions read, over all samples; None where not kept."""
+
+    @property
+    def sees(self) -> bool:
+        """Whether heads were read on pictures."""
+        return bool(self.probes.pictures)
+
+
+def view_of(ranking: Ranking, probes: ProbeSet, shipped: bool = False) -> View:
+    """The view of this ranking."""
+    n_layers, n_heads = ranking.scores.shape
+    return View(
+        model=ranking.model,
+        probes=probes,
+        concept=ranking.tokens.concept,
+        criterion=ranking.criterion,
+        options=ranking.options,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        total_heads=ranking.total_heads,
+        top=ranking.top(TOP),
+        shipped=shipped,
+        n_positions=ranking.n_positions,
+    )
+
+
+def first_view(model: str, concept: str) -> View | None:
+    """What the page shows before any model is loaded, or None where nothing is shipped."""
+    shipped = load_shipped(model)
+    if shipped is None or concept not in shipped.concepts:
+        return None
+    return view_of(shipped.ranking(concept), find_probes(shipped.data["probes"], model), True)
+
+
+def find_ranking(session: Session, view: View) -> Ranking:
+    """The ranking of the view: shipped, remembered, or computed anew."""
+    shipped = load_shipped(view.model) if view.shipped else None
+    if shipped is not None:
+        return shipped.ranking(view.concept.name)
+    return session.rank(view.model, view.concept, view.probes, view.criterion, view.options)
+
+
+def find_spectrum(session: Session, view: View, head: Head) -> Spectrum:
+    """The spectrum of one head of the view."""
+    shipped = load_shipped(view.model) if view.shipped else None
+    if shipped is not None:
+        return shipped.spectrum(head)
+    return session.spectrum(view.model, head, view.probes, SPECTRUM_STEPS, view.options)

@@ -1,0 +1,147 @@
+"""Ways to score every head for a concept. A criterion is a function and its line in CRITERIA.
+
+Each returns one number a head, larger for heads that carry more of the concept. None of them is
+proof: a head may carry a concept that nothing downstream reads. An edit beside its control is.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from headviz.base.errors import OptionError, ProbeError
+from headviz.base.head import Head
+from headviz.base.shapes import Float, Tensor
+from headviz.heads.capture import HeadActivations
+from headviz.models.loaded import LoadedModel
+from headviz.pursuit.bootstrap import drawn_shares, share_explained
+from headviz.pursuit.dictionary import Dictionary
+from headviz.pursuit.engine.precomputed import PreparedHeads, prepare_heads
+from headviz.pursuit.engine.projection import span_basis
+from headviz.pursuit.engine.somp import pursue_prepared
+from headviz.pursuit.options import Options
+
+Draw = Callable[[Float[Tensor, "draw sample"]], Float[Tensor, "draw layer head"]]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Every head's score for one dictionary, and how it moves with the samples."""
+
+    values: Float[Tensor, "layer head"]
+    """NaN in layers without heads."""
+    draw: Draw
+    """The scores with each sample counted as often as a row of counts says."""
+
+
+def prepare_model(
+    model: LoadedModel, activations: HeadActivations, centre: bool = True
+) -> PreparedHeads:
+    """All heads of the model in the order of the layers that have any."""
+    layers = model.head_layers
+    return prepare_heads(
+        activations.z[list(layers)].flatten(0, 1),
+        [model.head_weights(layer) for layer in layers],
+        centre,
+        lambda number: str(Head(layers[number // model.n_heads], number % model.n_heads)),
+    )
+
+
+def somp(
+    model: LoadedModel,
+    activations: HeadActivations,
+    heads: PreparedHeads,
+    dictionaries: Sequence[Dictionary],
+    options: Options,
+) -> Iterator[Scores]:
+    """Share of the head's variance that the concept's tokens explain (0 to 1)."""
+    check_variation(activations, options)
+    return _shares("l1", model, heads, dictionaries, options)
+
+
+def energy(
+    model: LoadedModel,
+    activations: HeadActivations,
+    heads: PreparedHeads,
+    dictionaries: Sequence[Dictionary],
+    options: Options,
+) -> Iterator[Scores]:
+    """The same share with atoms picked by squared correlations: cost free of the samples."""
+    check_variation(activations, options)
+    return _shares("energy", model, heads, dictionaries, options)
+
+
+def logit_lens(
+    model: LoadedModel,
+    activations: HeadActivations,
+    heads: PreparedHeads,
+    dictionaries: Sequence[Dictionary],
+    options: Options,
+) -> Iterator[Scores]:
+    """Mean logit that the head's write gives to the concept's tokens (the paper's baseline)."""
+    means = torch.stack([d.atoms.mean(0) for d in dictionaries])
+    z = activations.z[list(model.head_layers)].flatten(0, 1)
+    for in_head in heads.project(means).unbind(1):
+        logits = torch.einsum("hsk,hk->hs", z, in_head)
+
+        def draw(counts: Tensor, logits: Tensor = logits) -> Tensor:
+            return placed(model, counts / counts.sum(1, keepdim=True) @ logits.T)
+
+        yield Scores(placed(model, logits.mean(1)), draw)
+
+
+def placed(
+    model: LoadedModel, values: Float[Tensor, "*draw number"]
+) -> Float[Tensor, "*draw layer head"]:
+    """Numbers of all heads by layer and head; NaN in layers that have no heads."""
+    shape = (*values.shape[:-1], model.n_layers, model.n_heads)
+    table = values.new_full(shape, torch.nan)
+    layers = list(model.head_layers)
+    table[..., layers, :] = values.unflatten(-1, (len(layers), model.n_heads))
+    return table
+
+
+def check_variation(activations: HeadActivations, options: Options) -> None:
+    """Raise ProbeError where the variance about the mean is asked for and there is one text."""
+    if options.centre and activations.n_samples < 2:
+        raise ProbeError(
+            "There is only one text, so that nothing varies about the mean. Add texts, or turn "
+            "'variance about the mean' off (--no-centre)."
+        )
+
+
+def _shares(
+    rule: str,
+    model: LoadedModel,
+    heads: PreparedHeads,
+    dictionaries: Sequence[Dictionary],
+    options: Options,
+) -> Iterator[Scores]:
+    # One product for all dictionaries: each reads the output projections from memory once.
+    sizes = [len(d.atoms) for d in dictionaries]
+    in_heads = heads.project(torch.cat([d.atoms for d in dictionaries])).split(sizes, 1)
+    for dictionary, in_head in zip(dictionaries, in_heads, strict=True):
+        atoms = dictionary.atoms
+        if len(atoms) <= options.steps:
+            basis = span_basis(atoms, in_head)  # all of them get picked: their order is no matter
+        else:
+            basis = pursue_prepared(heads, atoms, options.steps, rule, in_head=in_head).basis
+
+        def draw(counts: Tensor, basis: Tensor = basis) -> Tensor:
+            return placed(model, drawn_shares(heads, basis, counts, options.centre))
+
+        yield Scores(placed(model, share_explained(heads, basis)), draw)
+
+
+Criterion = Callable[
+    [LoadedModel, HeadActivations, PreparedHeads, Sequence[Dictionary], Options], Iterator[Scores]
+]
+
+CRITERIA: Mapping[str, Criterion] = {"somp": somp, "logit-lens": logit_lens, "energy": energy}
+
+
+def find_criterion(name: str) -> Criterion:
+    """The criterion of that name. Raises OptionError with the known ones."""
+    if name not in CRITERIA:
+        raise OptionError(f"Unknown criterion {name!r}. Known: {', '.join(CRITERIA)}.")
+    return CRITERIA[name]

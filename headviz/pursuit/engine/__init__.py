@@ -1,0 +1,1 @@
+"""pursuit/engine."""

@@ -1,0 +1,99 @@
+"""Simultaneous orthogonal matching pursuit (SOMP) in head space. Plain tensors; knows no models.
+
+A head writes H = z·W_O (sample × d_model). SOMP explains all rows of H by few shared atoms d_j:
+pick the atom with the largest sum over samples of |⟨residual, d_j⟩|, refit by least squares, take
+the residual, repeat (Head Pursuit, NeurIPS 2025, section 3; Tropp et al. 2006).
+
+H is never built. With P = D·W_Oᵀ (atom × d_head) the correlations of H with all atoms are z·Pᵀ,
+and for the residual of an orthonormal basis q_1..q_t of the picked atoms they are
+z·Pᵀ − Σ c_t ⊗ b_t, with c_t = H·q_t and b_t = D·q_t. Exact: the same picks and explained variance
+as refitting by least squares, up to rounding. Two engines do the search: one keeps all correlations
+(concepts), the other bounds them (whole vocabularies).
+"""
+
+from collections.abc import Sequence
+
+from headviz.base.errors import OptionError
+from headviz.base.shapes import Float, Tensor
+from headviz.pursuit.engine.batch_omp import pursue_stored
+from headviz.pursuit.engine.lazy_greedy import Watch, pursue_bounded
+from headviz.pursuit.engine.precision import PRECISIONS, converted, products_in
+from headviz.pursuit.engine.precomputed import PreparedHeads, prepare_heads
+from headviz.pursuit.engine.result import STOPS, Pursuit
+
+__all__ = ["RULES", "STOPS", "Pursuit", "pursue", "pursue_prepared"]
+
+RULES = {
+    "l1": "sum over samples of absolute correlations (the paper's)",
+    "energy": "sum of squares, which needs zᵀz but no samples",
+}
+ENGINES = ("auto", "stored", "bounded")
+BUDGET = 2 * 2**30
+"""Bytes of working memory beside the heads and the dictionary, unless the caller says otherwise."""
+_MANY_ATOMS = 1024  # from here on bounding scores is cheaper than keeping correlations
+
+
+def pursue(
+    z: Float[Tensor, "head sample d_head"],
+    w_o: Float[Tensor, "head d_head d_model"],
+    atoms: Float[Tensor, "atom d_model"],
+    steps: int,
+    centre: bool = True,
+    rule: str = "l1",
+    budget: int = BUDGET,
+    engine: str = "auto",
+    precision: str = "float32",
+) -> Pursuit:
+    """SOMP on every head: `steps` atoms at most, fewer where the head or the atoms are used up.
+
+    Args:
+        z: signals of the heads, pooled per sample.
+        w_o: each head's rows of the output projection.
+        atoms: directions to pick from.
+        steps: how many atoms to pick.
+        centre: explain the variance about the mean over samples rather than the raw energy.
+        rule: one of RULES.
+        budget: bytes of working memory.
+        engine: "auto", or one by name; both find the same.
+        precision: one of precision.PRECISIONS.
+
+    Raises:
+        ProbeError: where a signal is not a finite number; it names the head.
+        OptionError: for an unknown rule, engine or precision.
+    """
+    heads = prepare_heads(z, [w_o], centre)
+    return pursue_prepared(heads, atoms, steps, rule, budget, engine, precision)
+
+
+def pursue_prepared(
+    heads: PreparedHeads,
+    atoms: Float[Tensor, "atom d_model"],
+    steps: int,
+    rule: str = "l1",
+    budget: int = BUDGET,
+    engine: str = "auto",
+    precision: str = "float32",
+    watch: Watch = lambda share: None,
+    in_head: Float[Tensor, "head atom d_head"] | None = None,
+) -> Pursuit:
+    """`pursue` on heads that are prepared already.
+
+    `watch` is called with the share done and may raise to stop; `in_head` is
+    `heads.project(atoms)`, where the caller has it.
+    """
+    _check(rule, RULES, "rule")
+    _check(engine, ENGINES, "engine")
+    _check(precision, PRECISIONS, "precision")
+    if heads.z is None and rule == "l1":
+        raise OptionError("The l1 rule needs the samples, not statistics alone: choose 'energy'.")
+    heads, atoms = converted(heads, atoms, precision)
+    stored = engine == "stored" or (engine == "auto" and len(atoms) < _MANY_ATOMS)
+    with products_in(precision):
+        if stored:
+            return pursue_stored(heads, atoms, steps, rule, budget, in_head)
+        return pursue_bounded(heads, atoms, steps, rule, budget, watch)
+
+
+def _check(name: str, known: Sequence[str] | dict[str, str], what: str) -> None:
+    if name not in known:
+        raise OptionError(f"Unknown {what} {name!r}. Known: {', '.join(known)}.")

@@ -1,0 +1,166 @@
+"""The lines of Python that give a result of the page again: ranking, spectrum, comparison.
+
+Each is a whole program, run in headviz's folder or where headviz is installed. Files that a person
+uploaded are named as they were called; they have to lie beside the program. Knows no page.
+"""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pprint import pformat
+
+from headviz.base.head import Head
+from headviz.editing.generate import Sampling
+from headviz.heads.edits import Edit
+from headviz.inputs.concepts import Concept, known_concepts
+from headviz.inputs.prompt_sets import ProbeSet, default_probes, find_probes
+from headviz.pursuit.options import Options
+
+_INLINE = 4000  # characters of texts that a snippet holds
+_WIDTH = 92
+
+
+def ranking_snippet(
+    model: str,
+    concept: Concept,
+    probes: ProbeSet,
+    criterion: str,
+    options: Options,
+    usual: Options,
+) -> str:
+    """A program that prints the first ten heads; `usual` are the model's own options."""
+    before, read = _reading(model, probes)
+    words = repr(concept.name) if _is_preset(concept) else _literal(list(concept.words))
+    scored = [f"criterion={criterion!r}"] if criterion != "somp" else []
+    call = _call("headviz.rank", [repr(model), words, *read, *scored, *_choices(options, usual)])
+    return _program(
+        before,
+        f"ranking = {call}",
+        "for h in ranking.heads[:10]:",
+        '    print(f"{h.rank:>3}  {h.head}  score {h.score:.3f}  chance {h.chance:.3f}")',
+    )
+
+
+def spectrum_snippet(
+    model: str, head: Head, probes: ProbeSet, steps: int, options: Options, usual: Options
+) -> str:
+    """A program that prints what a head talks about."""
+    before, read = _reading(model, probes)
+    arguments = [repr(model), repr(str(head)), *read, f"steps={steps}", *_choices(options, usual)]
+    return _program(
+        before,
+        f"spectrum = {_call('headviz.spectrum', arguments)}",
+        "for atom in spectrum.atoms:",
+        '    print(f"{atom.token!r:<16} weight {atom.weight:.3f}  explained {atom.explained:.3f}")',
+    )
+
+
+def comparison_snippet(
+    model: str,
+    prompt: str,
+    edit: Edit,
+    concept: Concept | None,
+    sampling: Sampling,
+    pictures: Sequence[str] = (),
+) -> str:
+    """A program that prints original, edited and control, and how fluent each is."""
+    place = [f"where={edit.where!r}"] if edit.where != "everywhere" else []
+    arguments = [repr(model), _literal(prompt), "edit"]
+    if concept is not None:
+        words = _literal(list(concept.words))
+        if _is_preset(concept):
+            words = f"headviz.find_concept({concept.name!r}).words"
+        arguments.append(f"words={words}")
+    if settings := _different(sampling, Sampling()):
+        arguments.append(f"sampling={_call('headviz.Sampling', settings)}")
+    if sampling.seed:
+        arguments.append(f"control_seed={sampling.seed}")
+    if pictures:
+        arguments.append(f"images={_literal(list(pictures))}")
+    return _program(
+        ["# The pictures have to lie beside this program."] if pictures else [],
+        f"edit = {_call('headviz.Edit.parse', [_literal(str(edit)), *place])}",
+        f"result = {_call('headviz.compare', arguments)}",
+        "for column in result.columns:",
+        '    print(f"[{column.name}] perplexity {column.perplexity or 0:.2f}: {column.text}")',
+    )
+
+
+def zero_shot_snippet(
+    model: str, classes: Sequence[str], edit: Edit, pictures: Sequence[str]
+) -> str:
+    """A program that prints what a CLIP model takes pictures for, on average over them."""
+    return "\n".join(
+        [
+            "import headviz",
+            "from headviz.zero_shot import zero_shot",
+            "",
+            "# The pictures have to lie beside this program.",
+            f"files = {_literal(list(pictures))}",
+            f"classes = {_literal(list(classes))}",
+            f"edit = {_call('headviz.Edit.parse', [_literal(str(edit))])}",
+            f"tower = headviz.default_session().model({model!r})",
+            "images = [headviz.open_picture(file).image() for file in files]",
+            "found = zero_shot(tower.clip, tower, images, classes, edit)",
+            "for answer in found.answers:",
+            "    shares = answer.probabilities.mean(0).tolist()",
+            "    print(answer.name, {c: round(p, 3) for c, p in zip(classes, shares)})",
+            "",
+        ]
+    )
+
+
+def _reading(model: str, probes: ProbeSet) -> tuple[list[str], list[str]]:
+    """Lines before the call, and the arguments of the call, that give the probe set again."""
+    asked = probes.texts[0] if probes.pictures else ""
+    prompt = [f"prompt={_literal(asked)}"] if asked else []
+    known = default_probes(model, bool(probes.pictures))
+    if probes.name in known:
+        built_in = find_probes(probes.name, model, bool(probes.pictures), asked)
+        if built_in.digest == probes.digest:
+            usual = probes.name == next(iter(known))
+            return [], [*([] if usual else [f"probes={probes.name!r}"]), *prompt]
+    if probes.pictures:
+        return (
+            ["# Name your folder or .zip of pictures here."],
+            [f"probes={probes.name!r}", *prompt],
+        )
+    if sum(map(len, probes.texts)) > _INLINE:
+        return ["# Name your own file here."], [f"probes={probes.name + '.txt'!r}"]
+    texts = _call("headviz.make_probes", [repr(probes.name), _literal(list(probes.texts))])
+    return [f"texts = {texts}"], ["probes=texts"]
+
+
+def _is_preset(concept: Concept) -> bool:
+    return known_concepts().get(concept.name) == concept
+
+
+def _choices(options: Options, usual: Options) -> list[str]:
+    if options == usual:
+        return []
+    return [f"options={_call('headviz.Options', _different(options, Options()))}"]
+
+
+def _different(chosen: Options | Sampling, usual: Options | Sampling) -> list[str]:
+    """The arguments that differ from the usual ones."""
+    return [
+        f"{f.name}={getattr(chosen, f.name)!r}"
+        for f in fields(chosen)
+        if getattr(chosen, f.name) != getattr(usual, f.name)
+    ]
+
+
+def _call(name: str, arguments: Sequence[str]) -> str:
+    """The call on one line if it fits, else an argument a line."""
+    line = f"{name}({', '.join(arguments)})"
+    if len(line) <= _WIDTH - 10 and "\n" not in line:
+        return line
+    rows = "".join("    " + a.replace("\n", "\n    ") + ",\n" for a in arguments)
+    return f"{name}(\n{rows})"
+
+
+def _literal(value: str | list[str]) -> str:
+    return pformat(value, width=_WIDTH - 12, compact=True)
+
+
+def _program(before: Sequence[str], *lines: str) -> str:
+    return "\n".join(["import headviz", "", *before, *lines, ""])

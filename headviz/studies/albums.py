@@ -1,0 +1,173 @@
+"""Published data sets of pictures: folders of classes, captions as COCO and Flickr30k have them.
+
+Only as many pictures are opened as are wanted; which, depends on their names and the seed alone.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headviz.inputs.images import SUFFIXES, Picture, open_picture
+from headviz.studies.hub_data import CAPTION_SPLITS, PICTURE_SPLITS, hub_files
+from headviz.studies.parquet_albums import read_parquet_album, read_parquet_captions
+from headviz.studies.read_rows import pick, read_rows
+from headviz.studies.samples import StudyError
+
+_LABELS = ("labels.csv", "labels.tsv", "labels.jsonl")
+_CAPTIONS = ("*captions*.json", "dataset_*.json", "*.token", "results.csv", "captions.txt")
+_FOLDERS = (
+    "", "images", "val2017", "train2017", "val2014", "train2014", "flickr30k-images",
+    "flickr30k_images",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture, and its class or its captions."""
+
+    picture: Picture
+    texts: tuple[str, ...]
+
+
+def read_labelled(path: Path, n: int, seed: int = 0) -> tuple[tuple[Shown, ...], tuple[str, ...]]:
+    """`n` pictures (or all) of a folder with their classes, and the names of all classes.
+
+    The class is what labels.csv says (columns file and label), or the name of the picture's folder;
+    a folder laid out as on the hub has both in Parquet files.
+    Raises StudyError where there is no picture or no label.
+    """
+    if not path.is_dir():
+        raise StudyError(f"There is no folder {str(path)!r}; pictures with labels come in one.")
+    if parquet := _parquet_of(path, PICTURE_SPLITS):
+        shown, classes = read_parquet_album(parquet, n, seed, path.name)
+        return tuple(Shown(picture, (text,)) for picture, text in shown), classes
+    table = next((path / name for name in _LABELS if (path / name).is_file()), None)
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+    labels: dict[Path, str] = {}
+    if table is not None:
+        rows, _ = read_rows(table)
+        for row in rows:
+            file = path / str(pick(row, ("file", "file_name", "filename", "image"), table))
+            labels[file] = str(pick(row, ("label", "class"), table)).strip()
+    else:
+        labels = {p: p.parent.name for p in files if p.parent != path}
+    named = [p for p in files if labels.get(p)]
+    if not named:
+        raise StudyError(
+            f"The folder {path.name!r} has no picture with a label: put them into folders named by "
+            f"class, or a labels.csv (columns file and label) beside them."
+        )
+    classes = tuple(sorted({labels[p] for p in named}))
+    chosen = _some(named, n, seed, path)
+    return tuple(Shown(open_picture(p), (labels[p],)) for p in chosen), classes
+
+
+def read_captioned(path: Path, n: int, seed: int = 0) -> tuple[Shown, ...]:
+    """`n` pictures (or all) with their captions.
+
+    `path` is a file of captions (COCO's JSON, Flickr30k's .token, results.csv or Karpathy's JSON, a
+    list of {file, captions}), or a folder with one; pictures are looked for beside it. A folder
+    laid out as on the hub has both in Parquet files. Raises StudyError where one of the two is
+    missing.
+    """
+    if parquet := _parquet_of(path, CAPTION_SPLITS):
+        return tuple(Shown(*row) for row in read_parquet_captions(parquet, n, seed, path.name))
+    table = _caption_table(path)
+    captions = _captions(table)
+    places = [table.parent / name for name in _FOLDERS if (table.parent / name).is_dir()]
+    places += [table.parent.parent / name for name in _FOLDERS[1:]]
+    found = {f: at for name in captions if (at := _find(name, places)) for f in [name]}
+    if not found:
+        raise StudyError(
+            f"{table.name} names {len(captions)} pictures, and none of them lies beside it (or in "
+            f"{', '.join(_FOLDERS[1:4])} …)."
+        )
+    chosen = _some(list(found), n, seed, table.parent)
+    return tuple(Shown(open_picture(found[f]), tuple(captions[f])) for f in chosen)
+
+
+def _parquet_of(path: Path, splits: Sequence[str]) -> list[Path]:
+    """The Parquet files of a folder laid out as on the hub; empty for any other."""
+    has_parquet = path.is_dir() and next(path.rglob("*.parquet"), None) is not None
+    return hub_files(path, splits) if has_parquet else []
+
+
+def _caption_table(path: Path) -> Path:
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise StudyError(f"There is no file or folder {str(path)!r}.")
+    for pattern in _CAPTIONS:
+        for found in sorted(path.glob(pattern)):
+            return found
+    raise StudyError(
+        f"The folder {path.name!r} has no captions: none of {', '.join(_CAPTIONS)} is in it."
+    )
+
+
+def _captions(table: Path) -> dict[str, list[str]]:
+    """File's name -> captions."""
+    if table.suffix.lower() in (".token", ".csv", ".txt"):
+        return _of_lines(table)
+    rows, document = read_rows(table)
+    if document is None:
+        return {
+            str(pick(row, ("file", "file_name", "filename", "image"), table)): _strings(
+                pick(row, ("captions", "caption", "sentences"), table)
+            )
+            for row in rows
+        }
+    images = pick(document, ("images",), table)
+    if "annotations" not in document:  # Karpathy's
+        return {
+            pick(i, ("filename",), table): _strings(pick(i, ("sentences",), table)) for i in images
+        }
+    names = {pick(i, ("id",), table): pick(i, ("file_name",), table) for i in images}
+    found: dict[str, list[str]] = {}
+    for row in document["annotations"]:
+        name = names.get(pick(row, ("image_id",), table))
+        if name is not None:
+            found.setdefault(name, []).append(str(pick(row, ("caption",), table)).strip())
+    return found
+
+
+def _of_lines(table: Path) -> dict[str, list[str]]:
+    """Flickr30k's `name.jpg#0<tab>caption`, or `name| number| caption`, and `name,caption`."""
+    text = table.read_text(encoding="utf-8-sig")
+    found: dict[str, list[str]] = {}
+    for number, line in enumerate(text.splitlines()):
+        if "#" in line.split("\t")[0] and "\t" in line:
+            name, _, caption = line.partition("\t")
+            parts = [name.rsplit("#", 1)[0], caption]
+        elif "|" in line:
+            parts = [part.strip() for part in line.split("|")]
+        else:
+            parts = next(csv.reader(io.StringIO(line)), [])
+        if len(parts) < 2:
+            raise StudyError(f"Line {number + 1} of {table.name} holds no picture and caption.")
+        if Path(parts[0]).suffix.lower() in SUFFIXES:  # else the header
+            found.setdefault(parts[0].strip(), []).append(parts[-1].strip())
+    return found
+
+
+def _strings(value: Any) -> list[str]:
+    rows = value if isinstance(value, list) else [value]
+    return [str(row.get("raw", row) if isinstance(row, dict) else row).strip() for row in rows]
+
+
+def _find(name: str, places: Iterable[Path]) -> Path | None:
+    inside = Path(name).name  # no name climbs out of the folder
+    return next((place / inside for place in places if (place / inside).is_file()), None)
+
+
+def _some(items: list[Any], n: int, seed: int, root: Path) -> list[Any]:
+    def order(item: Any) -> str:
+        name = item.relative_to(root).as_posix() if isinstance(item, Path) else str(item)
+        return hashlib.sha256(json.dumps([seed, name]).encode()).hexdigest()
+
+    return sorted(items, key=order)[:n]

@@ -1,0 +1,119 @@
+"""Ways to order all heads for a concept: a function and its line in ARMS.
+
+An arm sees only the selection samples. `random` has no order of its own: it draws heads from the
+same layers as the first arm's, and `unedited` is what everything is divided by.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from headviz.base.head import Head
+from headviz.base.shapes import Float, Tensor
+from headviz.heads.capture import Progress, no_progress
+from headviz.inputs.concepts import Concept
+from headviz.inputs.prompt_sets import ProbeSet
+from headviz.models.loaded import LoadedModel
+from headviz.session.session import Session
+from headviz.studies.causal import ablation, attribution
+from headviz.studies.cells import RANDOM
+from headviz.studies.samples import Sample, StudyError
+from headviz.studies.teacher_forcing import force
+
+CAUSAL_SAMPLES = 100
+"""Selection samples inside the concept that gradient and ablation read, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Selecting:
+    """What an arm may look at."""
+
+    session: Session
+    model: LoadedModel
+    name: str
+    """Of the model, as the session knows it."""
+    concept: Concept
+    samples: tuple[Sample, ...]
+    """The selection part."""
+    causal: tuple[Sample, ...]
+    """Samples whose first answer should get less likely when the concept is lost."""
+    progress: Progress = no_progress
+
+    @property
+    def probes(self) -> ProbeSet:
+        """The selection samples as the ranking reads them."""
+        texts = tuple(sample.prompt for sample in self.samples)
+        pictures = tuple(s.pictures[0] for s in self.samples if s.pictures)
+        return ProbeSet("selection", texts, pictures)
+
+
+Arm = Callable[[Selecting], Float[Tensor, "layer head"]]
+
+
+def pursuit(selecting: Selecting) -> Float[Tensor, "layer head"]:
+    """Share of the head's variance that the concept's tokens explain: the paper's method."""
+    return _ranked(selecting, "somp")
+
+
+def logit_lens(selecting: Selecting) -> Float[Tensor, "layer head"]:
+    """Mean logit that the head's write gives to the concept's tokens: the paper's baseline."""
+    return _ranked(selecting, "logit-lens")
+
+
+def by_gradient(selecting: Selecting) -> Float[Tensor, "layer head"]:
+    """Attribution patching: gradient × signal of the right answer's log-probability."""
+    return attribution(selecting.model, _forced(selecting), selecting.progress)
+
+
+def by_ablation(selecting: Selecting) -> Float[Tensor, "layer head"]:
+    """Exhaustive ablation: what leaving out each head takes from the right answer."""
+    return ablation(selecting.model, _forced(selecting), selecting.progress)
+
+
+ARMS: Mapping[str, Arm | None] = {
+    "pursuit": pursuit,
+    "logit-lens": logit_lens,
+    "attribution": by_gradient,
+    "ablation": by_ablation,
+    RANDOM: None,
+}
+"""Name -> scores, larger for heads that carry more. None: drawn, not scored."""
+USUAL_ARMS = ("pursuit", "logit-lens", RANDOM)
+
+
+def check_arms(names: tuple[str, ...]) -> None:
+    """Raise StudyError for an unknown arm, or where there is none that random heads go with."""
+    for name in names:
+        if name not in ARMS:
+            raise StudyError(f"Unknown arm {name!r}. Known: {', '.join(ARMS)}.")
+    if not names or names[0] == RANDOM:
+        raise StudyError(
+            "The first arm has to be one that scores heads: random heads are matched to it. "
+            f"Write e.g. --arms {','.join(USUAL_ARMS)}."
+        )
+
+
+def in_order(scores: Float[Tensor, "layer head"]) -> tuple[Head, ...]:
+    """All heads, the highest score first."""
+    n_heads = scores.shape[1]
+    order = scores.flatten().argsort(descending=True, stable=True).tolist()
+    return tuple(Head(number // n_heads, number % n_heads) for number in order)
+
+
+def _ranked(selecting: Selecting, criterion: str) -> Float[Tensor, "layer head"]:
+    ranking = selecting.session.rank(
+        selecting.name,
+        selecting.concept,
+        selecting.probes,
+        criterion,
+        progress=selecting.progress,
+    )
+    return ranking.scores
+
+
+def _forced(selecting: Selecting) -> list:
+    if not selecting.causal:
+        raise StudyError(
+            "Attribution and ablation need selection samples whose answer belongs to the concept, "
+            "and there is none. Leave these arms out, or give more data."
+        )
+    return [force(selecting.model, sample) for sample in selecting.causal[:CAUSAL_SAMPLES]]
