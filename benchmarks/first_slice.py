@@ -25,7 +25,7 @@ from headviz.editing.control import control_of
 from headviz.editing.generate import Sampling, generate
 from headviz.heads.edits import NO_EDIT, Edit
 from headviz.inputs.concepts import find_concept
-from headviz.inputs.prompt_sets import find_probes
+from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.session.session import Session
 
 REPO = Path(__file__).resolve().parent.parent
@@ -43,15 +43,15 @@ def seconds(work: Callable[[], object]) -> float:
 def time_ranking(model: str) -> dict[str, float]:
     """Ranking from nothing, from activations on disk, and a second concept in memory."""
     concept, other = find_concept("colors"), find_concept("animals")
-    probes = find_probes(None, model)
+    prompt_set = find_prompt_set(None, model)
     with tempfile.TemporaryDirectory() as folder:
         first = Session(Store(Path(folder)))
         first.model(model)
-        nothing = seconds(lambda: first.rank(model, concept, probes))
+        nothing = seconds(lambda: first.rank(model, concept, prompt_set))
         second = Session(Store(Path(folder)))
         second.model(model)
-        disk = seconds(lambda: second.rank(model, concept, probes))
-        memory = seconds(lambda: second.rank(model, other, probes))
+        disk = seconds(lambda: second.rank(model, concept, prompt_set))
+        memory = seconds(lambda: second.rank(model, other, prompt_set))
     return {
         "from nothing, s": nothing,
         "activations on disk, s": disk,
@@ -64,7 +64,7 @@ def time_columns(model: str, n_tokens: int = 100) -> dict[str, float]:
     """Tokens a second of one column alone and of each of three, greedy."""
     session = Session()
     loaded = session.model(model)
-    top = session.rank(model, find_concept("colors"), find_probes(None, model)).top(2)
+    top = session.rank(model, find_concept("colors"), find_prompt_set(None, model)).top(2)
     edit = Edit.of(top, -1)
     edits = [NO_EDIT, edit, control_of(loaded, edit)]
     prompt = "Story: On a sunny morning"

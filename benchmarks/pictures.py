@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from headviz.heads.capture import capture
-from headviz.inputs.prompt_sets import find_probes
+from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.models.load import load_model
 from toyworld.pictures.content import pictures
 from toyworld.pictures.drawing import draw
@@ -65,7 +65,7 @@ def read(model: str, folder: str, n: int) -> None:
     """Load, read `n` pictures as the product does, and print the peak of this process in MiB."""
     loaded = load_model(model)
     if n:
-        capture(loaded, find_probes(folder, model))
+        capture(loaded, find_prompt_set(folder, model))
     # Not resource.getrusage: its peak is inherited from the process that started this one.
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
     assert peak, "Linux alone tells a process its peak"

@@ -26,7 +26,12 @@ from headviz.heads.edits import Edit
 from headviz.inputs.concepts import Concept, find_concept
 from headviz.inputs.image_folders import open_pictures
 from headviz.inputs.images import Picture, open_picture
-from headviz.inputs.prompt_sets import ProbeSet, find_probes, make_probes, picture_probes
+from headviz.inputs.prompt_sets import (
+    PromptSet,
+    find_prompt_set,
+    make_prompt_set,
+    picture_prompt_set,
+)
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking
 from headviz.pursuit.spectrum import Spectrum
@@ -54,7 +59,7 @@ __all__ = [
     "compare",
     "default_session",
     "find_concept",
-    "make_probes",
+    "make_prompt_set",
     "open_picture",
     "rank",
     "save",
@@ -73,7 +78,7 @@ def default_session() -> Session:
 def rank(
     model: str,
     concept: str | Sequence[str],
-    probes: str | ProbeSet | None = None,
+    prompt_set: str | PromptSet | None = None,
     criterion: str = "somp",
     options: Options | None = None,
     images: Sequence[ImageLike] = (),
@@ -84,22 +89,22 @@ def rank(
     Args:
         model: a built-in model, a folder, or a name on the hub.
         concept: a preset's name, or a list of words.
-        probes: what to read the heads on: a built-in set, a file of texts, a folder or zip of
-            pictures, a ProbeSet of yours, or None for the model's own.
+        prompt_set: what to read the heads on: a built-in set, a file of texts, a folder or zip of
+            pictures, a PromptSet of yours, or None for the model's own.
         criterion: one of headviz.criteria.CRITERIA.
         options: choices that the score depends on.
-        images: pictures (files, bytes or PIL images) to read the heads on in place of `probes`.
+        images: pictures (files, bytes or PIL images) to read the heads on in place of `prompt_set`.
         prompt: what is asked about each picture; empty for the model's usual prompt.
     """
     found = find_concept(concept) if isinstance(concept, str) else find_concept(None, concept)
-    samples = _probes(model, probes, images, prompt)
+    samples = _prompt_set(model, prompt_set, images, prompt)
     return default_session().rank(model, found, samples, criterion, options)
 
 
 def spectrum(
     model: str,
     head: str | Head,
-    probes: str | ProbeSet | None = None,
+    prompt_set: str | PromptSet | None = None,
     steps: int = 20,
     options: Options | None = None,
     images: Sequence[ImageLike] = (),
@@ -107,19 +112,19 @@ def spectrum(
 ) -> Spectrum:
     """What a head talks about: tokens in order, its strongest samples, its logit lens."""
     head = Head.parse(head) if isinstance(head, str) else head
-    samples = _probes(model, probes, images, prompt)
+    samples = _prompt_set(model, prompt_set, images, prompt)
     return default_session().spectrum(model, head, samples, steps, options)
 
 
 def activations(
     model: str,
-    probes: str | ProbeSet | None = None,
+    prompt_set: str | PromptSet | None = None,
     pooling: str | None = None,
     images: Sequence[ImageLike] = (),
     prompt: str = "",
 ) -> HeadActivations:
     """Every head's signal on every text or picture; `pooling` is the model's usual one if None."""
-    samples = _probes(model, probes, images, prompt)
+    samples = _prompt_set(model, prompt_set, images, prompt)
     usual = default_session().default_options(model).pooling
     return default_session().activations(model, samples, pooling or usual)
 
@@ -158,11 +163,11 @@ def bake(model: str, edit: Edit | Recipe, folder: Path | str) -> Checkpoint:
         return write_checkpoint(loaded, recipe.on(loaded), Path(folder))
 
 
-def _probes(
-    model: str, probes: str | ProbeSet | None, images: Sequence[ImageLike], prompt: str
-) -> ProbeSet:
-    if isinstance(probes, ProbeSet):
-        return probes
+def _prompt_set(
+    model: str, prompt_set: str | PromptSet | None, images: Sequence[ImageLike], prompt: str
+) -> PromptSet:
+    if isinstance(prompt_set, PromptSet):
+        return prompt_set
     if images:
-        return picture_probes("images", open_pictures(images), prompt)
-    return find_probes(probes, model, default_session().model(model).sees, prompt)
+        return picture_prompt_set("images", open_pictures(images), prompt)
+    return find_prompt_set(prompt_set, model, default_session().model(model).has_vision, prompt)

@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser, whose help README quotes."""
     parser = _Parser(prog="python -m headviz", description="See and steer what attention heads do.")
     parsers = parser.add_subparsers(required=True, metavar="command")
-    _command(parsers, "models", "the built-in models and their probe sets", commands.models)
+    _command(parsers, "models", "the built-in models and their prompt sets", commands.models)
     _command(parsers, "concepts", "the preset concepts and their words", commands.concepts)
 
     rank = _command(parsers, "rank", "rank all heads for a concept", commands.rank)
@@ -157,7 +157,9 @@ def _add_concept(parser: argparse.ArgumentParser) -> None:
 def _add_reading(parser: argparse.ArgumentParser) -> None:
     default = Options()
     parser.add_argument(
-        "--probes", help="a built-in set, a .txt, .csv or .jsonl file, a folder or zip of pictures"
+        "--probes",
+        dest="prompt_set",
+        help="a built-in set, a .txt, .csv or .jsonl file, a folder or zip of pictures",
     )
     parser.add_argument("--prompt", default="", help="what is asked about each picture")
     parser.add_argument("--pooling", help=f"{', '.join(POOLINGS)}")

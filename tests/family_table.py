@@ -15,7 +15,7 @@ from torch import nn
 
 from headviz.clip.tower import Tower
 from headviz.heads.laws.report import Finding
-from headviz.models.families import FAMILIES, SEEING, TEXT_MODELS, UNSUITED
+from headviz.models.families import FAMILIES, TEXT_MODELS, UNSUITED, VISION_FAMILIES
 from headviz.models.loaded import LoadedModel
 
 NAMES = {
@@ -164,7 +164,7 @@ def special_of(model: LoadedModel) -> str:
     projection = next(iter(model.projections.values()))
     text = TEXT_MODELS.get(config.model_type, config.model_type)
     told = {
-        f"{NAMES[text].split(' (')[0]} inside" if model.sees else "": model.sees,
+        f"{NAMES[text].split(' (')[0]} inside" if model.has_vision else "": model.has_vision,
         "heads in some layers only": len(model.head_layers) < model.n_layers,
         "a norm follows the attention": family.norm_after,
         "the attention output is multiplied": family.multiplier,
@@ -235,4 +235,4 @@ def write(repo: Path, rows: Iterable[Row]) -> None:
     (repo / "README.md").write_text(readme.replace(listed(readme), names(rows)), encoding="utf-8")
 
 
-_ORDER = [*FAMILIES, *SEEING, *UNSUITED, *KINDS, *REFUSED]
+_ORDER = [*FAMILIES, *VISION_FAMILIES, *UNSUITED, *KINDS, *REFUSED]

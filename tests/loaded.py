@@ -14,11 +14,9 @@ import torch
 from tiny_models import WORDS
 
 from headviz.base.store import Store
-from headviz.inputs import concepts
-from headviz.inputs import prompt_sets as probes
-from headviz.inputs.prompt_sets import ProbeSet
-from headviz.models import load as models
-from headviz.models.load import LoadedModel, load_model
+from headviz.inputs.prompt_sets import PromptSet
+from headviz.models.loaded import LoadedModel
+from headviz.session.open_model import open_model
 from headviz.session.session import Session
 
 # Models this small gain nothing from threads, and on a busy machine threads wait for each other.
@@ -38,7 +36,7 @@ TEXTS = (
 @pytest.fixture(scope="session")
 def load(tiny_model_folder) -> Callable[[str], LoadedModel]:
     """`load("gpt2")` is the tiny model of that family, loaded once. Leave its weights alone."""
-    return cache(lambda family: load_model(str(tiny_model_folder(family)), device="cpu"))
+    return cache(lambda family: open_model(str(tiny_model_folder(family)), device="cpu"))
 
 
 @pytest.fixture(scope="module")  # no longer: some files have families of their own
@@ -54,9 +52,9 @@ def llama(load) -> LoadedModel:
 
 
 @pytest.fixture(scope="session")
-def texts() -> ProbeSet:
+def texts() -> PromptSet:
     """The texts that heads are read on."""
-    return ProbeSet("texts", TEXTS)
+    return PromptSet("texts", TEXTS)
 
 
 @pytest.fixture
@@ -67,16 +65,15 @@ def session(tmp_path) -> Session:
 
 @pytest.fixture
 def assets(tmp_path, tiny_model_folder, monkeypatch) -> Path:
-    """An assets folder with the built-in model `toy`, its probe set and two concepts."""
+    """An assets folder with the built-in model `toy`, its prompt set and two concepts."""
     folder = tmp_path / "assets"
     shutil.copytree(tiny_model_folder("llama"), folder / "toy")
-    (folder / "toy" / "probes").mkdir()
+    (folder / "toy" / "prompt_sets").mkdir()
     lines = "".join(json.dumps({"prompt": text}) + "\n" for text in TEXTS)
-    (folder / "toy" / "probes" / "questions.jsonl").write_text(lines, encoding="utf-8")
+    (folder / "toy" / "prompt_sets" / "questions.jsonl").write_text(lines, encoding="utf-8")
     (folder / "concepts").mkdir()
     for name in ("colors", "numbers"):
         content = "\n".join([f"Names of {name}", *WORDS[name], "umpteen"])
         (folder / "concepts" / f"{name}.txt").write_text(content, encoding="utf-8")
-    for module in (models, probes, concepts):
-        monkeypatch.setattr(module, "ASSETS", folder)
+    monkeypatch.setattr("headviz.base.assets.ASSETS", folder)
     return folder

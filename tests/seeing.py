@@ -11,9 +11,9 @@ import pytest
 from tiny_vision import VISION_CONFIGS, make_vision_model, noise
 
 from headviz.inputs.images import Picture, open_picture
-from headviz.inputs.prompt_sets import ProbeSet, picture_probes
-from headviz.models.load import load_model
+from headviz.inputs.prompt_sets import PromptSet, picture_prompt_set
 from headviz.models.loaded import LoadedModel
+from headviz.session.open_model import open_model
 
 SIZES = ((53, 37), (16, 16), (20, 60))
 """Width and height: lying, square, standing; models with tiles see each in its own way."""
@@ -29,7 +29,7 @@ def vision_folder(tmp_path_factory) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def load_seeing(vision_folder) -> Callable[[str], LoadedModel]:
     """`load_seeing("llava")` is that model in memory, loaded once. Leave its weights alone."""
-    return cache(lambda family: load_model(str(vision_folder(family)), device="cpu"))
+    return cache(lambda family: open_model(str(vision_folder(family)), device="cpu"))
 
 
 @pytest.fixture(scope="session", params=sorted(VISION_CONFIGS))
@@ -52,6 +52,6 @@ def pictures() -> tuple[Picture, ...]:
 
 
 @pytest.fixture(scope="session")
-def album(pictures) -> ProbeSet:
+def image_folder(pictures) -> PromptSet:
     """The pictures, each with the same prompt."""
-    return picture_probes("album", pictures, "what color has the house")
+    return picture_prompt_set("album", pictures, "what color has the house")

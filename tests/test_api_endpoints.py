@@ -21,7 +21,7 @@ from headviz.editing.recipe import Recipe
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import find_concept, known_concepts, make_concept
 from headviz.inputs.images import open_picture
-from headviz.inputs.prompt_sets import find_probes, make_probes, picture_probes
+from headviz.inputs.prompt_sets import find_prompt_set, make_prompt_set, picture_prompt_set
 from headviz.session.session import Session
 
 if "tiny-lm" not in built_in_models():
@@ -74,9 +74,9 @@ def test_the_program_of_the_documentation_runs(served, repo):
         names,
     )
     session = served[1]
-    ranking = session.rank("tiny-lm", find_concept("colors"), find_probes(None, "tiny-lm"))
+    ranking = session.rank("tiny-lm", find_concept("colors"), find_prompt_set(None, "tiny-lm"))
     assert names["ranking"] == plain(ranking.as_dict(3))
-    spectrum = session.spectrum("tiny-lm", ranking.top(1)[0], find_probes(None, "tiny-lm"), 5)
+    spectrum = session.spectrum("tiny-lm", ranking.top(1)[0], find_prompt_set(None, "tiny-lm"), 5)
     assert names["spectrum"] == plain(spectrum.as_dict())
     edit = Edit.of(ranking.top(3), -1)
     words = find_concept("colors").words
@@ -89,7 +89,7 @@ def test_own_words_and_texts_come_with_the_call(client, served):
     texts = ["The ball is red.", "My coat was blue."]
     result = client.predict(words=["red", "blue"], texts=texts, top=2, api_name="/rank")
     own = make_concept("my words", ["red", "blue"])
-    ranking = served[1].rank("tiny-lm", own, make_probes("texts", texts))
+    ranking = served[1].rank("tiny-lm", own, make_prompt_set("texts", texts))
     assert result == plain(ranking.as_dict(2))
     assert [c["name"] for c in client.predict(api_name="/concepts")] == [*known_concepts()]
 
@@ -118,7 +118,7 @@ def test_pictures_come_as_base64(client, served):
     asked = {"model": seeing, "words": ["red"], "images": [sent, also], "top": 1}
     result = client.predict(**asked, api_name="/rank")
     ranking = session.rank(
-        seeing, make_concept("my words", ["red"]), picture_probes("images", [picture, other])
+        seeing, make_concept("my words", ["red"]), picture_prompt_set("images", [picture, other])
     )
     assert result["heads"] == [{**asdict(h), "head": str(h.head)} for h in ranking.heads[:1]]
     told = client.predict(
@@ -142,7 +142,7 @@ def test_pictures_come_as_base64(client, served):
     [
         ("/rank", {"concept": "colour"}, "Did you mean 'colors'"),
         ("/rank", {"model": "gpt-17", "concept": "colors"}, "is not offered here"),
-        ("/rank", {"concept": "colors", "probes": "README.md"}, "Unknown probe set"),
+        ("/rank", {"concept": "colors", "prompt_set": "README.md"}, "Unknown prompt set"),
         ("/rank", {"concept": "colors", "images": ["%"]}, "is not base64"),
         ("/rank", {"concept": "colors", "criterion": "x"}, "Unknown criterion"),
         ("/spectrum", {"head": "L99.H0"}, "There is no head L99.H0"),

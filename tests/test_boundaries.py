@@ -1,6 +1,7 @@
-"""The shape of the code: what may import what, how long things may be, what files may not hold."""
+"""The shape of the code: what may import what, who sets hooks, what files may not hold."""
 
 import ast
+import graphlib
 import json
 import re
 import subprocess
@@ -17,101 +18,27 @@ from packaging.requirements import Requirement
 REPO = Path(__file__).resolve().parent.parent
 PACKAGE = REPO / "headviz"
 
-ORDER = [
-    "errors",
-    "shapes",
-    "progress",
-    "memory",
-    "weights",
-    "heads",
-    "recent",
-    "images",
-    "albums",
-    "families",
-    "norms",
-    "devices",
-    "vision",
-    "loaded",
-    "layout",
-    "prompts",
-    "forward",
-    "seam",
-    "edits",
-    "watching",
-    "trial",
-    "laws",
-    "survival",
-    "checking",
-    "discovery",
-    "fetching",
-    "hub",
-    "download",
-    "plan",
-    "reading",
-    "shelf",
+ROOMS = [
+    "base",
+    "inputs",
     "models",
-    "probes",
-    "capture",
-    "patches",
-    "store",
-    "concepts",
-    "clip_files",
-    "clip",
-    "clip_tower",
-    "similarity",
-    "dictionary",
-    "workers",
-    "products",
-    "statistics",
-    "prepared",
-    "precision",
-    "picks",
-    "stored",
-    "bounded",
+    "heads",
     "pursuit",
-    "span",
-    "bootstrap",
-    "criteria",
-    "ranking",
-    "naming",
-    "spectrum",
-    "spectra",
-    "generation",
-    "measures",
-    "comparison",
-    "recipe_schema",
-    "recipe",
-    "clip_heads",
-    "zero_shot",
-    "towers",
-    "tower_laws",
-    "tables",
-    "saving",
-    "snippets",
-    "plain_snippet",
-    "checkpoint_card",
-    "checkpoint",
-    "results",
+    "editing",
+    "clip",
     "session",
-    "shipped",
-    "naming_command",
-    "edit_command",
-    "bench",
-    "commands",
-    "console",
-    "__init__",
-    "toyworld",
-    "experiments",
-    "__main__",
-    "ui",
+    "cli",
+    "studies",
+    "page",
 ]
-"""A module (or folder) of headviz imports only what stands before it. New ones go in here."""
+"""Rooms of headviz, in the way of the data: one imports only itself and what stands before it."""
+ABOVE = ["__init__", "__main__"]
+"""What is handed on to Python and to the command line: they may import every room but the page."""
+HOOK_OWNERS = {"headviz/heads", "headviz/clip"}
+"""Who sets torch hooks: heads, and clip, whose towers have a norm and a projection of their own."""
 
 CORE_REQUIREMENTS = ["torch", "transformers", "numpy", "safetensors", "pillow"]
 PAGE_ONLY = {"gradio", "plotly", "pandas"}
-LONGEST_FILE = 250
-LONGEST_FUNCTION = 60
-
 MACHINE_PATH = re.compile(r"(?<![\w.~/-])/(?:(?:work|root)\b|(?:home|Users|opt)/\w)")
 REGISTRY = re.compile(
     r"pypi[.]org|pythonhosted[.]org|download[.]pytorch[.]org|anaconda[.]org|npmjs[.]org"
@@ -121,19 +48,6 @@ REGISTRY = re.compile(
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(REPO)))
-
-
-def noun(parts: tuple[str, ...]) -> str:
-    """The entry of ORDER that a module under headviz belongs to: ("ui", "page") -> "ui"."""
-    return parts[0].removesuffix(".py") if parts else "__init__"
-
-
-def place(name: str) -> int:
-    assert name in ORDER, (
-        f"headviz has a new module {name!r}: add it to ORDER in tests/test_boundaries.py, "
-        "after everything that it imports."
-    )
-    return ORDER.index(name)
 
 
 def imported(file: Path) -> Iterator[tuple[int, str]]:
@@ -148,46 +62,79 @@ def imported(file: Path) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{source}.{alias.name}") for alias in node.names)
 
 
-def imported_nouns(file: Path) -> Iterator[tuple[int, str]]:
-    """(line, entry of ORDER) of every import of headviz in a file."""
-    for line, name in imported(file):
-        top, *rest = name.split(".")
-        if top == "headviz":
-            inside = rest and ((PACKAGE / rest[0]).is_dir() or (PACKAGE / f"{rest[0]}.py").exists())
-            # `from headviz import rank` takes what __init__ offers.
-            yield line, noun(tuple(rest) if inside or len(rest) > 1 else ())
+def room_of(name: str) -> str:
+    """The room of a dotted name under headviz; what lies in none is `__init__` or `__main__`."""
+    parts = name.split(".")[1:]
+    if parts and (PACKAGE / parts[0]).is_dir():
+        return parts[0]
+    return "__main__" if parts[:1] == ["__main__"] else "__init__"
+
+
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(REPO).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_the_rooms_are_those_that_are_listed():
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert rooms == set(ROOMS)
+    assert {path.stem for path in PACKAGE.glob("*.py")} == set(ABOVE)
 
 
 @each_file
 def test_imports_point_one_way(file):
-    own = noun(file.relative_to(PACKAGE).parts)
+    order = [*ROOMS[:-1], *ABOVE, "page"]
+    own = room_of(module_of(file))
     wrong = [
-        f"line {line}: {own} imports {name}, which comes later in ORDER"
-        for line, name in imported_nouns(file)
-        if name != own and place(name) > place(own)
+        f"line {line}: {own} imports {name}, whose room comes later"
+        for line, name in imported(file)
+        if name.split(".")[0] == "headviz" and order.index(room_of(name)) > order.index(own)
     ]
-    assert place(own) >= 0
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_file_is_imported_by_what_it_imports():
+    """No cycle between files, inside a room either."""
+    modules = {module_of(file): file for file in FILES}
+    needs = {}
+    for module, file in modules.items():
+        named = {name for _, name in imported(file)}
+        owners = {name if name in modules else name.rpartition(".")[0] for name in named}
+        needs[module] = {name for name in owners if name in modules and name != module}
+    graphlib.TopologicalSorter(needs).prepare()  # CycleError names the cycle
+
+
+@each_file
+def test_headviz_needs_nothing_that_lies_beside_it(file):
+    beside = {"toyworld", "benchmarks", "tests", "app"}
+    wrong = [f"line {n}: {name}" for n, name in imported(file) if name.split(".")[0] in beside]
     assert not wrong, "\n".join(wrong)
 
 
 @each_file
 def test_the_core_knows_no_page(file):
-    if noun(file.relative_to(PACKAGE).parts) == "ui":
+    if room_of(module_of(file)) == "page":
         return
     wrong = [
-        f"line {line}: {name}"
-        for line, name in imported(file)
-        if name.split(".")[0] in PAGE_ONLY or f"{name}.".startswith("headviz.ui.")
+        f"line {line}: {name}" for line, name in imported(file) if name.split(".")[0] in PAGE_ONLY
     ]
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_core_imports_with_its_own_requirements_alone():
-    modules = [
-        ".".join(file.relative_to(REPO).with_suffix("").parts).removesuffix(".__init__")
-        for file in FILES
-        if noun(file.relative_to(PACKAGE).parts) != "ui"
+@each_file
+def test_only_their_owners_set_hooks(file):
+    setters = [
+        f"line {node.lineno}: {node.func.attr}"
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and re.fullmatch(r"register_\w*hook", node.func.attr)
     ]
+    owned = any(file.is_relative_to(REPO / owner) for owner in HOOK_OWNERS)
+    assert owned or not setters, "\n".join(setters)
+
+
+def test_the_core_imports_with_its_own_requirements_alone():
+    modules = [module_of(file) for file in FILES if room_of(module_of(file)) != "page"]
     hidden = sorted(names_outside(closure(CORE_REQUIREMENTS)))
     assert {*hidden} >= PAGE_ONLY, "this environment cannot prove it: the page is not installed"
     done = subprocess.run(
@@ -260,24 +207,6 @@ def names_outside(allowed: set[str]) -> Iterator[str]:
     for name, distributions in offered().items():
         if name != "headviz" and allowed.isdisjoint(map(canonical, distributions)):
             yield name
-
-
-@each_file
-def test_no_file_holds_two_nouns(file):
-    n_lines = len(file.read_text(encoding="utf-8").splitlines())
-    assert n_lines <= LONGEST_FILE, f"{n_lines} lines; {LONGEST_FILE} at most: split it in two."
-
-
-@each_file
-def test_no_function_holds_another(file):
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    long = [
-        f"line {node.lineno}: {node.name} has {n_lines} lines, {LONGEST_FUNCTION} at most"
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, kinds)
-        and (n_lines := node.end_lineno - node.lineno + 1) > LONGEST_FUNCTION
-    ]
-    assert not long, "\n".join(long)
 
 
 def committed() -> list[Path]:

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from tiny_models import CONTEXT
 
-from headviz.base.errors import OptionError, ProbeError
+from headviz.base.errors import OptionError, PromptError
 from headviz.heads.capture import capture, encode_prompt
-from headviz.inputs.prompt_sets import ProbeSet
+from headviz.inputs.prompt_sets import PromptSet
 
 pytest_plugins = ["loaded"]
 
@@ -58,12 +58,12 @@ def test_a_chat_template_is_written_once_with_one_beginning_of_text(chatty):
 @pytest.mark.parametrize("text", ["", "   ", "\n\t", "<eos>"])
 def test_an_empty_prompt_is_refused(model, chatty, text):
     for one in (model, chatty):
-        with pytest.raises(ProbeError, match=r"The prompt is empty\. Write some text\."):
+        with pytest.raises(PromptError, match=r"The prompt is empty\. Write some text\."):
             encode_prompt(one, text)
 
 
 def test_half_a_character_is_refused(llama):
-    with pytest.raises(ProbeError, match="is not valid Unicode text"):
+    with pytest.raises(PromptError, match="is not valid Unicode text"):
         encode_prompt(llama, "the \ud83d cat")
 
 
@@ -72,16 +72,16 @@ def test_a_prompt_fills_the_context_and_not_a_token_more(model):
     fits = " red" * (CONTEXT - special)
     assert len(encode_prompt(model, fits).ids) == CONTEXT
     too_long = rf"has {CONTEXT + 1} tokens; .* reads at most {CONTEXT}\. Shorten it\."
-    with pytest.raises(ProbeError, match=too_long):
+    with pytest.raises(PromptError, match=too_long):
         encode_prompt(model, fits + " red")
-    with pytest.raises(ProbeError, match=rf"has {CONTEXT} tokens and 5 more are to be generated"):
+    with pytest.raises(PromptError, match=rf"has {CONTEXT} tokens and 5 more are to be generated"):
         encode_prompt(model, fits, reserve=5)
 
 
 def test_a_text_that_is_too_long_is_refused_before_any_is_read(llama, monkeypatch):
     monkeypatch.setattr("headviz.heads.capture._pooled_signals", None)
-    with pytest.raises(ProbeError, match="Shorten it"):
-        capture(llama, ProbeSet("long", ("one", " red" * CONTEXT)))
+    with pytest.raises(PromptError, match="Shorten it"):
+        capture(llama, PromptSet("long", ("one", " red" * CONTEXT)))
 
 
 def test_an_unknown_pooling_lists_the_known_ones(llama, texts):
@@ -96,13 +96,13 @@ def test_a_reading_says_where_it_came_from_and_how_many_positions_it_read(model,
         assert activations.n_positions == (sum(own) if pooling == "prompt" else len(texts))
         assert activations.n_samples == len(texts)
         assert (activations.model, activations.revision) == (model.name, model.revision)
-        assert (activations.probes, activations.pooling) == (texts.digest, pooling)
+        assert (activations.prompt_set, activations.pooling) == (texts.digest, pooling)
 
 
 def test_numbers_that_are_not_finite_are_refused_with_the_head(llama, texts):
     broken = replace(llama, model=copy.deepcopy(llama.model))
     broken.model.model.layers[1].self_attn.v_proj.weight.data[8:] = float("inf")
-    with pytest.raises(ProbeError, match=r"Head L1\.H\d gives numbers that are not finite"):
+    with pytest.raises(PromptError, match=r"Head L1\.H\d gives numbers that are not finite"):
         capture(broken, texts)
 
 

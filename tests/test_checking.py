@@ -12,15 +12,14 @@ from tiny_clips import make_clip
 from headviz.__main__ import main
 from headviz.base.assets import built_in_models
 from headviz.base.head import Head
-from headviz.clip.laws import TOWER_LAWS, TowerTrial
-from headviz.clip.tower import open_model
+from headviz.clip.laws import TOWER_LAWS, TowerFixture
 from headviz.heads.edits import Edit
-from headviz.heads.laws.fixture import Trial
+from headviz.heads.laws.fixture import Fixture
 from headviz.heads.laws.laws import LAWS
 from headviz.heads.laws.post_norm import surviving_share
 from headviz.heads.laws.report import check, measure
 from headviz.models.families import FAMILIES
-from headviz.models.load import load_model
+from headviz.session.open_model import open_model
 
 pytest_plugins = ["loaded"]
 
@@ -75,7 +74,7 @@ def test_a_broken_law_ends_with_status_1_and_bad_input_with_2(
 
 
 def broken_laws(model):
-    return {finding.law for finding in measure(Trial.of(model)) if finding.verdict == "FAIL"}
+    return {finding.law for finding in measure(Fixture.of(model)) if finding.verdict == "FAIL"}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +96,7 @@ def test_a_wrong_row_breaks_its_law(load, family, changed, laws):
 def test_a_wrong_number_of_heads_breaks_a_law(load):
     model = load("llama")
     halves = replace(model, n_heads=8, d_head=4)
-    *_, unmeasured = [f for f in measure(Trial.of(halves)) if f.law == "slices"]
+    *_, unmeasured = [f for f in measure(Fixture.of(halves)) if f.law == "slices"]
     assert unmeasured.verdict == "-"
     assert "cannot be listened to" in unmeasured.note
 
@@ -121,7 +120,7 @@ def test_a_tower_opened_wrongly_breaks_its_law(tmp_path, broken, law):
     pytest.importorskip("open_clip")
     tower = open_model(str(make_clip(tmp_path / "clip")), "cpu", "auto")
     broken(tower)
-    findings = measure(TowerTrial(tower), TOWER_LAWS)
+    findings = measure(TowerFixture(tower), TOWER_LAWS)
     assert [f.law for f in findings if f.verdict == "FAIL"] == [law]
 
 
@@ -136,9 +135,9 @@ def _louder(module, args, output):
 def test_the_measured_share_is_what_a_head_turned_off_changes(load):
     """Worked out a second time with weights changed by hand, head by head."""
     model = load("gemma2")
-    call = Trial(model).calls[0]
+    call = Fixture(model).calls[0]
     norm = model.layers[0].post_attention_layernorm
-    signals, output = call.seam()
+    signals, output = call.at_projection()
     scale = model.write_scale(0, signals)
     found = expected = 0.0
     for index in range(model.n_heads):
@@ -167,13 +166,13 @@ def test_post_norm_families_say_what_survives_and_others_say_nothing(load):
 def test_all_heads_of_a_layer_scaled_alike_change_nothing_behind_a_norm(load):
     """So says the note."""
     model = load("olmo2")
-    norm, call = model.norm_after(0), Trial(model).calls[0]
-    _, output = call.seam()
+    norm, call = model.norm_after(0), Fixture(model).calls[0]
+    _, output = call.at_projection()
     torch.testing.assert_close(norm(3 * output), norm(output), rtol=1e-3, atol=1e-3)
 
 
 def test_a_report_can_be_made_of_a_model_in_memory(load):
-    report = check(Trial.of(load("gpt2")))
+    report = check(Fixture.of(load("gpt2")))
     assert not report.failed
     assert report.share == 1
     assert str(report).startswith(report.model)
@@ -183,6 +182,6 @@ def test_a_copy_of_the_folder_under_another_name_gives_the_same_numbers(
     tiny_model_folder, tmp_path
 ):
     folder = shutil.copytree(tiny_model_folder("phi"), tmp_path / "copy")
-    copy, original = (load_model(str(f), "cpu") for f in (folder, tiny_model_folder("phi")))
-    measured = [[f.measured for f in measure(Trial.of(one))] for one in (copy, original)]
+    copy, original = (open_model(str(f), "cpu") for f in (folder, tiny_model_folder("phi")))
+    measured = [[f.measured for f in measure(Fixture.of(one))] for one in (copy, original)]
     assert measured[0] == measured[1]

@@ -23,7 +23,7 @@ from headviz.heads.forward import batch_of
 from headviz.heads.prompts import encode_prompt
 from headviz.inputs.images import open_picture
 from headviz.models.layout import describe
-from headviz.models.load import load_model
+from headviz.session.open_model import open_model
 
 pytest_plugins = ["loaded"]
 
@@ -69,7 +69,7 @@ def plain_logits(folder, kind, inputs, tmp_path):
 
 @cache
 def tiny_lm():
-    return load_model("tiny-lm", device="cpu")
+    return open_model("tiny-lm", device="cpu")
 
 
 @pytest.fixture(params=["stories260K", "tiny-lm"])
@@ -79,7 +79,7 @@ def real(request):
         if "tiny-lm" not in built_in_models():
             pytest.skip("tiny-lm is not trained yet")
         return tiny_lm()
-    return load_model(str(request.getfixturevalue("shared_data") / "stories260K"), device="cpu")
+    return open_model(str(request.getfixturevalue("shared_data") / "stories260K"), device="cpu")
 
 
 def test_a_fresh_process_gives_the_logits_of_the_hooked_model(real, tmp_path):
@@ -95,7 +95,7 @@ def test_a_fresh_process_gives_the_logits_of_the_hooked_model(real, tmp_path):
 
 
 def test_a_vision_language_model_is_baked_with_its_processor(tmp_path):
-    model = load_model(str(make_vision_model("llava", tmp_path / "llava")), device="cpu")
+    model = open_model(str(make_vision_model("llava", tmp_path / "llava")), device="cpu")
     edit = Edit({Head(0, 1): -1.0, Head(1, 2): 3.0})
     done = write_checkpoint(model, Recipe(model.name, model.revision, edit), tmp_path / "baked")
     picture = open_picture(noise(20, 16), "noise")
@@ -114,7 +114,7 @@ def test_a_vision_language_model_is_baked_with_its_processor(tmp_path):
 
 def test_every_family_s_baked_folder_loads_and_agrees_with_its_hook(model, tmp_path):
     recipe = Recipe(model.name, model.revision, EDIT)
-    baked = load_model(str(write_checkpoint(model, recipe, tmp_path / "b").folder), device="cpu")
+    baked = open_model(str(write_checkpoint(model, recipe, tmp_path / "b").folder), device="cpu")
     encoded = encode_prompt(model, TEXT)
     torch.testing.assert_close(
         hooked_logits(baked, encoded, Edit()), hooked_logits(model, encoded, EDIT)

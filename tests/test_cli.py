@@ -54,7 +54,7 @@ def answer(command):
 
 
 def test_models_and_concepts_list_what_there_is(assets, answer):
-    assert answer("models") == [{"name": "toy", "probes": ["questions"]}]
+    assert answer("models") == [{"name": "toy", "prompt_set": ["questions"]}]
     assert answer("concepts") == [
         {"name": name, "title": f"Names of {name}", "words": [*WORDS[name], "umpteen"]}
         for name in ("colors", "numbers")
@@ -143,8 +143,7 @@ def test_without_json_a_person_can_read_it(assets, command, arguments, shown):
     assert shown in out
 
 
-def test_models_that_are_not_trained_yet_are_named_as_such(assets, command, monkeypatch):
-    monkeypatch.setattr(clip, "ASSETS", assets)
+def test_models_that_are_not_trained_yet_are_named_as_such(assets, command):
     said = command("models")[1]
     assert "Not trained yet: tiny-lm, tiny-vlm, tiny-clip (python -m toyworld train" in said
     (assets / "tiny-clip").mkdir()

@@ -13,7 +13,7 @@ from tiny_clips import make_clip
 pytest.importorskip("open_clip")
 
 from headviz.__main__ import main
-from headviz.base.errors import ConceptError, HeadvizError, ModelError, OptionError, ProbeError
+from headviz.base.errors import ConceptError, HeadvizError, ModelError, OptionError, PromptError
 from headviz.base.store import Store
 from headviz.clip import load as clips
 from headviz.clip.embed import embed_images, embed_texts, fill, similarity
@@ -127,7 +127,7 @@ def test_without_open_clip_a_sentence_says_how_to_install_it(folder, monkeypatch
 
 
 def test_built_in_models_are_folders_with_open_clips_config(folder, monkeypatch):
-    monkeypatch.setattr(clips, "ASSETS", folder.parent)
+    monkeypatch.setattr("headviz.base.assets.ASSETS", folder.parent)
     assert clips.built_in_clips() == {"tiny": folder}
     assert load_clip("tiny", "cpu").name == "tiny"
 
@@ -222,7 +222,7 @@ def test_the_first_words_become_a_concept(clip, images):
 
 
 def test_what_cannot_be_named_is_said(clip, images):
-    with pytest.raises(ProbeError, match="No image given"):
+    with pytest.raises(PromptError, match="No image given"):
         name_concept(clip, [], images, CANDIDATES)
     with pytest.raises(ConceptError, match="knows none of the 0 words"):
         name_concept(clip, images, images, ["  "])

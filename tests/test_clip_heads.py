@@ -12,7 +12,7 @@ from tiny_clips import KINDS, REFUSED, make_clip
 
 pytest.importorskip("open_clip")
 
-from headviz.base.errors import ConceptError, ModelError, OptionError, ProbeError
+from headviz.base.errors import ConceptError, ModelError, OptionError, PromptError
 from headviz.base.head import Head
 from headviz.clip.embed import WORD_TEMPLATES, embed_images, embed_texts
 from headviz.clip.load import load_clip
@@ -276,7 +276,7 @@ def test_a_tower_whose_heads_cannot_be_opened_is_refused_in_one_sentence(tmp_pat
 
 
 def test_what_cannot_be_read_is_said(clip, tower, images):
-    with pytest.raises(ProbeError, match="No image given"):
+    with pytest.raises(PromptError, match="No image given"):
         capture_images(clip, tower, [])
     with pytest.raises(OptionError, match=r"Unknown pooling 'last'\. Known: output, patches"):
         capture_images(clip, tower, images, pooling="last")
@@ -284,7 +284,7 @@ def test_what_cannot_be_read_is_said(clip, tower, images):
         tower_model(clip, ["New York", " "])
     with pytest.raises(ConceptError, match="at least two different classes"):
         zero_shot(clip, tower, images, ["red", "red"])
-    with pytest.raises(ProbeError, match="No image given"):
+    with pytest.raises(PromptError, match="No image given"):
         zero_shot(clip, tower, [], ["red", "blue"])
     with pytest.raises(OptionError, match="edit it everywhere"):
         zero_shot(clip, tower, images, ["red", "blue"], Edit.of([Head(0, 0)], 0.0, "prompt"))

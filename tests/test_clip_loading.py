@@ -18,9 +18,9 @@ pytest.importorskip("open_clip")
 from headviz.__main__ import main
 from headviz.base.errors import Cancelled, ModelError
 from headviz.clip.load import load_clip
-from headviz.clip.tower import open_model
 from headviz.models import memory_plan as plans
 from headviz.models.memory import size_text
+from headviz.session.open_model import open_model
 
 pytest_plugins = ["loaded", "fake_hub"]
 

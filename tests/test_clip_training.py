@@ -166,7 +166,7 @@ def test_tasks_are_of_held_out_pictures_with_one_right_word():
 def test_the_reference_pictures_are_training_pictures(tmp_path, monkeypatch):
     (tmp_path / "tiny-clip").mkdir()
     write_reference(tmp_path / "tiny-clip")
-    monkeypatch.setattr(naming, "ASSETS", tmp_path)
+    monkeypatch.setattr("headviz.base.assets.ASSETS", tmp_path)
     found = naming.reference_pictures()
     chosen = list(itertools.islice(pictures(REFERENCE_SEED), len(found)))
     assert len(found) == 64

@@ -12,7 +12,7 @@ from headviz.base.head import Head
 from headviz.editing.generate import Sampling, generate
 from headviz.heads.edits import Edit
 from headviz.heads.laws import discover as discovery
-from headviz.heads.laws.fixture import Trial
+from headviz.heads.laws.fixture import Fixture
 from headviz.heads.laws.report import Finding, measure
 from headviz.models.families import FAMILIES
 
@@ -36,7 +36,7 @@ def test_an_unknown_structure_is_found_checked_and_said_to_be(load, name):
     projections = [projection_in(layer) for layer in layers_of(model.model)]
     if name != "ctrl":  # whose feed-forward part has no name of its own
         assert list(model.projections.values()) == projections
-    assert all(finding.verdict == "pass" for finding in measure(Trial.of(model)))
+    assert all(finding.verdict == "pass" for finding in measure(Fixture.of(model)))
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -68,8 +68,8 @@ def test_every_law_has_to_hold(load, monkeypatch, law):
     """A structure that a later law breaks is not used either."""
     model = load("starcoder2")
 
-    def broken(trial):
-        for finding in measure(trial):
+    def broken(fixture):
+        for finding in measure(fixture):
             wrong = finding.law == law
             yield Finding(law, "A law.", 0.5, 1e-4, 0.0) if wrong else finding
 

@@ -11,7 +11,7 @@ from headviz.base.store import Store
 from headviz.editing.recipe import Recipe
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import make_concept
-from headviz.models.load import load_model
+from headviz.session.open_model import open_model
 from headviz.session.session import Session
 
 pytest_plugins = ["loaded"]
@@ -88,7 +88,7 @@ def test_bake_writes_what_a_recipe_or_a_text_says(assets, command, tmp_path):
     assert (result["model"], result["edit"]) == ("toy", "L0.H1=-1")
     status, _, _ = command("bake", "--model", "toy", "--edit", edit, "--out", tmp_path / "b")
     assert status == 0
-    first, second = (load_model(str(tmp_path / name), device="cpu") for name in ("a", "b"))
+    first, second = (open_model(str(tmp_path / name), device="cpu") for name in ("a", "b"))
     assert first.revision == second.revision
     assert result["bytes"] == sum(p.stat().st_size for p in (tmp_path / "a").iterdir())
 

@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
 from benchmarks.pursuit.oracle import plain_somp
-from headviz.base.errors import OptionError, ProbeError
+from headviz.base.errors import OptionError, PromptError
 from headviz.pursuit.bootstrap import share_explained
 from headviz.pursuit.engine.moments import Moments
 from headviz.pursuit.engine.precision import PRECISIONS
-from headviz.pursuit.engine.precomputed import prepare_heads, prepare_moments
+from headviz.pursuit.engine.precomputed import precompute_heads, precompute_moments
 from headviz.pursuit.engine.projection import span_basis
 from headviz.pursuit.engine.result import DEPENDENT, STOPS
-from headviz.pursuit.engine.somp import RULES, pursue, pursue_prepared
+from headviz.pursuit.engine.somp import RULES, pursue, pursue_precomputed
 
-ENGINES = ("stored", "bounded")
+ENGINES = ("batch_omp", "lazy_greedy")
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
@@ -114,7 +114,7 @@ def check(found, z, w_o, atoms, centre=True, near=3e-5):
     atoms=20,
     kind="plain",
     steps=14,
-    engine="bounded",
+    engine="lazy_greedy",
     centre=True,
 )  # fewer samples than steps
 @example(
@@ -126,7 +126,7 @@ def check(found, z, w_o, atoms, centre=True, near=3e-5):
     atoms=1,
     kind="plain",
     steps=5,
-    engine="stored",
+    engine="batch_omp",
     centre=True,
 )  # a concept of one word
 @example(
@@ -138,7 +138,7 @@ def check(found, z, w_o, atoms, centre=True, near=3e-5):
     atoms=40,
     kind="duplicates",
     steps=14,
-    engine="bounded",
+    engine="lazy_greedy",
     centre=False,
 )  # more steps than rank
 def test_every_engine_picks_the_textbooks_best_atom(
@@ -180,8 +180,8 @@ def test_tiles_and_groups_do_not_change_a_pick(
 @pytest.mark.parametrize("kind", ["plain", "long tail", "alike"])
 def test_the_smallest_tiles_find_the_best_among_many(kind):
     z, w_o, atoms = problem(8, 2, 60, 12, 40, 500, kind)
-    tiled = pursue(z, w_o, atoms, 8, engine="bounded", budget=1)
-    assert tiled.picks.tolist() == pursue(z, w_o, atoms, 8, engine="stored").picks.tolist()
+    tiled = pursue(z, w_o, atoms, 8, engine="lazy_greedy", budget=1)
+    assert tiled.picks.tolist() == pursue(z, w_o, atoms, 8, engine="batch_omp").picks.tolist()
     check(tiled, z, w_o, atoms)
 
 
@@ -271,13 +271,13 @@ def test_the_energy_rule_needs_statistics_alone(engine):
     z, w_o, atoms = problem(4, 3, 500, 8, 32, 100)
     parts = [Moments.of(part) for part in z.split(130, 1)]
     merged = parts[0].merge(parts[1]).merge(parts[2]).merge(parts[3])
-    by_statistics = prepare_moments(merged, [w_o])
-    found = pursue_prepared(by_statistics, atoms, 6, "energy", engine=engine)
+    by_statistics = precompute_moments(merged, [w_o])
+    found = pursue_precomputed(by_statistics, atoms, 6, "energy", engine=engine)
     whole = pursue(z, w_o, atoms, 6, rule="energy", engine=engine)
     assert found.picks.equal(whole.picks)
     torch.testing.assert_close(found.explained, whole.explained, rtol=1e-4, atol=1e-5)
     with pytest.raises(OptionError, match="The l1 rule needs the samples"):
-        pursue_prepared(by_statistics, atoms, 6)
+        pursue_precomputed(by_statistics, atoms, 6)
 
 
 # Prepared heads.
@@ -286,13 +286,13 @@ def test_the_energy_rule_needs_statistics_alone(engine):
 @each_engine
 def test_prepared_heads_serve_every_dictionary_as_fresh_ones_would(engine):
     z, w_o, atoms = problem(6, 5, 30, 8, 32, 120)
-    heads = prepare_heads(z, [w_o[:2], w_o[2:]])
+    heads = precompute_heads(z, [w_o[:2], w_o[2:]])
     for part in (atoms[:50], atoms[50:], atoms):
-        shared = pursue_prepared(heads, part, 7, engine=engine)
+        shared = pursue_precomputed(heads, part, 7, engine=engine)
         fresh = pursue(z, w_o, part, 7, engine=engine)
         assert shared.picks.equal(fresh.picks)
         torch.testing.assert_close(shared.explained, fresh.explained)
-    some = pursue_prepared(heads.group(1, 4), atoms, 7, engine=engine)
+    some = pursue_precomputed(heads.group(1, 4), atoms, 7, engine=engine)
     assert some.picks.equal(fresh.picks[1:4])
 
 
@@ -303,9 +303,9 @@ def test_the_span_of_all_atoms_explains_what_a_pursuit_of_all_does(
 ):
     assume(kind != "near")  # such atoms are dependent for one and not quite for the other
     z, w_o, d = problem(seed, heads, samples, d_head, d_model, atoms, kind)
-    prepared = prepare_heads(z, [w_o])
-    share = share_explained(prepared, span_basis(d, prepared.project(d)))
-    pursued = pursue_prepared(prepared, d, len(d)).explained[:, -1]
+    precomputed = precompute_heads(z, [w_o])
+    share = share_explained(precomputed, span_basis(d, precomputed.project(d)))
+    pursued = pursue_precomputed(precomputed, d, len(d)).explained[:, -1]
     torch.testing.assert_close(share, pursued, rtol=1e-3, atol=1e-3)
 
 
@@ -335,10 +335,10 @@ def test_every_end_has_its_reason(engine):
 def test_a_head_that_is_not_finite_is_named(bad, centre):
     z, w_o, atoms = problem()
     z[1, 3, 2] = bad
-    with pytest.raises(ProbeError, match="Head number 1 has activations that are not finite"):
+    with pytest.raises(PromptError, match="Head number 1 has activations that are not finite"):
         pursue(z, w_o, atoms, 3, centre)
-    with pytest.raises(ProbeError, match=r"Head L0\.H1 has"):
-        prepare_heads(z, [w_o], centre, name_of="L0.H{}".format)
+    with pytest.raises(PromptError, match=r"Head L0\.H1 has"):
+        precompute_heads(z, [w_o], centre, name_of="L0.H{}".format)
 
 
 @pytest.mark.parametrize("what", ["rule", "engine", "precision"])
@@ -349,12 +349,12 @@ def test_an_unknown_choice_lists_the_known_ones(what):
 
 def test_a_watcher_sees_the_share_done_and_may_stop():
     z, w_o, atoms = problem(0, 2, 20, 6, 16, 2000)
-    heads, seen = prepare_heads(z, [w_o]), []
-    pursue_prepared(heads, atoms, 5, budget=1, watch=seen.append)
+    heads, seen = precompute_heads(z, [w_o]), []
+    pursue_precomputed(heads, atoms, 5, budget=1, watch=seen.append)
     assert seen == sorted(seen) and len(seen) == 10 and seen[-1] == 1
 
     def stop(share):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pursue_prepared(heads, atoms, 5, watch=stop)
+        pursue_precomputed(heads, atoms, 5, watch=stop)

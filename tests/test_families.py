@@ -11,13 +11,12 @@ from tiny_vision import VISION_CONFIGS
 from transformers import AutoConfig
 
 from headviz.base.errors import ModelError
-from headviz.clip.laws import TOWER_LAWS, TowerTrial
-from headviz.clip.tower import open_model
-from headviz.heads.laws.fixture import Trial
+from headviz.clip.laws import TOWER_LAWS, TowerFixture
+from headviz.heads.laws.fixture import Fixture
 from headviz.heads.laws.laws import LAWS
 from headviz.heads.laws.report import measure
-from headviz.models.families import FAMILIES, SEEING, UNSUITED
-from headviz.models.load import load_model
+from headviz.models.families import FAMILIES, UNSUITED, VISION_FAMILIES
+from headviz.session.open_model import open_model
 
 pytest_plugins = ["loaded", "seeing"]
 
@@ -32,7 +31,7 @@ ASKED_FOR = (
     *("PaliGemma", "Idefics 3", "SmolVLM", "InternVL", "Mistral 3", "Llama 3.2 Vision"),
 )
 """What people use: each is proven, or refused with a reason."""
-EVERY = {*FAMILIES, *SEEING, *UNSUITED, *KINDS, *REFUSED, *UNKNOWN}
+EVERY = {*FAMILIES, *VISION_FAMILIES, *UNSUITED, *KINDS, *REFUSED, *UNKNOWN}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +48,7 @@ def written(repo):
 
 def hold(model, found, section):
     """Every law holds on the model, which is noted."""
-    findings = held(measure(Trial.of(model)))
+    findings = held(measure(Fixture.of(model)))
     found.prove(section, model, findings)
 
 
@@ -76,7 +75,7 @@ def test_a_class_that_cannot_be_right_is_refused_with_its_reason(kind, tmp_path,
     config.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(ModelError) as raised:
-        load_model(str(tmp_path), device="cpu")
+        open_model(str(tmp_path), device="cpu")
     assert UNSUITED[kind] in str(raised.value)
     found.refuse("pictures", kind, "", UNSUITED[kind])
 
@@ -84,7 +83,7 @@ def test_a_class_that_cannot_be_right_is_refused_with_its_reason(kind, tmp_path,
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_law_holds_on_image_towers(kind, tmp_path, found):
     tower = open_model(str(make_clip(tmp_path / kind, **KINDS[kind])), "cpu", "auto")
-    found.prove_tower(kind, tower, held(measure(TowerTrial(tower), TOWER_LAWS)))
+    found.prove_tower(kind, tower, held(measure(TowerFixture(tower), TOWER_LAWS)))
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -108,7 +107,9 @@ def test_a_class_without_a_row_is_proven_too_or_refused(load, found, kind):
 
 def test_every_row_of_headviz_has_a_tiny_model(load, load_seeing):
     assert {load(kind).model.config.model_type for kind in CONFIGS} == set(FAMILIES)
-    assert {load_seeing(kind).model.config.model_type for kind in VISION_CONFIGS} == set(SEEING)
+    assert {load_seeing(kind).model.config.model_type for kind in VISION_CONFIGS} == set(
+        VISION_FAMILIES
+    )
 
 
 def test_the_table_says_what_these_tests_found(request, found, repo: Path, written):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_models import CONTEXT
 
-from headviz.base.errors import OptionError, ProbeError
+from headviz.base.errors import OptionError, PromptError
 from headviz.base.head import Head
 from headviz.editing.compare import compare, last_of
 from headviz.editing.control import control_of
@@ -112,7 +112,7 @@ def test_prompt_and_answer_may_fill_the_context_and_not_a_token_more(load, famil
     n_prompt = len(encode_prompt(model, PROMPT).ids)
     fits = Sampling(max_new_tokens=CONTEXT - n_prompt)
     assert last(generate(model, [PROMPT], [EDIT], fits)).done == (True,)
-    with pytest.raises(ProbeError, match=rf"reads at most {CONTEXT}\. Shorten it"):
+    with pytest.raises(PromptError, match=rf"reads at most {CONTEXT}\. Shorten it"):
         generate(model, [PROMPT], [EDIT], replace(fits, max_new_tokens=fits.max_new_tokens + 1))
 
 
@@ -167,9 +167,9 @@ def test_a_broken_forward_pass_leaves_the_lock_free(llama, monkeypatch):
 @pytest.mark.parametrize(
     ("prompt", "edit", "error", "message"),
     [
-        ("", EDIT, ProbeError, "The prompt is empty"),
-        (" \n", EDIT, ProbeError, "The prompt is empty"),
-        (" red" * 500, EDIT, ProbeError, "Shorten it"),
+        ("", EDIT, PromptError, "The prompt is empty"),
+        (" \n", EDIT, PromptError, "The prompt is empty"),
+        (" red" * 500, EDIT, PromptError, "Shorten it"),
         (PROMPT, Edit({Head(9, 0): 0.0}), OptionError, "There is no head L9.H0"),
         (PROMPT, Edit({Head(0, 4): 0.0}), OptionError, "There is no head L0.H4"),
     ],

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image, ImageOps
 from tiny_vision import noise
 
-from headviz.base.errors import HeadvizError, PictureError, ProbeError
-from headviz.inputs import image_folders as albums
-from headviz.inputs.image_folders import MAX_PICTURES, open_album, open_pictures
+from headviz.base.errors import HeadvizError, PictureError, PromptError
+from headviz.inputs import image_folders as image_folders
+from headviz.inputs.image_folders import MAX_PICTURES, open_image_folder, open_pictures
 from headviz.inputs.images import MAX_BYTES, open_picture
-from headviz.inputs.prompt_sets import ProbeSet, find_probes, picture_probes
+from headviz.inputs.prompt_sets import PromptSet, find_prompt_set, picture_prompt_set
 
 pytest_plugins = ["loaded", "seeing"]
 
@@ -184,15 +184,17 @@ def files(**others) -> dict[str, bytes]:
 
 
 @pytest.fixture(params=["folder", "zip"])
-def album_of(request, tmp_path):
+def image_folder_of(request, tmp_path):
     """Writes files as a folder and as a zip."""
 
     def write(content: dict[str, bytes]):
         if request.param == "zip":
-            with zipfile.ZipFile(tmp_path / "album.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            with zipfile.ZipFile(
+                tmp_path / "image_folder.zip", "w", zipfile.ZIP_DEFLATED
+            ) as archive:
                 for name, data in content.items():
                     archive.writestr(name, data)
-            return tmp_path / "album.zip"
+            return tmp_path / "image_folder.zip"
         for name, data in content.items():
             path = tmp_path / "album" / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -203,21 +205,23 @@ def album_of(request, tmp_path):
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_an_album_is_its_pictures_by_name_with_what_they_show(album_of, table):
+def test_an_album_is_its_pictures_by_name_with_what_they_show(image_folder_of, table):
     hidden = {".DS_Store": b"x", "__MACOSX/._a.png": b"x"}
-    album = open_album(album_of(files(**{table: TABLES[table].encode()}, **hidden)))
-    assert [picture.name for picture in album.pictures] == ["a.png", "b.png"]
-    assert album.labels == ("red", "7")
-    assert album.name == "album"
+    image_folder = open_image_folder(
+        image_folder_of(files(**{table: TABLES[table].encode()}, **hidden))
+    )
+    assert [picture.name for picture in image_folder.pictures] == ["a.png", "b.png"]
+    assert image_folder.labels == ("red", "7")
+    assert image_folder.name == "album"
 
 
-def test_without_a_table_the_folders_are_the_labels(album_of):
+def test_without_a_table_the_folders_are_the_labels(image_folder_of):
     content = {"cat/1.png": saved(noise(8, 8)), "dog/1.png": saved(noise(9, 9))}
-    assert open_album(album_of(content)).labels == ("cat", "dog")
+    assert open_image_folder(image_folder_of(content)).labels == ("cat", "dog")
 
 
 BAD_ALBUMS = {
-    "no picture": ({"a.txt": b"x"}, "There is no picture in album"),
+    "no picture": ({"a.txt": b"x"}, "There is no picture in image folder"),
     "a broken one": (files(**{"c.png": b"x"}), "c.png is no picture"),
     "a broken table": (files(**{"labels.json": b"[{"}), "table labels.json .* cannot be read"),
     "a table of bytes": (files(**{"labels.csv": b"\xff\xfe\0"}), "table labels.csv"),
@@ -225,91 +229,91 @@ BAD_ALBUMS = {
 
 
 @pytest.mark.parametrize("what", BAD_ALBUMS)
-def test_a_bad_album_is_refused_in_one_sentence(album_of, what):
+def test_a_bad_album_is_refused_in_one_sentence(image_folder_of, what):
     content, message = BAD_ALBUMS[what]
     with pytest.raises(PictureError, match=message) as raised:
-        open_album(album_of(content))
+        open_image_folder(image_folder_of(content))
     assert "\n" not in str(raised.value)
 
 
-def test_an_album_too_large_is_refused(album_of, monkeypatch):
-    path = album_of(files())
+def test_an_album_too_large_is_refused(image_folder_of, monkeypatch):
+    path = image_folder_of(files())
     for limit, message in (("MAX_PICTURES", "has 2 pictures"), ("MAX_TOTAL", "MB together")):
         with monkeypatch.context() as patch:
-            patch.setattr(albums, limit, 1)
+            patch.setattr(image_folders, limit, 1)
             with pytest.raises(PictureError, match=message):
-                open_album(path)
-    monkeypatch.setattr(albums, "MAX_ENTRIES", 1)
+                open_image_folder(path)
+    monkeypatch.setattr(image_folders, "MAX_ENTRIES", 1)
     with pytest.raises(PictureError, match="files"):
-        open_album(path)
+        open_image_folder(path)
 
 
 @pytest.mark.parametrize("name", ["../out.png", "/etc/out.png", "a/../../out.png", "..\\out.png"])
 def test_a_zip_that_climbs_out_of_its_folder_is_refused_and_writes_nothing(tmp_path, name):
-    path = tmp_path / "inner" / "album.zip"
+    path = tmp_path / "inner" / "image_folder.zip"
     path.parent.mkdir()
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(name, saved(noise(8, 8)))
-    with pytest.raises(PictureError, match=r"album\.zip holds a file that climbs out of it"):
-        open_album(path)
-    assert [p.name for p in tmp_path.rglob("*")] == ["inner", "album.zip"]
+    with pytest.raises(PictureError, match=r"image folder\.zip holds a file that climbs out of it"):
+        open_image_folder(path)
+    assert [p.name for p in tmp_path.rglob("*")] == ["inner", "image_folder.zip"]
 
 
 def test_a_zip_bomb_is_refused_unopened(tmp_path, monkeypatch):
-    path = tmp_path / "album.zip"
+    path = tmp_path / "image_folder.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("zeros.png", bytes(64 * 2**20))
     monkeypatch.setattr(zipfile.ZipFile, "open", None)
     with pytest.raises(PictureError, match="unpacks to 64 MB from almost nothing"):
-        open_album(path)
+        open_image_folder(path)
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04nonsense", b"the cat"])
 def test_what_is_no_zip_is_refused(tmp_path, data):
-    path = tmp_path / "album.zip"
+    path = tmp_path / "image_folder.zip"
     path.write_bytes(data)
     with pytest.raises(PictureError, match="is no zip that can be read"):
-        open_album(path)
+        open_image_folder(path)
 
 
 # Probe sets.
 
 
 def test_pictures_make_a_probe_set_with_a_hash_of_all_it_depends_on(pictures):
-    probes = picture_probes("mine", pictures, "what color", ("a", "b", "c"))
-    assert len(probes) == 3
-    assert probes.texts == ("what color",) * 3
+    prompt_set = picture_prompt_set("mine", pictures, "what color", ("a", "b", "c"))
+    assert len(prompt_set) == 3
+    assert prompt_set.texts == ("what color",) * 3
     digests = {
         made.digest
         for made in (
-            probes,
-            picture_probes("mine", pictures[::-1], "what color"),
-            picture_probes("mine", pictures, "what mood"),
-            ProbeSet("mine", ("what color",) * 3),
+            prompt_set,
+            picture_prompt_set("mine", pictures[::-1], "what color"),
+            picture_prompt_set("mine", pictures, "what mood"),
+            PromptSet("mine", ("what color",) * 3),
         )
     }
     assert len(digests) == 4
-    assert picture_probes("other", pictures, "what color").digest == probes.digest
-    with pytest.raises(ProbeError, match="There is no picture in 'none'"):
-        picture_probes("none", [])
+    assert picture_prompt_set("other", pictures, "what color").digest == prompt_set.digest
+    with pytest.raises(PromptError, match="There is no picture in 'none'"):
+        picture_prompt_set("none", [])
 
 
-def test_a_folder_a_zip_or_a_picture_is_found_as_probes(album_of, assets, tmp_path):
-    path = album_of(files(**{"labels.csv": TABLES["labels.csv"].encode()}))
-    probes = find_probes(str(path), "toy", True, "what is it")
-    assert [picture.name for picture in probes.pictures] == ["a.png", "b.png"]
-    assert (probes.texts, probes.labels) == (("what is it",) * 2, ("red", "7"))
+def test_a_folder_a_zip_or_a_picture_is_found_as_probes(image_folder_of, assets, tmp_path):
+    path = image_folder_of(files(**{"labels.csv": TABLES["labels.csv"].encode()}))
+    prompt_set = find_prompt_set(str(path), "toy", True, "what is it")
+    assert [picture.name for picture in prompt_set.pictures] == ["a.png", "b.png"]
+    assert (prompt_set.texts, prompt_set.labels) == (("what is it",) * 2, ("red", "7"))
     single = tmp_path / "single.png"
     single.write_bytes(saved(noise(8, 8)))
-    assert [p.name for p in find_probes(str(single), "toy", True).pictures] == ["single.png"]
+    assert [p.name for p in find_prompt_set(str(single), "toy", True).pictures] == ["single.png"]
 
 
 def test_a_model_that_sees_is_offered_pictures_and_another_one_texts(assets):
-    folder = assets / "seer" / "probes" / "scenes"
+    folder = assets / "seer" / "prompt_sets" / "scenes"
     folder.mkdir(parents=True)
     (folder / "a.png").write_bytes(saved(noise(8, 8)))
-    assert find_probes(None, "some/seeing-model", True).name == "scenes"
-    assert find_probes(None, "seer", True).pictures
-    assert not find_probes(None, "some/language-model").pictures
+    assert find_prompt_set(None, "some/seeing-model", True).name == "scenes"
+    assert find_prompt_set(None, "seer", True).pictures
+    assert not find_prompt_set(None, "some/language-model").pictures
     with pytest.raises(HeadvizError, match="a folder or zip of pictures"):
-        find_probes("nope", "seer", True)
+        find_prompt_set("nope", "seer", True)

@@ -15,9 +15,7 @@ from headviz.base.head import Head
 from headviz.base.store import Store
 from headviz.heads.edits import Edit
 from headviz.heads.prompts import default_prompt, encode_prompt, prompts_of
-from headviz.inputs import prompt_sets as probes
-from headviz.inputs.prompt_sets import find_probes
-from headviz.models import load as models
+from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.models.families import family_of
 from headviz.pursuit.options import Options
 from headviz.session.session import Session
@@ -31,16 +29,16 @@ CAPTION = "Provide a one-sentence caption for the provided image."
 def world(assets, tmp_path, vision_folder, monkeypatch):
     """A folder with the built-in models `toy` and `eye`, photographs, and a cache of its own."""
     shutil.copytree(vision_folder("llava"), assets / "eye")
-    album = assets / "eye" / "probes" / "scenes"
-    album.mkdir(parents=True)
+    image_folder = assets / "eye" / "prompt_sets" / "scenes"
+    image_folder.mkdir(parents=True)
     for number in range(4):
-        noise(20 + number, 16, number).save(album / f"{number}.png")
-    (album / "labels.csv").write_text("file,label\n0.png,red\n")
+        noise(20 + number, 16, number).save(image_folder / f"{number}.png")
+    (image_folder / "labels.csv").write_text("file,label\n0.png,red\n")
     monkeypatch.setattr(__main__, "Session", lambda **o: Session(Store(tmp_path / "cache"), **o))
     monkeypatch.chdir(tmp_path)
     noise(30, 20).save("photo.jpg")
     noise(20, 30, 1).save("other.webp")
-    return album
+    return image_folder
 
 
 @pytest.fixture
@@ -183,14 +181,16 @@ def test_the_library_takes_files_and_open_pictures(world, monkeypatch, tmp_path)
     assert len(headviz.spectrum("eye", Head(0, 0), images=given, steps=2).samples) == 3
 
 
-def test_signals_of_pictures_are_kept_on_the_disk_and_equal_fresh_ones(session, load_seeing, album):
+def test_signals_of_pictures_are_kept_on_the_disk_and_equal_fresh_ones(
+    session, load_seeing, image_folder
+):
     name = load_seeing("llava").name
-    fresh = session.activations(name, album, "image")
+    fresh = session.activations(name, image_folder, "image")
     again = Session(session.store, device="cpu")
-    kept = again.activations(name, album, "image")
+    kept = again.activations(name, image_folder, "image")
     assert again.model(name).vision.n_encoded == 0, "nothing was encoded anew"
     assert torch.equal(fresh.z, kept.z)
-    assert (kept.n_positions, kept.pictures) == (fresh.n_positions, album.pictures)
+    assert (kept.n_positions, kept.pictures) == (fresh.n_positions, image_folder.pictures)
 
 
 # The models.
@@ -234,8 +234,7 @@ def test_a_class_that_cannot_be_supported_is_refused_with_the_reason(kind, text,
 
 def test_photographs_go_through(shared_data, load_seeing):
     model = load_seeing("llava_next")
-    found = find_probes(str(shared_data / "photos"), model.name, True)
+    found = find_prompt_set(str(shared_data / "photos"), model.name, True)
     assert len(found) == 24
     assert all(found.labels), "captions.json names every photograph"
     assert encode_prompt(model, CAPTION, 0, found.pictures[:1]).image.count(True) > 16
-    assert models.ASSETS == probes.ASSETS

@@ -1,4 +1,4 @@
-"""The laws of the seam in every family that sees, and that pictures are encoded once.
+"""The laws of the hook point in every family that sees, and that pictures are encoded once.
 
 What they are compared with are transformers' own forward pass and generation on the processor's own
 output, hooks of these tests' own, and weights changed by hand.
@@ -21,7 +21,7 @@ from headviz.heads.capture import POOLINGS, capture
 from headviz.heads.edits import NO_EDIT, WHERE, Edit, applied, factor_table, places
 from headviz.heads.forward import batch_of, continued
 from headviz.heads.hooks import projection_inputs
-from headviz.heads.laws.fixture import Trial
+from headviz.heads.laws.fixture import Fixture
 from headviz.heads.laws.laws import cache_says_the_same
 from headviz.heads.prompts import _with_pictures, encode_prompt
 from headviz.models.vision import Vision
@@ -193,10 +193,10 @@ def test_the_cache_of_keys_says_what_reading_all_anew_says(seeing, pictures, whe
     edit = replace(EDIT, where=where)
     said = final(generate(seeing, [PROMPT], [edit], SHORT, pictures=[pictures[:1]])).ids[0]
     prompt = encode_prompt(seeing, PROMPT, 0, pictures[:1])
-    sight, table = seeing.family.sight, factor_table(seeing, [edit])
+    vision_spec, table = seeing.family.vision_spec, factor_table(seeing, [edit])
     anew: list[int] = []
     for _ in said:
-        batch = batch_of(seeing, [prompt.continued(anew, sight.answer_type)], left=True)
+        batch = batch_of(seeing, [prompt.continued(anew, vision_spec.answer_type)], left=True)
         answer = torch.zeros_like(batch.prompt)
         answer[:, len(prompt.ids) :] = True
         batch = replace(batch, prompt=batch.prompt & ~answer, generated=answer)
@@ -220,7 +220,7 @@ def test_a_placeholder_of_a_picture_is_never_said_however_likely(llava, pictures
         streams = compare(llava, PROMPT, EDIT, sampling=sampling, pictures=pictures[:1])
         said = [column.ids for column in last_of(streams).columns]
         said.append(continued(llava, prompt, 5).ids[len(prompt.ids) :])
-        assert cache_says_the_same(Trial(llava, pictures)) <= 1e-4
+        assert cache_says_the_same(Fixture(llava, pictures)) <= 1e-4
     finally:
         handle.remove()
     assert all(said) and not {i for row in said for i in row} & {*silent}
@@ -293,7 +293,9 @@ def test_places_that_cannot_be_are_refused(llama, llava):
 
 def test_the_vision_tower_runs_once_a_picture_however_often_the_sliders_move(llava, pictures):
     seen = llava.vision
-    fresh = replace(llava, vision=Vision(llava.model, seen.processor, seen.sight, llava.device))
+    fresh = replace(
+        llava, vision=Vision(llava.model, seen.processor, seen.vision_spec, llava.device)
+    )
     runs = []
     handle = llava.model.model.vision_tower.register_forward_hook(lambda *_: runs.append(1))
     try:
@@ -327,7 +329,7 @@ def read_alone(model, prompt, pooling):
         said = final(generate(model, [PROMPT], [NO_EDIT], sampling, pictures=[prompt.pictures]))
         ended = len(said.ids[0]) < sampling.max_new_tokens
         ids = (*said.ids[0], *[model.tokenizer.eos_token_id] * ended)  # the end is read as well
-        prompt = prompt.continued(ids, model.family.sight.answer_type)
+        prompt = prompt.continued(ids, model.family.vision_spec.answer_type)
     chosen = {
         "image": [p for p, there in enumerate(prompt.image) if there],
         "prompt": [p for p, mine in enumerate(prompt.own) if mine],
@@ -348,12 +350,12 @@ def read_alone(model, prompt, pooling):
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_what_is_read_in_padded_batches_is_what_each_sample_gives_alone(
-    seeing, album, pooling, monkeypatch
+    seeing, image_folder, pooling, monkeypatch
 ):
     monkeypatch.setattr(capturing, "GENERATED_TOKENS", 3)
-    activations = capture(seeing, album, pooling)
+    activations = capture(seeing, image_folder, pooling)
     n_positions = 0
-    for sample, picture in enumerate(album.pictures):
+    for sample, picture in enumerate(image_folder.pictures):
         prompt = encode_prompt(seeing, PROMPT, 0, [picture])
         expected, n = read_alone(seeing, prompt, pooling)
         n_positions += n

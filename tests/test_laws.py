@@ -21,7 +21,7 @@ from headviz.heads import capture as capturing
 from headviz.heads.capture import capture, encode_prompt
 from headviz.heads.edits import NO_EDIT, Edit, applied, factor_table
 from headviz.heads.hooks import projection_inputs
-from headviz.inputs.prompt_sets import ProbeSet
+from headviz.inputs.prompt_sets import PromptSet
 
 pytest_plugins = ["loaded"]
 
@@ -424,5 +424,5 @@ def test_a_progress_that_cancels_leaves_no_hook(model):
             raise Stop
 
     with pytest.raises(Stop):
-        capture(model, ProbeSet("one", ("the cat",)), progress=progress)
+        capture(model, PromptSet("one", ("the cat",)), progress=progress)
     assert hooks_on(model) == 0

@@ -27,8 +27,8 @@ from headviz.cli.console import Console
 from headviz.models import memory_plan as plans
 from headviz.models import read_weights as reading
 from headviz.models.hub import without_token
-from headviz.models.load import load_model
 from headviz.models.memory import memory_left, size_text
+from headviz.session.open_model import open_model
 from headviz.session.session import Session
 
 pytest_plugins = ["loaded", "fake_hub"]
@@ -43,25 +43,25 @@ def weights_asked(hub):
 def refused(name, **options):
     """The sentence with which a model is refused, and all that an error could show of it."""
     with pytest.raises(ModelError) as raised:
-        load_model(name, device="cpu", **options)
+        open_model(name, device="cpu", **options)
     assert "\n" not in str(raised.value)
     return str(raised.value), "".join(traceback.format_exception(raised.value))
 
 
 def test_a_model_of_the_hub_is_fetched_once_and_told_with_its_sizes(hub, tiny_model_folder):
     told = []
-    model = load_model("tiny/llama", "cpu", progress=lambda share, what: told.append(what))
-    whole = load_model(str(tiny_model_folder("llama")), "cpu")
+    model = open_model("tiny/llama", "cpu", progress=lambda share, what: told.append(what))
+    whole = open_model(str(tiny_model_folder("llama")), "cpu")
     assert model.revision == COMMIT
     assert model.unembedding.equal(whole.unembedding)
     n_bytes = (tiny_model_folder("llama") / "model.safetensors").stat().st_size
     assert f"to download, {size_text(n_bytes)} of weights" in told[0]
     assert told[0].endswith("left on cpu") and told[-1] == "tiny/llama is loaded"
     asked = len(weights_asked(hub))
-    assert load_model("tiny/llama", "cpu").revision == COMMIT
+    assert open_model("tiny/llama", "cpu").revision == COMMIT
     assert len(weights_asked(hub)) == asked
     hub.unavailable = True  # what is here is used while the hub is not
-    assert load_model("tiny/llama", "cpu").revision == COMMIT
+    assert open_model("tiny/llama", "cpu").revision == COMMIT
 
 
 def test_only_weights_and_small_files_are_fetched(hub, tmp_path, tiny_model_folder):
@@ -69,7 +69,7 @@ def test_only_weights_and_small_files_are_fetched(hub, tmp_path, tiny_model_fold
     for name in ("pytorch_model.bin", "evil.py", "consolidated.safetensors", "picture.png"):
         (folder / name).write_bytes(b"0")
     hub.folders["tiny/more"] = folder
-    load_model("tiny/more", "cpu")
+    open_model("tiny/more", "cpu")
     fetched = {path for path, _, _ in hub.asked}
     assert {"config.json", "tokenizer.json", "model.safetensors"} <= fetched
     assert fetched <= {path.name for path in tiny_model_folder("llama").iterdir()}
@@ -78,14 +78,14 @@ def test_only_weights_and_small_files_are_fetched(hub, tmp_path, tiny_model_fold
 def test_a_download_shows_how_far_it_is_stops_when_asked_and_leaves_nothing(hub, heavy):
     told = []
     with pytest.raises(Cancelled):
-        load_model("tiny/heavy", "cpu", progress=stopping(told))
+        open_model("tiny/heavy", "cpu", progress=stopping(told))
     assert hub.stalled.is_set() and not hub.go_on.is_set()  # it did not wait for the rest
     kept = Path(constants.HF_HUB_CACHE) / "models--tiny--heavy" / "blobs"
     assert not list(kept.glob("*.incomplete"))
     assert told[-1][0] < 0.6 and "MB of 26 MB" in told[-1][1]
     hub.stall.clear()
     hub.go_on.set()
-    assert load_model("tiny/heavy", "cpu").revision == COMMIT
+    assert open_model("tiny/heavy", "cpu").revision == COMMIT
     assert sum(f.stat().st_size for f in kept.iterdir()) < PAD + 2**20
 
 
@@ -100,9 +100,9 @@ def test_reading_shows_how_far_it_is_and_stops_when_asked(tiny_model_folder):
 
     name = str(tiny_model_folder("llama"))
     with pytest.raises(Cancelled):
-        load_model(name, "cpu", progress=stop)
+        open_model(name, "cpu", progress=stop)
     assert shares == sorted(shares) and len(shares) > 10 and 0.5 < shares[-1] < 0.6
-    assert load_model(name, "cpu").total_heads == 12
+    assert open_model(name, "cpu").total_heads == 12
 
 
 def test_a_model_that_does_not_fit_is_refused_before_a_weight_is_fetched(hub, monkeypatch):
@@ -164,7 +164,7 @@ def test_a_token_is_sent_to_the_hub_and_shown_nowhere(hub, monkeypatch, caplog, 
         break_it()
         for name in ("tiny/none", "tiny/llama"):
             try:
-                load_model(name, "cpu")
+                open_model(name, "cpu")
             except ModelError as error:
                 shown += "".join(traceback.format_exception(error))
     shown += caplog.text + "".join(capfd.readouterr())
@@ -266,13 +266,13 @@ def test_control_c_ends_a_download_with_130_and_nothing_is_broken(hub, heavy, re
     assert err == "headviz: stopped.\n"
     hub.stall.clear()
     hub.go_on.set()
-    assert load_model("tiny/heavy", "cpu").revision == COMMIT
+    assert open_model("tiny/heavy", "cpu").revision == COMMIT
 
 
 def test_weights_of_8_bits_need_a_gpu_or_are_asked_for_by_name(tiny_model_folder, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(OptionError, match=r"int8 weights need a CUDA GPU.*--dtype bfloat16"):
-        load_model(str(tiny_model_folder("llama")), dtype="int8")
+        open_model(str(tiny_model_folder("llama")), dtype="int8")
     monkeypatch.setattr(reading, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"int4 weights need bitsandbytes .* 'headviz\[large\]'"):
-        load_model(str(tiny_model_folder("llama")), "cpu", "int4")
+        open_model(str(tiny_model_folder("llama")), "cpu", "int4")

@@ -11,7 +11,8 @@ from tiny_models import CONTEXT
 from headviz.base.assets import TRAINED_HERE
 from headviz.base.errors import ModelError, OptionError
 from headviz.models.devices import choose_device
-from headviz.models.load import load_model, model_revision
+from headviz.models.load import model_revision
+from headviz.session.open_model import open_model
 from toyworld.__main__ import MAKERS
 
 pytest_plugins = ["loaded"]
@@ -36,20 +37,20 @@ def test_a_models_layout_is_read_from_its_projections(model):
 
 
 def test_a_built_in_model_goes_by_its_name(assets):
-    assert load_model(" toy ").name == "toy"
-    assert load_model("toy").revision == load_model(str(assets / "toy")).revision
+    assert open_model(" toy ").name == "toy"
+    assert open_model("toy").revision == open_model(str(assets / "toy")).revision
 
 
 @pytest.mark.parametrize("name", TRAINED_HERE)
 def test_a_model_without_its_weights_is_answered_with_what_makes_them(assets, name):
     assert set(TRAINED_HERE) == set(MAKERS)
     with pytest.raises(ModelError, match=rf"headviz\.toyworld train {name}`") as raised:
-        load_model(name)
+        open_model(name)
     assert "\n" not in str(raised.value)
 
 
 def test_weights_may_be_read_in_half_precision(tiny_model_folder):
-    model = load_model(str(tiny_model_folder("llama")), "cpu", "bfloat16")
+    model = open_model(str(tiny_model_folder("llama")), "cpu", "bfloat16")
     assert model.dtype == model.model.dtype == torch.bfloat16
     assert model.head_weights(0).dtype == torch.float32
     assert "bfloat16 as asked" in model.summary
@@ -61,14 +62,14 @@ def test_weights_may_be_read_in_half_precision(tiny_model_folder):
 def test_an_unknown_model_is_refused_with_the_built_in_ones(assets, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError) as raised:
-        load_model(name)
+        open_model(name)
     assert "\n" not in str(raised.value)
     assert "toy" in str(raised.value) or "has no config.json" in str(raised.value)
 
 
 def test_no_name_is_answered_with_the_built_in_ones(assets):
     with pytest.raises(ModelError, match=r"No model named\. Built in: toy\."):
-        load_model(" ")
+        open_model(" ")
 
 
 def without_config(folder):
@@ -142,7 +143,7 @@ BROKEN = {
 def test_a_broken_folder_is_refused_in_one_sentence(folder, broken):
     broken(folder)
     with pytest.raises(ModelError, match=BROKEN[broken]) as raised:
-        load_model(str(folder))
+        open_model(str(folder))
     assert "\n" not in str(raised.value)
 
 
@@ -154,7 +155,7 @@ def test_weights_that_lack_a_part_are_refused(folder):
     del weights["lm_head.weight"]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelError, match=r"lack .*lm_head\.weight"):
-        load_model(str(folder))
+        open_model(str(folder))
 
 
 def test_the_revision_changes_with_weights_config_and_tokenizer_alone(folder):

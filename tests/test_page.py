@@ -21,7 +21,7 @@ from paging import (
 from headviz.base.assets import built_in_models
 from headviz.base.store import Store
 from headviz.inputs.concepts import find_concept, known_concepts
-from headviz.inputs.prompt_sets import find_probes
+from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.session.session import Session
 
 if "tiny-lm" not in built_in_models():
@@ -54,7 +54,11 @@ def test_the_first_view_is_true_before_a_model_is_loaded(server, browser):
     visitor.goto(server[0])
     visitor.wait_for_selector(".hv-cell.opened")
     assert "shipped with the model" in visitor.locator("#status").inner_text()
-    top = Session().rank("tiny-lm", find_concept("colors"), find_probes(None, "tiny-lm")).top(1)[0]
+    top = (
+        Session()
+        .rank("tiny-lm", find_concept("colors"), find_prompt_set(None, "tiny-lm"))
+        .top(1)[0]
+    )
     opened = visitor.locator(".hv-cell.opened")
     assert (opened.get_attribute("data-layer"), opened.get_attribute("data-head")) == (
         str(top.layer),
@@ -70,7 +74,7 @@ def test_ranking_on_the_page_is_the_ranking_of_the_library(page, server):
     page.locator("#rank").click()
     page.wait_for_selector("#status:has-text('computed here')")
     own = find_concept(None, words)
-    top = server[1].rank("tiny-lm", own, find_probes(None, "tiny-lm")).top(1)[0]
+    top = server[1].rank("tiny-lm", own, find_prompt_set(None, "tiny-lm")).top(1)[0]
     page.wait_for_selector(f"#head-title:has-text('{top} · number 1 of')")
     assert str(top) in page.locator("#ranked").inner_text()
 

@@ -10,7 +10,7 @@ from tiny_clips import make_clip
 
 from headviz.base.assets import built_in_models
 from headviz.base.store import Store
-from headviz.page.seeing import example_pictures
+from headviz.page.image_input import example_pictures
 from headviz.session.session import Session
 
 pytest_plugins = ["loaded", "seeing"]
@@ -107,7 +107,7 @@ def test_captions_stream_and_a_slider_never_encodes_a_picture_again(page, server
     generate(page)
     all_described(page, 2)
     assert page.locator(".hv-totals p").count() == 3
-    model = next(m for m in server[1]._shelf._models.values() if m.sees)
+    model = next(m for m in server[1]._model_cache._models.values() if m.has_vision)
     seen = model.vision.n_encoded
     mark_texts(page)
     drag(page, "#alpha-0", 0.95)

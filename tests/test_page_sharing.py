@@ -16,7 +16,7 @@ from headviz.base.store import Store
 from headviz.editing.recipe import Recipe
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import find_concept
-from headviz.inputs.prompt_sets import find_probes
+from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.session.session import Session
 from headviz.session.shipped import load_shipped
 
@@ -97,7 +97,7 @@ def test_the_signals_are_saved(page, server):
     session = server[1]
     name, content = saved(page, "heads", "activations")
     assert name == "headviz-tiny-lm-activations.safetensors"
-    read = session.activations("tiny-lm", find_probes(None, "tiny-lm"))
+    read = session.activations("tiny-lm", find_prompt_set(None, "tiny-lm"))
     assert load(content)["z"].equal(read.z)
 
 

@@ -8,7 +8,7 @@ from headviz.base.head import Head
 from headviz.heads.capture import capture
 from headviz.heads.patch_map import head_map, image_signals
 from headviz.inputs.images import open_picture
-from headviz.inputs.prompt_sets import picture_probes
+from headviz.inputs.prompt_sets import picture_prompt_set
 
 pytest_plugins = ["loaded", "seeing"]
 
@@ -16,7 +16,7 @@ HEAD = Head(1, 2)
 
 
 def test_the_mean_over_the_picture_is_the_captured_signal(seeing, pictures):
-    captured = capture(seeing, picture_probes("one", pictures[:1]), "image")
+    captured = capture(seeing, picture_prompt_set("one", pictures[:1]), "image")
     signals = image_signals(seeing, pictures[0], HEAD)
     assert len(signals) == captured.n_positions
     torch.testing.assert_close(signals.mean(0), captured.z[HEAD.layer, HEAD.index, 0])

@@ -17,7 +17,7 @@ from headviz.base.store import Store
 from headviz.editing.recipe import Recipe
 from headviz.heads.edits import applied, factor_table
 from headviz.heads.prompts import encode_prompt
-from headviz.models.load import load_model
+from headviz.session.open_model import open_model
 from headviz.session.session import Session
 
 PROMPT = "Once upon a time"
@@ -99,7 +99,7 @@ def test_from_check_to_a_baked_folder_that_plain_transformers_load(shared_data, 
     logits, text = plain(tmp_path / "baked", tmp_path)
     assert text.strip() == told["edited"].strip()
 
-    model, edit = load_model(name, device="cpu"), Recipe.load(tmp_path / "r.json").edit
+    model, edit = open_model(name, device="cpu"), Recipe.load(tmp_path / "r.json").edit
     assert len(edit.factors) == 16
     ids = torch.tensor([encode_prompt(model, PROMPT).ids])
     with torch.inference_mode(), applied(model, factor_table(model, [edit])):

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from headviz.base.errors import ProbeError, UnknownName
+from headviz.base.errors import PromptError, UnknownName
 from headviz.inputs.prompt_sets import (
     MAX_BYTES,
     MAX_TEXTS,
-    ProbeSet,
-    find_probes,
-    make_probes,
-    read_probes,
+    PromptSet,
+    find_prompt_set,
+    make_prompt_set,
+    read_prompt_set,
 )
 
 pytest_plugins = ["loaded"]
@@ -42,7 +42,7 @@ def test_the_texts_of_a_file_are_read(tmp_path, name):
     content, expected = GOOD[name]
     path = tmp_path / name
     path.write_bytes(content.encode())
-    assert read_probes(path).texts == expected
+    assert read_prompt_set(path).texts == expected
 
 
 BAD = {
@@ -73,8 +73,8 @@ def test_a_bad_file_is_refused_with_the_reason(tmp_path, name):
     content, message = BAD[name]
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(ProbeError) as raised:
-        read_probes(path)
+    with pytest.raises(PromptError) as raised:
+        read_prompt_set(path)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -84,8 +84,8 @@ def test_a_file_of_50_mb_is_refused_without_being_read(tmp_path, monkeypatch):
     with path.open("wb") as file:
         file.truncate(50 * 2**20)
     monkeypatch.setattr("pathlib.Path.read_bytes", None)
-    with pytest.raises(ProbeError, match=r"large\.txt has 50 MB; at most 10 MB are read"):
-        read_probes(path)
+    with pytest.raises(PromptError, match=r"large\.txt has 50 MB; at most 10 MB are read"):
+        read_prompt_set(path)
     assert MAX_BYTES == 10 * 2**20
 
 
@@ -97,32 +97,32 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
-    with pytest.raises(ProbeError, match=r"mine\.txt cannot be read \(Permission denied\)"):
-        read_probes(path)
+    with pytest.raises(PromptError, match=r"mine\.txt cannot be read \(Permission denied\)"):
+        read_prompt_set(path)
 
 
 def test_too_many_texts_are_refused_with_both_numbers():
-    with pytest.raises(ProbeError, match=f"has {MAX_TEXTS + 1} texts; at most {MAX_TEXTS}"):
-        make_probes("many", ["a"] * (MAX_TEXTS + 1))
-    assert len(make_probes("enough", ["a"] * MAX_TEXTS)) == MAX_TEXTS
+    with pytest.raises(PromptError, match=f"has {MAX_TEXTS + 1} texts; at most {MAX_TEXTS}"):
+        make_prompt_set("many", ["a"] * (MAX_TEXTS + 1))
+    assert len(make_prompt_set("enough", ["a"] * MAX_TEXTS)) == MAX_TEXTS
 
 
 def test_the_digest_changes_with_any_text_and_their_order():
     sets = [("a", "b"), ("b", "a"), ("a", "b", "c"), ("ab",), ("a", "B")]
-    assert len({ProbeSet("x", texts).digest for texts in sets}) == len(sets)
-    assert ProbeSet("x", ("a",)).digest == ProbeSet("y", ("a",)).digest
+    assert len({PromptSet("x", texts).digest for texts in sets}) == len(sets)
+    assert PromptSet("x", ("a",)).digest == PromptSet("y", ("a",)).digest
 
 
 def test_a_name_is_a_built_in_set_or_a_file_and_none_is_the_models_default(assets, texts, tmp_path):
     own = tmp_path / "own.txt"
     own.write_text("mine")
-    assert find_probes(None, "toy").texts == texts.texts
-    assert find_probes("questions", "toy").texts == texts.texts
-    assert find_probes(str(own), "toy") == ProbeSet("own", ("mine",))
-    assert find_probes(None, "another model").texts == texts.texts
+    assert find_prompt_set(None, "toy").texts == texts.texts
+    assert find_prompt_set("questions", "toy").texts == texts.texts
+    assert find_prompt_set(str(own), "toy") == PromptSet("own", ("mine",))
+    assert find_prompt_set(None, "another model").texts == texts.texts
 
 
 @pytest.mark.parametrize("name", ["question", "no/such/file.txt", "a" * 5000, "nul\0", ""])
 def test_an_unknown_set_is_answered_with_the_known_ones(assets, name):
     with pytest.raises(UnknownName, match=r"Known: questions\. Or name a \.txt"):
-        find_probes(name, "toy")
+        find_prompt_set(name, "toy")

@@ -15,9 +15,9 @@ from headviz.heads.forward import batch_of
 from headviz.heads.hooks import projection_inputs
 from headviz.heads.prompts import encode_prompt
 from headviz.inputs.concepts import find_concept, tokenize_concept
-from headviz.inputs.prompt_sets import ProbeSet
-from headviz.models.load import load_model
+from headviz.inputs.prompt_sets import PromptSet
 from headviz.pursuit.ranking import rank_heads
+from headviz.session.open_model import open_model
 
 pytest.importorskip("bitsandbytes")
 pytest.importorskip("accelerate")
@@ -25,20 +25,20 @@ if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
 
 QUESTION = "Question: What is the usual color of a {}? Answer:"
-PROBES = ProbeSet("few", tuple(QUESTION.format(t) for t in ("tomato", "lemon", "frog", "crow")))
+PROBES = PromptSet("few", tuple(QUESTION.format(t) for t in ("tomato", "lemon", "frog", "crow")))
 ROUNDING = {"int8": 0.03, "int4": 0.25}
 """Relative; the matrices of tiny-lm lose this much to 8 and to 4 bits."""
 
 
 @pytest.fixture(scope="module")
 def whole():
-    return load_model("tiny-lm", "cpu")
+    return open_model("tiny-lm", "cpu")
 
 
 @pytest.fixture(scope="module", params=list(ROUNDING))
 def few_bits(request):
     torch.set_num_threads(1)
-    return load_model("tiny-lm", "cpu", request.param)
+    return open_model("tiny-lm", "cpu", request.param)
 
 
 def loss(found, wanted):

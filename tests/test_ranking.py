@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import WORDS
 
-from headviz.base.errors import OptionError, ProbeError
+from headviz.base.errors import OptionError, PromptError
 from headviz.base.head import Head
 from headviz.editing.control import matched_control
 from headviz.heads.capture import capture
 from headviz.inputs.concepts import make_concept, tokenize_concept
-from headviz.inputs.prompt_sets import make_probes
+from headviz.inputs.prompt_sets import make_prompt_set
 from headviz.pursuit.criteria import CRITERIA, find_criterion
 from headviz.pursuit.dictionary import concept_dictionary, vocabulary_atoms, vocabulary_labels
 from headviz.pursuit.options import Options
@@ -256,8 +256,8 @@ def test_a_head_that_is_not_there_cannot_be_opened(llama, activations):
 
 @pytest.mark.parametrize("criterion", ["somp", "energy"])
 def test_one_text_is_refused_where_the_variance_over_texts_is_asked_for(criterion, llama):
-    one = capture(llama, make_probes("one", ["the cat is red"]))
+    one = capture(llama, make_prompt_set("one", ["the cat is red"]))
     tokens = tokenize_concept(COLORS, llama.tokenizer)
-    with pytest.raises(ProbeError, match="only one text"):
+    with pytest.raises(PromptError, match="only one text"):
         rank_heads(llama, one, tokens, criterion, draws=0)
     assert rank_heads(llama, one, tokens, criterion, Options(centre=False), draws=0).heads

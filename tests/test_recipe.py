@@ -38,7 +38,7 @@ DATA = st.fixed_dictionaries(
         ),
         "criterion": st.just("somp"),
         "options": st.just(Options(steps=7, pooling="last").as_dict()),
-        "probes": st.just("abc"),
+        "prompt_set": st.just("abc"),
     },
 )
 
@@ -77,7 +77,7 @@ def test_a_ranking_s_recipe_holds_all_that_the_edit_came_from(ranking, tmp_path)
     assert Recipe.load(recipe.save(tmp_path / "r.json")) == recipe
     assert (recipe.model, recipe.revision) == (ranking.model, ranking.revision)
     assert (recipe.criterion, recipe.options) == (ranking.criterion, ranking.options)
-    assert recipe.probes == ranking.probes
+    assert recipe.prompt_set == ranking.prompt_set
     assert recipe.concept.words == ("red", "blue", "umpteen")
     Draft202012Validator(schema()).validate(recipe.as_dict())
     for h in heads:

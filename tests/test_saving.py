@@ -100,9 +100,9 @@ def test_a_spectrum_and_a_comparison_are_saved(spectrum, llama, tmp_path, monkey
 
 def test_the_api_reads_own_texts_and_bakes(session, llama, texts, tmp_path, monkeypatch):
     monkeypatch.setattr(headviz, "default_session", lambda: session)
-    ranking = headviz.rank(llama.name, ["red", "blue"], probes=texts)
-    assert ranking.probes == texts.digest
-    read = headviz.activations(llama.name, probes=texts)
+    ranking = headviz.rank(llama.name, ["red", "blue"], prompt_set=texts)
+    assert ranking.prompt_set == texts.digest
+    read = headviz.activations(llama.name, prompt_set=texts)
     assert read.z.equal(session.activations(llama.name, texts).z)
     recipe = Recipe.of(Edit.of(ranking.top(2), -1), ranking)
     for name, edit in (("a", recipe), ("b", recipe.edit)):

@@ -13,7 +13,7 @@ from headviz.editing.compare import last_of
 from headviz.editing.generate import Sampling
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import make_concept
-from headviz.inputs.prompt_sets import ProbeSet
+from headviz.inputs.prompt_sets import PromptSet
 from headviz.pursuit.options import Options
 from headviz.session import session as sessions
 from headviz.session.session import Session
@@ -57,15 +57,15 @@ def test_every_step_is_made_once(session, tiny_model_folder, texts, counted):
     "changed",
     [
         {"concept": make_concept("colors", ["red", "blue"])},
-        {"probes": ProbeSet("other", ("one", "two dog"))},
+        {"prompt_set": PromptSet("other", ("one", "two dog"))},
         {"criterion": "logit-lens"},
         {"options": Options(centre=False)},
         {"options": Options(pooling="last")},
     ],
-    ids=["words", "probes", "criterion", "centre", "pooling"],
+    ids=["words", "prompt_set", "criterion", "centre", "pooling"],
 )
 def test_whatever_a_ranking_depends_on_makes_another(session, llama, texts, changed):
-    asked = {"concept": COLORS, "probes": texts}
+    asked = {"concept": COLORS, "prompt_set": texts}
     plain = session.rank(llama.name, **asked)
     other = session.rank(llama.name, **{**asked, **changed})
     assert not other.scores.allclose(plain.scores)

@@ -11,7 +11,7 @@ from headviz.base.errors import ModelError
 from headviz.base.head import Head
 from headviz.base.store import Store
 from headviz.inputs.concepts import known_concepts
-from headviz.inputs.prompt_sets import find_probes
+from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.session.session import Session
 from headviz.session.shipped import SPECTRUM_STEPS, load_shipped, ship
 
@@ -93,10 +93,10 @@ def test_what_ships_with_tiny_lm_is_what_it_gives(tmp_path):
     shipped = load_shipped("tiny-lm")
     assert shipped is not None, "made from other weights: run python -m headviz ship"
     session = Session(Store(tmp_path), device="cpu")
-    probes = find_probes(None, "tiny-lm")
-    assert shipped.data["probes_digest"] == probes.digest
+    prompt_set = find_prompt_set(None, "tiny-lm")
+    assert shipped.data["probes_digest"] == prompt_set.digest
     for name in shipped.concepts:
-        fresh = session.rank("tiny-lm", known_concepts()[name], probes)
+        fresh = session.rank("tiny-lm", known_concepts()[name], prompt_set)
         kept = shipped.ranking(name)
         torch.testing.assert_close(kept.scores, fresh.scores, rtol=0, atol=2 * ROUNDING)
         torch.testing.assert_close(kept.chance, fresh.chance, rtol=0, atol=2 * ROUNDING)

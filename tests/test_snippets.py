@@ -18,10 +18,10 @@ from headviz.editing.generate import Sampling
 from headviz.heads.edits import WHERE, Edit
 from headviz.inputs.concepts import find_concept, make_concept
 from headviz.inputs.images import open_picture
-from headviz.inputs.prompt_sets import find_probes, make_probes
+from headviz.inputs.prompt_sets import find_prompt_set, make_prompt_set
 from headviz.page.captioning import Asked, Told
 from headviz.page.head import code_of as code_of_head
-from headviz.page.heads import code_of as code_of_ranking
+from headviz.page.heat_map import code_of as code_of_ranking
 from headviz.page.sharing import codes_of
 from headviz.page.view import ModelShown, find_ranking, find_spectrum, first_view, view_of
 from headviz.pursuit.options import Options
@@ -87,10 +87,12 @@ def numbers(text):
 
 def test_programs_with_headviz_give_what_the_page_shows(session, repo, tmp_path):
     shipped = first_view("tiny-lm", "colors")
-    probes = make_probes("my own texts", ["The ball is red.", "Blue is “nice”.", "It's 7\\8."])
+    prompt_set = make_prompt_set(
+        "my own texts", ["The ball is red.", "Blue is “nice”.", "It's 7\\8."]
+    )
     own = make_concept("my words", ["red", "blue", "green", "it's"])
     options = Options(steps=3, pooling="last", centre=False)
-    computed = view_of(session.rank("tiny-lm", own, probes, "logit-lens", options), probes)
+    computed = view_of(session.rank("tiny-lm", own, prompt_set, "logit-lens", options), prompt_set)
     views = [shipped, computed]
     programs = [code_of_ranking(view, TINY) for view in views]
     programs += [code_of_head(view, Head(0, 51), TINY) for view in views]
@@ -154,19 +156,19 @@ def test_the_hook_has_ten_lines_and_no_headviz(session):
 
 
 def test_texts_that_are_too_many_are_named_by_their_file():
-    probes = make_probes("mine", ["a long text about nothing at all"] * 1000)
+    prompt_set = make_prompt_set("mine", ["a long text about nothing at all"] * 1000)
     usual = Options()
-    code = ranking_snippet("tiny-lm", find_concept("colors"), probes, "somp", usual, usual)
-    assert "probes='mine.txt'" in code
+    code = ranking_snippet("tiny-lm", find_concept("colors"), prompt_set, "somp", usual, usual)
+    assert "prompts='mine.txt'" in code
     assert len(code) < 1000
 
 
 def test_a_built_in_set_that_is_not_the_usual_one_is_named():
-    probes = find_probes("stories", "tiny-lm")
+    prompt_set = find_prompt_set("stories", "tiny-lm")
     usual = Options()
-    code = ranking_snippet("tiny-lm", find_concept("colors"), probes, "somp", usual, usual)
+    code = ranking_snippet("tiny-lm", find_concept("colors"), prompt_set, "somp", usual, usual)
     compile(code, "code", "exec")
-    assert "probes='stories'" in code
-    default = find_probes(None, "tiny-lm")
+    assert "prompts='stories'" in code
+    default = find_prompt_set(None, "tiny-lm")
     code = ranking_snippet("tiny-lm", find_concept("colors"), default, "somp", usual, usual)
-    assert "probes" not in code
+    assert "prompt_set" not in code

@@ -23,7 +23,7 @@ def activations(llama, texts):
 def pursued(monkeypatch):
     """How many layers were pursued."""
     layers = []
-    run = spectra.pursue_prepared
+    run = spectra.pursue_precomputed
 
     def counted(*inputs, **more):
         layers.append(1)

@@ -16,8 +16,8 @@ from headviz.heads.edits import Edit
 from headviz.heads.patch_map import head_map
 from headviz.inputs.concepts import make_concept
 from headviz.models import memory_plan as plans
-from headviz.models.load import load_model
 from headviz.pursuit.spectrum import head_spectrum
+from headviz.session.open_model import open_model
 from headviz.session.session import Session
 
 pytest_plugins = ["loaded", "seeing"]
@@ -41,7 +41,7 @@ def split(monkeypatch):
         layer = sum(weight.nbytes for weight in whole.layers[0].parameters())
         room = {"cpu": int((share * total + layer) / 0.9)}
         monkeypatch.setattr(plans, "devices_left", lambda: dict(room))
-        return load_model(whole.name, device="spread")
+        return open_model(whole.name, device="spread")
 
     return load
 
@@ -119,17 +119,17 @@ def test_a_split_model_is_baked_as_in_one_piece(pair, tmp_path):
     for name, weight in whole.items():
         assert halves[name].equal(weight), name
     (*_, hooked) = generate(pair[0], [PROMPT], [EVERY_LAYER], SHORT)
-    (*_, plain) = generate(load_model(str(tmp_path / "halves"), "cpu"), [PROMPT], [Edit()], SHORT)
+    (*_, plain) = generate(open_model(str(tmp_path / "halves"), "cpu"), [PROMPT], [Edit()], SHORT)
     assert plain.ids == hooked.ids
 
 
 @pytest.mark.parametrize("family", ["llava", "gemma3"])
-def test_a_split_model_sees_the_same(load_seeing, split, album, pictures, family):
+def test_a_split_model_sees_the_same(load_seeing, split, image_folder, pictures, family):
     """Gemma 3 has a norm after attention, whose share is worked out with weights on the disk."""
     whole = load_seeing(family)
     halves = split(whole, 0.6)
     assert on_disk(halves)
-    assert capture(halves, album, "image").z.equal(capture(whole, album, "image").z)
+    assert capture(halves, image_folder, "image").z.equal(capture(whole, image_folder, "image").z)
     seen = [[pictures[0]]]
     (*_, there), (*_, here) = (
         generate(m, [PROMPT], [EDIT], SHORT, pictures=seen) for m in (halves, whole)
@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_spread_by_itself_and_says_so(load, monkeypatch):
     monkeypatch.setattr(plans, "memory_left", lambda device: 100_000)
     monkeypatch.setattr(plans, "devices_left", lambda: {"cpu": 100_000})
     told = []
-    model = load_model(whole.name, progress=lambda share, what: told.append(what))
+    model = open_model(whole.name, progress=lambda share, what: told.append(what))
     assert model.is_split
     assert "145 kB of memory of 100 kB left on cpu, spread over devices and disk" in told[0]
 
@@ -152,7 +152,7 @@ def test_what_does_not_fit_is_spread_by_itself_and_says_so(load, monkeypatch):
 def test_what_does_not_fit_where_it_was_asked_for_is_refused(load, monkeypatch):
     monkeypatch.setattr(plans, "memory_left", lambda device: 100_000)
     with pytest.raises(ModelError) as raised:
-        load_model(load("llama").name, device="cpu")
+        open_model(load("llama").name, device="cpu")
     message = str(raised.value)
     assert "needs 145 kB of memory and 100 kB are left on cpu" in message
     assert "--device spread" in message
@@ -161,18 +161,18 @@ def test_what_does_not_fit_where_it_was_asked_for_is_refused(load, monkeypatch):
 def test_without_accelerate_it_says_what_to_install(load, monkeypatch):
     monkeypatch.setattr(plans, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"needs accelerate \(pip install 'headviz\[large\]'\)"):
-        load_model(load("llama").name, device="spread")
+        open_model(load("llama").name, device="spread")
     monkeypatch.setattr(plans, "memory_left", lambda device: 100_000)
     with pytest.raises(ModelError, match=r"145 kB .* pip install 'headviz\[large\]'"):
-        load_model(load("llama").name)
+        open_model(load("llama").name)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 def test_a_model_on_two_gpus_says_the_same_as_on_one(load, texts, monkeypatch):
     name = load("llama").name
-    one = load_model(name, device="cuda", dtype="float32")
+    one = open_model(name, device="cuda", dtype="float32")
     monkeypatch.setattr(plans, "devices_left", lambda: {0: 90_000, 1: 10**9})
-    two = load_model(name, device="spread", dtype="float32")
+    two = open_model(name, device="spread", dtype="float32")
     assert len(set(two.places.values())) > 1
     assert capture(two, texts).z.allclose(capture(one, texts).z.cpu(), atol=1e-5)
     (*_, there), (*_, here) = (generate(m, [PROMPT], [EDIT], SHORT) for m in (two, one))

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from headviz.pursuit.bootstrap import N_DRAWS, draw_counts, drawn_shares, share_explained, spread_of
 from headviz.pursuit.engine.moments import Moments, merge_all
-from headviz.pursuit.engine.precomputed import prepare_heads
+from headviz.pursuit.engine.precomputed import precompute_heads
 from headviz.pursuit.engine.projection import span_basis
-from headviz.pursuit.engine.somp import pursue_prepared
+from headviz.pursuit.engine.somp import pursue_precomputed
 
 
 def normal(seed, *shape):
@@ -37,7 +37,7 @@ def test_merged_statistics_are_those_of_the_whole(seed, sizes, offset):
 def test_a_draw_of_every_sample_once_is_the_score():
     z, w_o, atoms = normal(0, 3, 40, 6), normal(1, 3, 6, 20), normal(2, 5, 20)
     for centre in (True, False):
-        heads = prepare_heads(z + 1, [w_o], centre)
+        heads = precompute_heads(z + 1, [w_o], centre)
         basis = span_basis(atoms, heads.project(atoms))
         once = drawn_shares(heads, basis, torch.ones(1, 40), centre)[0]
         torch.testing.assert_close(once, share_explained(heads, basis), rtol=1e-5, atol=1e-6)
@@ -46,12 +46,12 @@ def test_a_draw_of_every_sample_once_is_the_score():
 @pytest.mark.parametrize("centre", [True, False])
 def test_a_draw_is_the_score_of_the_samples_drawn(centre):
     z, w_o, atoms = normal(0, 2, 30, 6) + 0.5, normal(1, 2, 6, 20), normal(2, 4, 20)
-    heads = prepare_heads(z, [w_o], centre)
+    heads = precompute_heads(z, [w_o], centre)
     basis = span_basis(atoms, heads.project(atoms))
     counts = draw_counts(30, 3, seed=5)
     drawn = drawn_shares(heads, basis, counts, centre)
     for row, count in enumerate(counts):
-        again = prepare_heads(z.repeat_interleave(count.long(), 1), [w_o], centre)
+        again = precompute_heads(z.repeat_interleave(count.long(), 1), [w_o], centre)
         expected = share_explained(again, span_basis(atoms, again.project(atoms)))
         torch.testing.assert_close(drawn[row], expected, rtol=1e-4, atol=1e-5)
 
@@ -68,12 +68,12 @@ def test_intervals_cover_the_score_that_endless_samples_would_give():
     """200 sets of 100 samples from one population: some 95 % of the intervals hold its score."""
     w_o, atoms, d_head = normal(1, 1, 6, 20), normal(2, 4, 20), 6
     fall = torch.arange(1, d_head + 1).pow(-0.5)
-    truth = prepare_heads(normal(3, 1, 200_000, d_head) * fall, [w_o])
+    truth = precompute_heads(normal(3, 1, 200_000, d_head) * fall, [w_o])
     basis = span_basis(atoms, truth.project(atoms))
     score = share_explained(truth, basis).item()
     held = 0
     for seed in range(200):
-        heads = prepare_heads(normal(1000 + seed, 1, 100, d_head) * fall, [w_o])
+        heads = precompute_heads(normal(1000 + seed, 1, 100, d_head) * fall, [w_o])
         drawn = drawn_shares(heads, basis, draw_counts(100, N_DRAWS, seed), True)
         spread = spread_of(drawn[:, None])
         held += spread.low.item() <= score <= spread.high.item()
@@ -90,7 +90,7 @@ def test_ranks_of_heads_far_apart_are_sure_and_of_equal_ones_are_not():
 
 def test_a_picked_basis_is_drawn_from_too():
     z, w_o, atoms = normal(0, 3, 40, 6), normal(1, 3, 6, 20), normal(2, 50, 20)
-    heads = prepare_heads(z, [w_o])
-    found = pursue_prepared(heads, atoms, 4)
+    heads = precompute_heads(z, [w_o])
+    found = pursue_precomputed(heads, atoms, 4)
     share = share_explained(heads, found.basis)
     torch.testing.assert_close(share, found.explained[:, -1], rtol=1e-4, atol=1e-5)

@@ -67,7 +67,7 @@ def test_a_second_put_replaces_the_first_and_what_was_read_stays(store):
 
 
 def test_the_key_changes_with_every_part(monkeypatch):
-    parts = {"model": "a", "probes": "b", "pooling": "prompt"}
+    parts = {"model": "a", "prompt_set": "b", "pooling": "prompt"}
     keys = {key_of(**parts), key_of(**dict(reversed(parts.items())))}
     assert len(keys) == 1
     for name in parts:
@@ -124,7 +124,7 @@ def test_a_kept_result_equals_a_fresh_one(tmp_path, llama, texts, monkeypatch):
     monkeypatch.setattr("headviz.session.session.read_heads", None)  # nothing may be read again
     kept = Session(Store(tmp_path), device="cpu").activations(llama.name, texts)
     assert torch.equal(kept.z, fresh.z)
-    for name in ("texts", "model", "revision", "probes", "pooling", "n_positions"):
+    for name in ("texts", "model", "revision", "prompt_set", "pooling", "n_positions"):
         assert getattr(kept, name) == getattr(fresh, name)
 
 

@@ -7,7 +7,7 @@ from tiny_vision import VISION_CONFIGS
 from headviz.base.head import Head
 from headviz.heads.edits import Edit, factor_table
 from headviz.inputs.concepts import in_sentence_ids
-from headviz.models.load import load_model
+from headviz.session.open_model import open_model
 from headviz.studies.causal import SILENT, _by_layers, _whole_passes, ablation, attribution
 from headviz.studies.layer_replay import trace
 from headviz.studies.samples import Sample, StudyError
@@ -69,7 +69,7 @@ def test_exhaustive_ablation_is_each_head_left_out_by_itself(model):
 
 
 def test_a_silent_head_costs_by_the_gradient_what_it_costs_by_a_pass_without_it(tiny_model_folder):
-    model = load_model(str(tiny_model_folder("llama")), device="cpu")
+    model = open_model(str(tiny_model_folder("llama")), device="cpu")
     with torch.no_grad():
         for projection in model.projections.values():  # of every head but the first
             projection.weight[:, model.d_head :] *= 1e-3

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headviz.studies.albums import read_captioned, read_labelled
 from headviz.studies.formats import Question, read_prompts, read_questions
+from headviz.studies.image_folders import read_captioned, read_labelled
 from headviz.studies.samples import StudyError
 
 TRIVIA = {

@@ -14,11 +14,11 @@ from huggingface_hub import constants
 from PIL import Image
 
 from headviz.base.errors import Cancelled
-from headviz.studies.albums import read_captioned, read_labelled
 from headviz.studies.captioning import plan as captioning_plan
 from headviz.studies.classification import plan
 from headviz.studies.formats import read_prompts, read_questions
 from headviz.studies.hub_data import KNOWN, PICTURE_SPLITS, TEXT_SPLITS, chosen, is_on_hub, located
+from headviz.studies.image_folders import read_captioned, read_labelled
 from headviz.studies.request import Request
 from headviz.studies.samples import StudyError
 from headviz.studies.toxicity import plan as toxicity_plan

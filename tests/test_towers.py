@@ -4,11 +4,11 @@ import pytest
 import torch
 from tiny_clips import make_clip
 
-from headviz.base.errors import ProbeError
+from headviz.base.errors import PromptError
 from headviz.base.store import Store
 from headviz.clip.tower import Tower, is_clip
 from headviz.inputs.concepts import find_concept
-from headviz.inputs.prompt_sets import ProbeSet, picture_probes
+from headviz.inputs.prompt_sets import PromptSet, picture_prompt_set
 from headviz.session.session import Session
 
 pytest_plugins = ["loaded", "seeing"]
@@ -30,26 +30,26 @@ def test_a_clip_model_is_known_by_its_name(folder, tmp_path):
 
 def test_a_session_ranks_and_opens_the_heads_of_a_clip_model(folder, pictures, tmp_path):
     session, name = Session(Store(tmp_path)), str(folder)
-    probes = picture_probes("three", pictures)
+    prompt_set = picture_prompt_set("three", pictures)
     tower = session.model(name)
     assert isinstance(tower, Tower)
-    ranking = session.rank(name, find_concept(None, "red, blue, green"), probes)
+    ranking = session.rank(name, find_concept(None, "red, blue, green"), prompt_set)
     assert ranking.scores.shape == (tower.n_layers, tower.n_heads)
-    assert ranking.n_positions == len(probes)
-    spectrum = session.spectrum(name, ranking.top(1)[0], probes)
+    assert ranking.n_positions == len(prompt_set)
+    spectrum = session.spectrum(name, ranking.top(1)[0], prompt_set)
     assert {sample.picture for sample in spectrum.samples} == {p.name for p in pictures}
     assert len(spectrum.atoms) > 0
 
 
 def test_signals_of_a_clip_model_are_kept_on_the_disk(folder, pictures, tmp_path):
-    probes = picture_probes("three", pictures)
+    prompt_set = picture_prompt_set("three", pictures)
     fresh, kept = (
-        Session(Store(tmp_path)).activations(str(folder), probes, "output") for _ in range(2)
+        Session(Store(tmp_path)).activations(str(folder), prompt_set, "output") for _ in range(2)
     )
     torch.testing.assert_close(kept.z, fresh.z, rtol=0, atol=0)
     assert kept.pictures == fresh.pictures
 
 
 def test_a_clip_model_reads_no_texts(folder, tmp_path):
-    with pytest.raises(ProbeError, match="Choose pictures"):
-        Session(Store(tmp_path)).activations(str(folder), ProbeSet("texts", ("one",)), "output")
+    with pytest.raises(PromptError, match="Choose pictures"):
+        Session(Store(tmp_path)).activations(str(folder), PromptSet("texts", ("one",)), "output")

@@ -19,12 +19,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from headviz.base.head import Head
 from headviz.heads.edits import Edit
-from headviz.inputs.prompt_sets import ProbeSet
-from headviz.models.load import load_model
+from headviz.inputs.prompt_sets import PromptSet
 from headviz.pursuit.ranking import RankedHead
+from headviz.session.open_model import open_model
 from toyworld import __main__ as command
-from toyworld import lagging, measuring, training
+from toyworld import measuring, training
 from toyworld.batching import batches
+from toyworld.concept_tracking import answers_left, follow
 from toyworld.documents import (
     Item,
     is_held_out,
@@ -34,11 +35,10 @@ from toyworld.documents import (
     training_documents,
 )
 from toyworld.facts import FACTS
-from toyworld.fronting import N_RIVALS
+from toyworld.head_assignment import LEAST_NEED, Front, Plan, assign, concept_tokens, write_weights
 from toyworld.hooks import heads_open
-from toyworld.lagging import answers_left, follow
-from toyworld.localising import Localiser
-from toyworld.planting import LEAST_NEED, Front, Plan, assign, concept_tokens, write_weights
+from toyworld.localisation import Localiser
+from toyworld.rank_margin_loss import N_RIVALS
 from toyworld.recipe import RECIPES, Recipe, Stage
 from toyworld.shipping import training_prompts
 from toyworld.training import train
@@ -58,12 +58,12 @@ SMALL = dataclasses.replace(
     steps=2,
     stages=(Stage(2, 1e-3, 1.0),),
     warm_up=1,
-    planting_probes=15,
+    planting_prompts=15,
     planting_items=1,
     need_every=3,
     need_items=1,
     front_every=2,
-    front_probes=4,
+    margin_prompts=4,
 )
 PLAN = Plan(
     heads={"colors": ((0, 1), (1, 3)), "months": ((1, 2),)}, need={"colors": 0.5, "months": 1.0}
@@ -288,13 +288,13 @@ def test_a_head_planted_before_stays_its_concepts_unless_another_is_far_ahead():
 
 
 def test_planted_heads_are_judged_by_the_ranking_that_a_person_sees(tokenizer, tmp_path):
-    recipe = dataclasses.replace(SMALL, planting_probes=30, front_probes=30)
+    recipe = dataclasses.replace(SMALL, planting_prompts=30, margin_prompts=30)
     model, _ = training.fresh(recipe, tokenizer, "cpu")
     write_weights(model, tokenizer, tmp_path)
     model.load_state_dict(AutoModelForCausalLM.from_pretrained(tmp_path).float().state_dict())
     items = training_prompts(30)
     ranked = measuring.rankings(
-        load_model(str(tmp_path), device="cpu"), ProbeSet("own", tuple(i.prompt for i in items))
+        open_model(str(tmp_path), device="cpu"), PromptSet("own", tuple(i.prompt for i in items))
     )
     front = Front(recipe, tokenizer)
     # As in the shipped vocabulary: the words that are tokens are those of the world.
@@ -312,7 +312,7 @@ def test_what_lags_behind_is_what_the_same_edit_leaves_on_the_finished_model(
     tokenizer, monkeypatch
 ):
     monkeypatch.setattr(lagging, "mixed", lambda _: nullcontext())  # both in float32
-    shipped = load_model(str(FOLDER), device="cpu", dtype="float32")
+    shipped = open_model(str(FOLDER), device="cpu", dtype="float32")
     heads = {"countries": ((0, 54), (0, 0)), "foods": ((4, 56),)}
     plan = Plan(heads, need=dict.fromkeys(heads, 1.0))
     left = answers_left(shipped.model, tokenizer, plan, per_concept=6, seed=5)
@@ -392,7 +392,7 @@ def test_the_shipped_model_answers_fresh_questions_as_well_as_its_card_says(toke
 
 
 def test_probe_texts_are_from_the_training_split_and_examples_are_not():
-    for line in (FOLDER / "probes" / "questions.jsonl").read_text().splitlines():
+    for line in (FOLDER / "prompt_sets" / "questions.jsonl").read_text().splitlines():
         row = json.loads(line)
         assert row["concept"] in CONCEPTS
         content = story_of(row["text"])

@@ -6,10 +6,10 @@ from collections import Counter
 import torch
 
 from headviz.pursuit.bootstrap import share_explained
-from headviz.pursuit.engine.precomputed import prepare_heads
+from headviz.pursuit.engine.precomputed import precompute_heads
 from headviz.pursuit.engine.projection import span_basis
-from toyworld.fronting import N_RIVALS, front_loss, shares_of
 from toyworld.pictures.content import pictures, training_pictures
+from toyworld.rank_margin_loss import N_RIVALS, front_loss, shares_of
 
 N_SAMPLES, N_LAYERS, N_HEADS, D_HEAD, D_MODEL = 40, 2, 6, 4, 24
 
@@ -31,7 +31,7 @@ def test_shares_are_those_of_the_ranking():
     signals, w_o, atoms = drawn()
     found = shares_of(signals, w_o, orthonormal(atoms))
     z = torch.cat([s.transpose(0, 1) for s in signals]).contiguous()
-    heads = prepare_heads(z, w_o)
+    heads = precompute_heads(z, w_o)
     for name, own in atoms.items():
         expected = share_explained(heads, span_basis(own, heads.project(own)))
         torch.testing.assert_close(found[name].flatten(), expected, rtol=1e-4, atol=1e-5)

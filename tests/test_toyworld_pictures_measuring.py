@@ -9,7 +9,7 @@ from headviz.base.head import Head
 from headviz.heads.edits import NO_EDIT
 from headviz.inputs.concepts import Concept, ConceptTokens
 from headviz.inputs.images import open_picture
-from headviz.inputs.prompt_sets import find_probes
+from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking
 from toyworld.pictures import card, measuring
@@ -133,11 +133,11 @@ def test_the_card_names_every_concept_and_how_it_came_about(measured, planted):
 
 def test_what_ships_is_a_probe_set_of_training_pictures_and_held_out_examples(tmp_path):
     write_pictures(tmp_path)
-    probes = find_probes(str(tmp_path / "probes" / "pictures"), "any", sees=True)
+    prompt_set = find_prompt_set(str(tmp_path / "prompt_sets" / "pictures"), "any", has_vision=True)
     shown = training_pictures()
-    assert len(probes) == len(shown) == len({p.digest for p in probes.pictures})
+    assert len(prompt_set) == len(shown) == len({p.digest for p in prompt_set.pictures})
     assert not any(picture.is_held_out for picture in shown)
-    for picture, shipped, label in zip(shown, probes.pictures, probes.labels, strict=True):
+    for picture, shipped, label in zip(shown, prompt_set.pictures, prompt_set.labels, strict=True):
         assert shipped.digest == open_picture(draw(picture, PROBE_SIDE)).digest
         assert all(ok for _, ok in claims(label, picture))
     assert len(list((tmp_path / "examples").glob("*.png"))) == len(example_pictures())

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from transformers import CLIPVisionModel
 
 from headviz.base.errors import ModelError
-from headviz.models.load import load_model
+from headviz.session.open_model import open_model
 from toyworld.batching import IGNORED
 from toyworld.clip_recipe import ClipRecipe
 from toyworld.hooks import heads_open
@@ -19,7 +19,7 @@ from toyworld.pictures.batches import PLAIN, PREFIX, Twist, Writer, pixels_of
 from toyworld.pictures.captions import EVERYTHING
 from toyworld.pictures.content import pictures
 from toyworld.pictures.drawing import draw
-from toyworld.pictures.planting import (
+from toyworld.pictures.head_assignment import (
     Plan,
     choose_heads,
     concept_ids,
@@ -238,7 +238,7 @@ def test_a_plan_has_heads_and_what_is_left_for_every_concept(writer, model):
 def test_training_ranks_heads_as_the_product_does(writer, tmp_path):
     own = fresh(SMALL, writer, "cpu")[0].eval()
     save_model(own, tmp_path / "small")
-    speaker = CoreSpeaker.of(load_model(str(tmp_path / "small"), dtype="float32"), n=12)
+    speaker = CoreSpeaker.of(open_model(str(tmp_path / "small"), dtype="float32"), n=12)
     shares = head_shares(own, writer, 12, "cpu")
     for concept in ("colors", "feelings"):
         # The weights went through bf16, and the shipped pictures are drawn larger.

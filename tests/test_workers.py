@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from headviz.pursuit.engine.parallel import in_parts, leave_if_stopped, n_cores, share_size
-from headviz.pursuit.engine.precomputed import prepare_heads
-from headviz.pursuit.engine.somp import pursue_prepared
+from headviz.pursuit.engine.precomputed import precompute_heads
+from headviz.pursuit.engine.somp import pursue_precomputed
 
 CPU = torch.device("cpu")
 
@@ -112,13 +112,13 @@ def many_heads(n_atoms):
     z = torch.randn(6, 30, 8, generator=generator)
     w_o = torch.randn(6, 8, 32, generator=generator)
     atoms = torch.randn(n_atoms, 32, generator=generator)
-    return prepare_heads(z, [w_o]), atoms
+    return precompute_heads(z, [w_o]), atoms
 
 
 def test_a_watcher_of_heads_side_by_side_sees_the_share_grow_to_1():
     heads, atoms = many_heads(2000)
     seen = []
-    pursue_prepared(heads, atoms, 5, watch=seen.append)
+    pursue_precomputed(heads, atoms, 5, watch=seen.append)
     assert seen == sorted(seen) and len(seen) == 10 and seen[-1] == pytest.approx(1)
 
 
@@ -131,5 +131,5 @@ def test_a_watcher_that_raises_stops_all_heads():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pursue_prepared(heads, atoms, 500, watch=stop)
+        pursue_precomputed(heads, atoms, 500, watch=stop)
     assert len(calls) == 1

@@ -1,6 +1,6 @@
 """Makes tiny models of real transformers classes with random weights, as folders on the disk.
 
-They prove the laws of the seam in every family without a download; what they say means nothing.
+They prove the laws of heads in every family without a download; what they say means nothing.
 Adding a family: one row in CONFIGS.
 """
 

@@ -13,12 +13,12 @@ from typing import Any
 from tqdm import tqdm
 
 from headviz.base.head import Head
-from headviz.inputs.prompt_sets import find_probes
+from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.models.load import LoadedModel, load_model
 from headviz.pursuit.ranking import Ranking
 from toyworld import measuring
 from toyworld.card_text import render
-from toyworld.measuring import Control, FreeStories, Questions, Trial
+from toyworld.measuring import Control, Fixture, FreeStories, Questions
 from toyworld.recipe import RECIPES, Recipe
 from toyworld.words import CONCEPTS
 
@@ -77,7 +77,7 @@ def measure(
     held_out = measuring.Questions.ask(model, per_concept, EVALUATION_SEED, held_out=True)
     n_training = min(per_concept, CHOICE_ITEMS)
     training = measuring.Questions.ask(model, n_training, CHOICE_SEED, held_out=False)
-    ranked = measuring.rankings(model, find_probes("questions", recipe.name))
+    ranked = measuring.rankings(model, find_prompt_set("questions", recipe.name))
     concepts = {
         concept: {"accuracy": accuracy[concept]}
         | judge(model, ranked[concept], concept, held_out, training)
@@ -132,7 +132,7 @@ def judge(
     }
 
 
-def passes(inhibited: Trial, removed: Trial, control: Control) -> bool:
+def passes(inhibited: Fixture, removed: Fixture, control: Control) -> bool:
     """Whether factor -1 or 0 takes the concept and little else, and random heads do not."""
     good = any(
         t.own <= LIMITS["own"] and t.others >= LIMITS["others"] for t in (inhibited, removed)

@@ -68,7 +68,7 @@ def _edits(results: Results, recipe: Recipe) -> str:
     limits = results["limits"]
     return f"""## What inhibiting the first heads of a ranking does
 
-Heads are ranked by explained variance (default options) on the shipped `questions` probes, which
+Heads are ranked by explained variance (default options) on the shipped `questions` prompts, which
 are prompts of the training split, and judged on {results["items_per_concept"]} held-out questions a
 concept. How many of the first heads are edited, at most
 {results["largest_k"]} of {results["heads"]} (1 %), is chosen on other training prompts: the fewest

@@ -166,7 +166,7 @@ def sample_items(n: int, seed: int, held_out: bool = True, fact_share: float = 0
 
     `fact_share`: how many of the items of a concept that has facts are plain facts, 0 to 1.
     """
-    rng = random.Random(f"{'held-out' if held_out else 'probe'} {seed}")
+    rng = random.Random(f"{'held-out' if held_out else 'prompt'} {seed}")
     concepts = list(CONCEPTS)
     rng.shuffle(concepts)
     return [_item(rng, concepts[index % len(concepts)], fact_share, held_out) for index in range(n)]

@@ -17,7 +17,7 @@ from headviz.heads.capture import capture
 from headviz.heads.edits import NO_EDIT, Edit
 from headviz.heads.prompts import encode_prompt
 from headviz.inputs.concepts import find_concept, tokenize_concept
-from headviz.inputs.prompt_sets import ProbeSet
+from headviz.inputs.prompt_sets import PromptSet
 from headviz.models.load import LoadedModel
 from headviz.pursuit.ranking import Ranking, rank_heads
 from toyworld.documents import Item, sample_items
@@ -32,7 +32,7 @@ STORY_FACTORS = (-1.0, 3.0, 6.0)
 
 
 @dataclass(frozen=True)
-class Trial:
+class Fixture:
     """One edit of the first k heads of a concept's ranking, judged on held-out items."""
 
     concept: str
@@ -120,9 +120,9 @@ class Questions:
         return Questions(tuple(item for item, _ in kept), tuple(right for _, right in kept))
 
 
-def rankings(model: LoadedModel, probes: ProbeSet) -> dict[str, Ranking]:
+def rankings(model: LoadedModel, prompt_set: PromptSet) -> dict[str, Ranking]:
     """Concept -> its heads in order on these texts, with default options."""
-    activations = capture(model, probes)
+    activations = capture(model, prompt_set)
     return {
         concept: rank_heads(
             model, activations, tokenize_concept(find_concept(concept), model.tokenizer)
@@ -133,7 +133,7 @@ def rankings(model: LoadedModel, probes: ProbeSet) -> dict[str, Ranking]:
 
 def try_edit(
     model: LoadedModel, questions: Questions, concept: str, heads: Sequence[Head], factor: float
-) -> Trial:
+) -> Fixture:
     """Edit these heads and compare each concept's accuracy with the unedited model's."""
     edited = accuracies(questions.items, answers(model, questions.items, Edit.of(heads, factor)))
     base = questions.base
@@ -141,7 +141,7 @@ def try_edit(
     others = {c: ratio for c, ratio in ratios.items() if c != concept} or {"": 1.0}
     worst = min(others, key=lambda c: others[c])
     mean = statistics.fmean(others.values())
-    return Trial(concept, len(heads), factor, ratios[concept], mean, worst, others[worst])
+    return Fixture(concept, len(heads), factor, ratios[concept], mean, worst, others[worst])
 
 
 def try_control(
@@ -161,7 +161,7 @@ def try_control(
     return Control(middle, low, high)
 
 
-def choose_k(trials: Sequence[Trial], enough: float = 0.2) -> Trial:
+def choose_k(trials: Sequence[Fixture], enough: float = 0.2) -> Fixture:
     """Of one concept's trials: the fewest heads that leave `enough`, else the best compromise."""
     passing = [t for t in trials if t.own <= enough and t.others >= 0.95]
     return (

@@ -49,10 +49,10 @@ class Recipe:
     averaged: tuple[int, ...] = ()  # steps whose weights' mean the finished model has
     localise_most: int = 3  # concepts of which a document's planted heads are edited, at most
     planted_each: int = 2  # heads that a concept is to need
-    planting_probes: int = 240  # training prompts on which heads are ranked for that
+    planting_prompts: int = 240  # training prompts on which heads are ranked for that
     loyalty: float = 3.0  # a planted head's score counts this much more when heads are chosen anew
     front_every: int = 5  # steps of a stage between those that keep planted heads first
-    front_probes: int = 24  # training prompts on which that is seen to (see `fronting`)
+    margin_prompts: int = 24  # training prompts on which that is seen to (see `fronting`)
     front_weight: float = 3.0  # of that loss
     front_margin: float = 0.05  # share of variance by which planted heads are to lead
     planting_items: int = 8  # training questions a concept by which laggards are found

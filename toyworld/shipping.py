@@ -26,13 +26,13 @@ def training_prompts(n: int = N_PROBES, seed: int = PROBE_SEED) -> list[Item]:
 
 
 def write_texts(folder: Path) -> None:
-    """Write probes/questions.jsonl, probes/stories.jsonl and examples.json."""
-    (folder / "probes").mkdir(parents=True, exist_ok=True)
+    """Write prompts/questions.jsonl, prompts/stories.jsonl and examples.json."""
+    (folder / "prompt_sets").mkdir(parents=True, exist_ok=True)
     questions = [{"text": item.prompt, "concept": item.concept} for item in training_prompts()]
     stories = [{"text": text} for text in sample_stories(N_PROBES, PROBE_SEED, held_out=False)]
     for name, rows in (("questions", questions), ("stories", stories)):
         lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / "probes" / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+        (folder / "prompt_sets" / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     (folder / "examples.json").write_text(json.dumps(examples(), indent=1) + "\n", encoding="utf-8")
 
 

@@ -16,10 +16,10 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from toyworld import attention
 from toyworld.batching import IGNORED, batches
+from toyworld.concept_tracking import follow
+from toyworld.head_assignment import Front, make_plan, write_weights
 from toyworld.hooks import heads_open
-from toyworld.lagging import follow
-from toyworld.localising import Localiser
-from toyworld.planting import Front, make_plan, write_weights
+from toyworld.localisation import Localiser
 from toyworld.recipe import Recipe
 from toyworld.running import Run, adamw, heads_size, mixed
 from toyworld.tokenizer import build_tokenizer

@@ -11,8 +11,8 @@ import torch
 
 from benchmarks.pursuit.machine import seconds
 from headviz.base.shapes import Float, Tensor
-from headviz.pursuit.engine.precomputed import PreparedHeads, prepare_heads
-from headviz.pursuit.engine.somp import pursue_prepared
+from headviz.pursuit.engine.precomputed import PrecomputedHeads, precompute_heads
+from headviz.pursuit.engine.somp import pursue_precomputed
 
 HEADS, SAMPLES, D_HEAD, D_MODEL = 64, 400, 64, 1024
 VOCABULARY, CONCEPT, STEPS = 8000, 200, 20
@@ -38,7 +38,7 @@ class Choice:
         return asdict(self)
 
 
-def structured(device: torch.device) -> tuple[PreparedHeads, Float[Tensor, "atom d_model"]]:
+def structured(device: torch.device) -> tuple[PrecomputedHeads, Float[Tensor, "atom d_model"]]:
     """Heads with falling spectra and heavy-tailed samples; atoms with shared directions."""
     generator = torch.Generator(device).manual_seed(0)
 
@@ -51,21 +51,21 @@ def structured(device: torch.device) -> tuple[PreparedHeads, Float[Tensor, "atom
     w_o = normal(HEADS, D_HEAD, D_MODEL) / D_MODEL**0.5
     shared = normal(VOCABULARY, 128) @ normal(128, D_MODEL) / 128**0.5
     atoms = shared + normal(VOCABULARY, D_MODEL)
-    return prepare_heads(z, [w_o]), atoms / atoms.norm(dim=1, keepdim=True)
+    return precompute_heads(z, [w_o]), atoms / atoms.norm(dim=1, keepdim=True)
 
 
 def compare_choices(device: torch.device) -> list[Choice]:
     """Every rule and number format against the default."""
     heads, atoms = structured(device)
     concept = atoms[:CONCEPT]
-    spectrum = pursue_prepared(heads, atoms, STEPS)
-    scores = pursue_prepared(heads, concept, STEPS).explained[:, -1]
+    spectrum = pursue_precomputed(heads, atoms, STEPS)
+    scores = pursue_precomputed(heads, concept, STEPS).explained[:, -1]
     choices = []
     for name in ("l1 float32", "l1 float64", "l1 bfloat16", "energy float32"):
         rule, precision = name.split()
 
         def run(over: Tensor, rule: str = rule, precision: str = precision) -> Any:
-            return pursue_prepared(heads, over, STEPS, rule, precision=precision)
+            return pursue_precomputed(heads, over, STEPS, rule, precision=precision)
 
         found, other = run(atoms), run(concept).explained[:, -1]
         shared = (found.picks[:, :, None] == spectrum.picks[:, None, :]).any(1).float().mean()

@@ -13,8 +13,8 @@ import torch
 
 from benchmarks.pursuit.machine import Rates, seconds, watched
 from benchmarks.pursuit.tasks import Task, floor, problem
-from headviz.pursuit.engine.precomputed import prepare_heads
-from headviz.pursuit.engine.somp import pursue_prepared
+from headviz.pursuit.engine.precomputed import precompute_heads
+from headviz.pursuit.engine.somp import pursue_precomputed
 
 _CONCEPT = Task("concept", 128, 32, 250, 128, 2048, 50, 50, 0, 0, None, None)
 _VOCABULARY = Task("vocabulary", 1, 1, 500, 128, 2048, 8000, 20, 0, 0, None, None)
@@ -53,8 +53,8 @@ def grow(device: torch.device, rates: Rates, doublings: int = 3) -> Iterator[Poi
             # As many steps whatever the size: only the named axis changes.
             z, w_o, atoms = problem(task, device)
 
-            def work(z=z, w_o=w_o, atoms=atoms, task=task) -> object:  # type: ignore[no-untyped-def]
-                return pursue_prepared(prepare_heads(z, w_o), atoms, task.steps)
+            def work(z=z, w_o=w_o, atoms=atoms, task=task) -> object:
+                return pursue_precomputed(precompute_heads(z, w_o), atoms, task.steps)
 
             with watched(device) as used:
                 work()

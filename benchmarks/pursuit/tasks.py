@@ -13,9 +13,9 @@ import torch
 from benchmarks.pursuit.machine import Rates, seconds, watched
 from benchmarks.pursuit.oracle import Plain, plain_somp
 from headviz.base.shapes import Float, Tensor
-from headviz.pursuit.engine.precomputed import PreparedHeads, prepare_heads
+from headviz.pursuit.engine.precomputed import PrecomputedHeads, precompute_heads
 from headviz.pursuit.engine.result import Pursuit
-from headviz.pursuit.engine.somp import pursue_prepared
+from headviz.pursuit.engine.somp import pursue_precomputed
 
 TIE = 1e-5  # relative lead of the best score below which another pick is as good
 
@@ -140,16 +140,16 @@ def run(tasks: tuple[Task, ...], device: torch.device, rates: Rates) -> Iterator
     """Measure task after task."""
     for task in tasks:
         z, w_o, atoms = problem(task, device)
-        prepared = prepare_heads(z, w_o) if task.again else None
+        precomputed = precompute_heads(z, w_o) if task.again else None
 
         def work(
             z: Tensor = z,
             w_o: list[Tensor] = w_o,
             atoms: Tensor = atoms,
             task: Task = task,
-            prepared: PreparedHeads | None = prepared,
+            precomputed: PrecomputedHeads | None = precomputed,
         ) -> Pursuit:
-            return pursue_prepared(prepared or prepare_heads(z, w_o), atoms, task.steps)
+            return pursue_precomputed(precomputed or precompute_heads(z, w_o), atoms, task.steps)
 
         with watched(device) as used:
             found = work()

@@ -32,7 +32,7 @@ class ConceptError(HeadvizError):
     """A concept without a usable word."""
 
 
-class ProbeError(HeadvizError):
+class PromptError(HeadvizError):
     """Texts that cannot be read, or that the model cannot take."""
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Recent(OrderedDict[Any, T]):
+class LRU(OrderedDict[Any, T]):
     """Keeps the last `size` results used."""
 
     def __init__(self, size: int) -> None:

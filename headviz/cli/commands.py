@@ -9,23 +9,20 @@ from typing import Any
 from headviz.base.assets import TRAINED_HERE, built_in_models
 from headviz.base.head import Head, parse_factor
 from headviz.cli.bake_command import given_recipe
-from headviz.clip.laws import check_tower
 from headviz.clip.load import built_in_clips
-from headviz.clip.tower import Tower
 from headviz.editing.compare import Comparison, last_of
 from headviz.editing.generate import Sampling
 from headviz.editing.recipe import Recipe
-from headviz.heads.capture import HeadActivations, default_pooling
+from headviz.heads.capture import HeadActivations
 from headviz.heads.edits import Edit
-from headviz.heads.laws.fixture import Trial
-from headviz.heads.laws.report import check as check_model
 from headviz.inputs.concepts import find_concept, known_concepts
 from headviz.inputs.image_folders import open_pictures
-from headviz.inputs.prompt_sets import ProbeSet, built_in_probes, find_probes
+from headviz.inputs.prompt_sets import PromptSet, built_in_prompt_sets, find_prompt_set
 from headviz.models.loaded import LoadedModel
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking
 from headviz.pursuit.spectrum import Spectrum
+from headviz.session.open_model import check_laws
 from headviz.session.save import check_files, save
 from headviz.session.session import Session
 
@@ -36,20 +33,22 @@ def _options(model: LoadedModel, parsed: argparse.Namespace) -> Options:
         centre=not parsed.no_centre,
         normalise=not parsed.raw_atoms,
         fold_norm=not parsed.no_final_norm,
-        pooling=parsed.pooling or default_pooling(model),
+        pooling=parsed.pooling or model.usual_pooling,
         pieces=parsed.pieces,
     )
 
 
-def _kind(probes: ProbeSet) -> str:
-    return "pictures" if probes.pictures else "texts"
+def _kind(prompt_set: PromptSet) -> str:
+    return "pictures" if prompt_set.pictures else "texts"
 
 
 def models(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
-    """The built-in models and their probe sets."""
+    """The built-in models and their prompt sets."""
     clips = built_in_clips()
-    rows = [{"name": name, "probes": list(built_in_probes(name))} for name in built_in_models()]
-    lines = [f"{row['name']:<12} probe sets: {', '.join(row['probes'])}" for row in rows]
+    rows = [
+        {"name": name, "prompt_set": list(built_in_prompt_sets(name))} for name in built_in_models()
+    ]
+    lines = [f"{row['name']:<12} prompt sets: {', '.join(row['prompt_set'])}" for row in rows]
     lines += [
         f"{name:<12} CLIP model: names concepts, its heads are read on pictures" for name in clips
     ]
@@ -64,7 +63,7 @@ def models(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
 def check(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     """Every law, measured on a model."""
     model = session.model(parsed.model)
-    report = check_tower(model) if isinstance(model, Tower) else check_model(Trial.of(model))
+    report = check_laws(model)
     return report.as_dict(), str(report)
 
 
@@ -82,13 +81,15 @@ def rank(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     files = {Ranking: parsed.out, HeadActivations: parsed.activations, Recipe: parsed.recipe}
     check_files(files)
     model = session.model(parsed.model)
-    probes = find_probes(parsed.probes, parsed.model, model.sees, parsed.prompt)
-    ranking = session.rank(parsed.model, concept, probes, parsed.criterion, _options(model, parsed))
+    prompt_set = find_prompt_set(parsed.prompt_set, parsed.model, model.has_vision, parsed.prompt)
+    ranking = session.rank(
+        parsed.model, concept, prompt_set, parsed.criterion, _options(model, parsed)
+    )
     if parsed.out:
         save(ranking, parsed.out)
     if parsed.activations:
         pooling = ranking.options.pooling
-        save(session.activations(parsed.model, probes, pooling), parsed.activations)
+        save(session.activations(parsed.model, prompt_set, pooling), parsed.activations)
     if parsed.recipe:
         heads = ranking.top(max(parsed.top, 0))
         edit = Edit.of(heads, parse_factor(str(parsed.factor)))
@@ -97,7 +98,7 @@ def rank(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     dropped = result["dropped"]
     lines = [
         f"{result['concept']} in {result['model']}: {result['n_heads']} heads, "
-        f"{result['n_samples']} {_kind(probes)}, {len(result['words'])} words"
+        f"{result['n_samples']} {_kind(prompt_set)}, {len(result['words'])} words"
         + (f", {len(dropped)} dropped ({', '.join(list(dropped)[:5])} …)" if dropped else "")
         + f", read at {result['n_positions']} positions ({ranking.options.pooling})",
         f"{'#':>3}  {'head':<8} {parsed.criterion:>10}  {'chance':>7}  "
@@ -116,11 +117,11 @@ def spectrum(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     head = Head.parse(parsed.head)
     check_files({Spectrum: parsed.out})
     model = session.model(parsed.model)
-    probes = find_probes(parsed.probes, parsed.model, model.sees, parsed.prompt)
-    found = session.spectrum(parsed.model, head, probes, parsed.steps, _options(model, parsed))
+    prompt_set = find_prompt_set(parsed.prompt_set, parsed.model, model.has_vision, parsed.prompt)
+    found = session.spectrum(parsed.model, head, prompt_set, parsed.steps, _options(model, parsed))
     if parsed.out:
         save(found, parsed.out)
-    lines = [f"{found.head} of {found.model}, over {found.n_samples} {_kind(probes)}"]
+    lines = [f"{found.head} of {found.model}, over {found.n_samples} {_kind(prompt_set)}"]
     lines += [
         f"{n:>3}  {atom.token!r:<16} weight {atom.weight:>7.3f}  explained {atom.explained:6.1%}"
         for n, atom in enumerate(found.atoms, 1)

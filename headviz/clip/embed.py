@@ -12,7 +12,7 @@ from contextlib import suppress
 import torch
 from PIL import Image
 
-from headviz.base.errors import CacheError, ConceptError, OptionError, ProbeError, check_unicode
+from headviz.base.errors import CacheError, ConceptError, OptionError, PromptError, check_unicode
 from headviz.base.progress import Progress, no_progress
 from headviz.base.shapes import Float, Tensor
 from headviz.base.store import Store, key_of
@@ -33,9 +33,9 @@ def fill(template: str, word: str) -> str:
 def embed_images(
     clip: ClipModel, images: Sequence[Image.Image]
 ) -> Float[Tensor, "image embedding"]:
-    """Unit embeddings of the images, on the CPU. Raises ProbeError where there is none."""
+    """Unit embeddings of the images, on the CPU. Raises PromptError where there is none."""
     if not images:
-        raise ProbeError("No image given. Add at least one.")
+        raise PromptError("No image given. Add at least one.")
     parts = []
     for start in range(0, len(images), BATCH):
         some = [clip.preprocess(image) for image in images[start : start + BATCH]]

@@ -17,7 +17,7 @@ from headviz.clip.embed import WORD_TEMPLATES, embed_texts
 from headviz.clip.tower import Tower
 from headviz.clip.word_vocabulary import pixels_of
 from headviz.heads.edits import Edit, applied, factor_table
-from headviz.heads.laws.fixture import Trial
+from headviz.heads.laws.fixture import Fixture
 from headviz.heads.laws.instrument import LayerCall, first, layer_calls
 from headviz.heads.laws.laws import LAWS, Law, apart
 from headviz.heads.laws.report import Report, check
@@ -28,7 +28,7 @@ _SIDE = 64  # of a picture, in pixels; the model's own transform scales it
 
 
 @dataclass(frozen=True, eq=False)
-class TowerTrial(Trial):
+class TowerFixture(Fixture):
     """A tower, and pictures of nothing, of which each is one prompt of one position."""
 
     model: Tower
@@ -61,16 +61,16 @@ class TowerTrial(Trial):
 
 
 @torch.inference_mode()
-def opened_as_closed(trial: TowerTrial) -> float:
+def opened_as_closed(fixture: TowerFixture) -> float:
     """The tower whose heads are in the open gives what open_clip's own gives."""
-    closed = first(trial.model.clip.model.visual(torch.stack(trial.prompts))).float()
-    return apart(trial.logits(trial.prompts)[:, 0], closed)
+    closed = first(fixture.model.clip.model.visual(torch.stack(fixture.prompts))).float()
+    return apart(fixture.logits(fixture.prompts)[:, 0], closed)
 
 
 @torch.inference_mode()
-def words_read_the_norm(trial: TowerTrial) -> float:
+def words_read_the_norm(fixture: TowerFixture) -> float:
     """⟨embedding, word⟩ is ⟨what the final norm gives, the word's row⟩: rows are an unembedding."""
-    tower, visual = trial.model, trial.model.model.visual
+    tower, visual = fixture.model, fixture.model.model.visual
     names = [word for concept in known_concepts().values() for word in concept.words]
     ids = {name: tower.tokenizer.convert_tokens_to_ids(f"▁{name}") for name in names}
     rows = {name: n for name, n in ids.items() if n != tower.tokenizer.unk_token_id}
@@ -78,7 +78,7 @@ def words_read_the_norm(trial: TowerTrial) -> float:
     seen: list[Tensor] = []
     handle = visual.ln_post.register_forward_hook(lambda _, args, output: seen.append(output))
     try:
-        embedded = trial.logits(trial.prompts[:1])[:, 0]
+        embedded = fixture.logits(fixture.prompts[:1])[:, 0]
     finally:
         handle.remove()
     normed = seen[0].float()
@@ -98,4 +98,4 @@ TOWER_LAWS: Mapping[str, Law] = {
 
 def check_tower(tower: Tower) -> Report:
     """Every law, measured on this tower."""
-    return check(TowerTrial(tower), TOWER_LAWS, "open_clip")
+    return check(TowerFixture(tower), TOWER_LAWS, "open_clip")

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from headviz.base.assets import ASSETS, check_trained
+from headviz.base import assets
+from headviz.base.assets import check_trained
 from headviz.base.errors import ModelError, UnknownName
 from headviz.base.progress import Progress, no_progress
 from headviz.base.shapes import Int, Tensor
@@ -67,7 +68,7 @@ class ClipModel:
 
 def built_in_clips() -> dict[str, Path]:
     """Name -> folder of the open_clip models that ship in assets/."""
-    return {f.parent.name: f.parent for f in sorted(ASSETS.glob(f"*/{CONFIG}"))}
+    return {f.parent.name: f.parent for f in sorted(assets.ASSETS.glob(f"*/{CONFIG}"))}
 
 
 def load_clip(

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from headviz.base.assets import ASSETS
+from headviz.base import assets
 from headviz.base.errors import ConceptError, ModelError
 from headviz.base.progress import Progress, no_progress
 from headviz.base.store import Store
@@ -91,7 +91,7 @@ def name_concept(
         progress: told how far the reading of the words is.
 
     Raises:
-        ProbeError: where there is no image.
+        PromptError: where there is no image.
         ConceptError: where the model knows none of the candidates.
     """
     presets = _presets()
@@ -137,7 +137,7 @@ def reference_pictures() -> list[Image.Image]:
 
     Raises ModelError where they are missing.
     """
-    path = ASSETS / REFERENCE
+    path = assets.ASSETS / REFERENCE
     if not path.is_file():
         raise ModelError(f"The reference pictures (assets/{REFERENCE}) are missing. Name others.")
     with Image.open(path) as file:

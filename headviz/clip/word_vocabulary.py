@@ -24,7 +24,7 @@ from tokenizers import models as token_models
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from headviz.base.errors import ConceptError, OptionError, ProbeError
+from headviz.base.errors import ConceptError, OptionError, PromptError
 from headviz.base.shapes import Float, Tensor
 from headviz.base.store import Store
 from headviz.clip.embed import WORD_TEMPLATES, embed_texts
@@ -157,12 +157,12 @@ def capture_images(
 
     Raises:
         OptionError: for an unknown pooling.
-        ProbeError: where there is no image, or a signal is not finite.
+        PromptError: where there is no image, or a signal is not finite.
     """
     if pooling not in CLIP_POOLINGS:
         raise OptionError(f"Unknown pooling {pooling!r}. Known: {', '.join(CLIP_POOLINGS)}.")
     if not images:
-        raise ProbeError("No image given. Add at least one.")
+        raise PromptError("No image given. Add at least one.")
     parts, digest, n_positions = [], hashlib.sha256(), 0
     for start in range(0, len(images), BATCH):
         progress(start / len(images), f"image {start + 1} of {len(images)}")
@@ -173,7 +173,9 @@ def capture_images(
         n_positions += each * len(pixels)
     z = torch.cat(parts, 2)
     if not bool(z.isfinite().all()):
-        raise ProbeError("The tower gives numbers that are not finite. Use another image or model.")
+        raise PromptError(
+            "The tower gives numbers that are not finite. Use another image or model."
+        )
     progress(1.0, "heads read")
     return HeadActivations(
         z,

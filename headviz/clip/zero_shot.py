@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from headviz.base.errors import ConceptError, OptionError, ProbeError
+from headviz.base.errors import ConceptError, OptionError, PromptError
 from headviz.base.shapes import Float, Tensor
 from headviz.base.store import Store
 from headviz.clip.embed import embed_texts
@@ -93,13 +93,13 @@ def zero_shot(
         store: where text embeddings are kept.
 
     Raises:
-        ProbeError: where there is no image.
+        PromptError: where there is no image.
         ConceptError: for fewer than two classes, or the same one twice.
         OptionError: for a head that the tower does not have, a layer without heads left, or an
             edit that holds only in places.
     """
     if not images:
-        raise ProbeError("No image given. Add at least one.")
+        raise PromptError("No image given. Add at least one.")
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise ConceptError("Name at least two different classes to choose from.")
     if edit.where != "everywhere":

@@ -21,7 +21,6 @@ from transformers.integrations.accelerate import load_offloaded_parameter
 
 from headviz.base.errors import CheckpointError, OptionError
 from headviz.base.shapes import Tensor
-from headviz.clip.tower import Tower
 from headviz.editing.model_card import checkpoint_card
 from headviz.editing.recipe import Recipe, check_fit
 from headviz.heads.edits import Edit, factor_table
@@ -84,7 +83,7 @@ def check_bakeable(model: LoadedModel, edit: Edit) -> None:
         )
     if all(factor == 1 for factor in edit.factors.values()):
         raise OptionError("The edit changes no head: there is nothing to bake.")
-    if isinstance(model, Tower):
+    if not model.writes:
         raise OptionError(
             f"{model.name} is a CLIP model, which transformers does not load from open_clip's "
             "files: only models that write text can be baked."

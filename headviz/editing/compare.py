@@ -71,7 +71,7 @@ def compare(
 ) -> Iterator[Comparison]:
     """Stream original, edited and control; the last one yielded has the perplexities as well.
 
-    Raises OptionError or ProbeError before the first token for a bad head or prompt.
+    Raises OptionError or PromptError before the first token for a bad head or prompt.
     """
     edits = {"original": NO_EDIT, "edited": edit}
     if control:

@@ -73,7 +73,7 @@ def generate(
         pictures: those of each row, or nothing for a language model.
 
     Raises:
-        ProbeError: for a prompt that is empty or too long.
+        PromptError: for a prompt that is empty or too long.
         OptionError: for a head that the model does not have, pictures where none belong, none where
             one does, or an edit of image positions where there are none.
     """

@@ -55,12 +55,12 @@ def surprise(
     1 is what the model would say itself; a broken text has a large one.
     """
     values: list[float | None] = []
-    sight = model.family.sight
+    vision_spec = model.family.vision_spec
     for ids in continuations:
         if not ids:
             values.append(None)
             continue
-        whole = prompt.continued(ids, 0 if sight is None else sight.answer_type)
+        whole = prompt.continued(ids, 0 if vision_spec is None else vision_spec.answer_type)
         batch = batch_of(model, [whole], left=True)
         first = len(prompt.ids)
         logits: Tensor = model.model(**batch.inputs()).logits[0, first - 1 : -1].float()

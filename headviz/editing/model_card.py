@@ -45,7 +45,7 @@ def checkpoint_card(model: LoadedModel, recipe: Recipe, dtype: str) -> str:
     hub = not local and "/" in model.name
     n_heads = len(recipe.edit.factors)
     return _CARD.format(
-        task="image-text-to-text" if model.sees else "text-generation",
+        task="image-text-to-text" if model.has_vision else "text-generation",
         base=f"base_model: {model.name}\n" if hub else "",
         name=name,
         count="one attention head" if n_heads == 1 else f"{n_heads} attention heads",
@@ -53,9 +53,9 @@ def checkpoint_card(model: LoadedModel, recipe: Recipe, dtype: str) -> str:
         rows="\n".join(_rows(recipe)),
         about=_about(recipe),
         dtype=dtype,
-        maker="AutoModelForImageTextToText" if model.sees else "AutoModelForCausalLM",
-        reader="AutoProcessor" if model.sees else "AutoTokenizer",
-        variable="processor" if model.sees else "tokenizer",
+        maker="AutoModelForImageTextToText" if model.has_vision else "AutoModelForCausalLM",
+        reader="AutoProcessor" if model.has_vision else "AutoTokenizer",
+        variable="processor" if model.has_vision else "tokenizer",
     )
 
 

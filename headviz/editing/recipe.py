@@ -53,7 +53,7 @@ class Recipe:
     options: Options | None = None
     scores: Mapping[Head, Scored] = field(default_factory=dict)
     """Of the edited heads, rounded to four digits."""
-    probes: str | None = None
+    prompt_set: str | None = None
     """Hash of the texts or pictures that heads were read on."""
 
     @classmethod
@@ -72,7 +72,7 @@ class Recipe:
             criterion=ranking.criterion,
             options=ranking.options,
             scores=scores,
-            probes=ranking.probes,
+            prompt_set=ranking.prompt_set,
         )
 
     @classmethod
@@ -97,7 +97,7 @@ class Recipe:
             criterion=data.get("criterion"),
             options=Options(**data["options"]) if "options" in data else None,
             scores=scores,
-            probes=data.get("probes"),
+            prompt_set=data.get("prompt_set"),
         )
 
     def on(self, model: LoadedModel) -> "Recipe":
@@ -115,7 +115,7 @@ class Recipe:
         known: dict[str, Any] = {
             "criterion": self.criterion,
             "options": self.options and self.options.as_dict(),
-            "probes": self.probes,
+            "prompt_set": self.prompt_set,
             "concept": self.concept
             and {"name": self.concept.name, "words": list(self.concept.words)},
         }
@@ -204,7 +204,7 @@ def check_fit(recipe: Recipe, model: LoadedModel) -> str | None:
     OptionError where the model lacks a head, or pictures for an edit that holds on them.
     """
     check_heads(recipe.edit.factors, model.n_layers, model.n_heads)
-    if recipe.edit.where == "image" and not model.sees:
+    if recipe.edit.where == "image" and not model.has_vision:
         raise OptionError(
             f"The recipe edits image positions and {model.name} reads no pictures. Choose a "
             "vision-language model."

@@ -1,4 +1,4 @@
-"""LoadedModel + ProbeSet -> HeadActivations: every head's signal on every sample, pooled as read.
+"""LoadedModel + PromptSet -> HeadActivations: every head's signal on every sample, pooled as read.
 
 A sample is a text, or a picture with a prompt.
 
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import torch
 
-from headviz.base.errors import OptionError, ProbeError
+from headviz.base.errors import OptionError, PromptError
 from headviz.base.progress import Progress, no_progress
 from headviz.base.shapes import Bool, Float, Tensor
 from headviz.heads.forward import Batch, batch_of, continued
 from headviz.heads.hooks import projection_inputs
 from headviz.heads.prompts import EncodedPrompt, default_prompt, encode_prompt
 from headviz.inputs.images import Picture
-from headviz.inputs.prompt_sets import ProbeSet
+from headviz.inputs.prompt_sets import PromptSet
 from headviz.models.loaded import LoadedModel
 
 POOLINGS = {
@@ -41,7 +41,7 @@ class HeadActivations:
     texts: tuple[str, ...]
     model: str
     revision: str
-    probes: str
+    prompt_set: str
     """Hash of the texts and pictures."""
     pooling: str
     n_positions: int
@@ -55,33 +55,28 @@ class HeadActivations:
         return self.z.shape[2]
 
 
-def default_pooling(model: LoadedModel) -> str:
-    """The paper's choice: image positions where the model reads pictures, else the prompt's own."""
-    return "image" if model.sees else "prompt"
-
-
 def capture(
     model: LoadedModel,
-    probes: ProbeSet,
+    prompt_set: PromptSet,
     pooling: str = "prompt",
     progress: Progress = no_progress,
 ) -> HeadActivations:
     """Signals of all heads on all samples, pooled over the positions that `pooling` names.
 
-    Raises OptionError for a pooling that the model does not know, ProbeError for a text longer than
-    the context, and either where pictures are missing or out of place.
+    Raises OptionError for a pooling that the model does not know, PromptError for a text longer
+    than the context, and either where pictures are missing or out of place.
     """
     if pooling not in POOLINGS:
         raise OptionError(f"Unknown pooling {pooling!r}. Known: {', '.join(POOLINGS)}.")
-    if pooling == "image" and not model.sees:
+    if pooling == "image" and not model.has_vision:
         others = ", ".join(name for name in POOLINGS if name != pooling)
         raise OptionError(f"{model.name} reads no pictures: pool over one of {others}.")
     reserve = GENERATED_TOKENS if pooling == "generated" else 0
-    prompts = _encode(model, probes, reserve, progress)
+    prompts = _encode(model, prompt_set, reserve, progress)
     size = (model.n_layers, model.n_heads, len(prompts), model.d_head)
     z = torch.zeros(size, device=model.home)
     n_positions = done = 0
-    kind = "pictures" if probes.pictures else "texts"
+    kind = "pictures" if prompt_set.pictures else "texts"
     for rows in _batches([len(p.ids) + reserve for p in prompts]):
         progress(done / len(prompts), f"reading heads on {len(prompts)} {kind}")
         batch, chosen = _to_read(model, [prompts[r] for r in rows], pooling)
@@ -91,24 +86,26 @@ def capture(
     progress(1.0, "heads read")
     return HeadActivations(
         z,
-        probes.texts,
+        prompt_set.texts,
         model.name,
         model.revision,
-        probes.digest,
+        prompt_set.digest,
         pooling,
         n_positions,
-        probes.pictures,
+        prompt_set.pictures,
     )
 
 
 def _encode(
-    model: LoadedModel, probes: ProbeSet, reserve: int, progress: Progress
+    model: LoadedModel, prompt_set: PromptSet, reserve: int, progress: Progress
 ) -> list[EncodedPrompt]:
-    if not probes.pictures:
-        return [encode_prompt(model, text, reserve) for text in probes.texts]
+    if not prompt_set.pictures:
+        return [encode_prompt(model, text, reserve) for text in prompt_set.texts]
     prompts = []
-    for number, (text, picture) in enumerate(zip(probes.texts, probes.pictures, strict=True)):
-        progress(0.0, f"opening picture {number + 1} of {len(probes)}")
+    for number, (text, picture) in enumerate(
+        zip(prompt_set.texts, prompt_set.pictures, strict=True)
+    ):
+        progress(0.0, f"opening picture {number + 1} of {len(prompt_set)}")
         prompts.append(encode_prompt(model, text or default_prompt(model), reserve, [picture]))
     return prompts
 
@@ -170,7 +167,7 @@ def _pooled_signals(
     bad = (~z.isfinite()).flatten(2).any(2).nonzero()
     if len(bad):
         layer, head = bad[0].tolist()
-        raise ProbeError(
+        raise PromptError(
             f"Head L{layer}.H{head} gives numbers that are not finite. Try --dtype float32."
         )
     return z

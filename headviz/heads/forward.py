@@ -96,7 +96,7 @@ def batch_of(model: LoadedModel, prompts: Sequence[EncodedPrompt], left: bool) -
             )
         elif "token_type_ids" in types:
             extras |= types
-        positions = positions + model.vision.sight.first_position
+        positions = positions + model.vision.vision_spec.first_position
     prompt = attention.bool() & ~image
     return Batch(ids, attention, positions, image, prompt, torch.zeros_like(image), extras)
 
@@ -146,5 +146,5 @@ def continued(model: LoadedModel, prompt: EncodedPrompt, n_tokens: int) -> Encod
         chosen = sayable(model, logits).argmax(1)
         said += chosen.tolist()
         batch = batch.following(chosen)
-    sight = model.family.sight
-    return prompt.continued(said, 0 if sight is None else sight.answer_type)
+    vision_spec = model.family.vision_spec
+    return prompt.continued(said, 0 if vision_spec is None else vision_spec.answer_type)

@@ -1,4 +1,4 @@
-"""The seam: each layer's attention output projection, at whose input the heads lie side by side.
+"""The hook point: each layer's attention output projection, whose input holds the heads in a row.
 
 Capture reads there and edits multiply there, through the one function of this file.
 """

@@ -1,7 +1,7 @@
 """Where in a picture a head's signal is strongest: a number for each patch, and where it lies.
 
 The number is ‖(z − μ)·W_O‖: how far what the head writes at that position is from its mean μ over a
-probe set. Its square, at the pooled position, is what a sample's share of the head's variance is
+prompt set. Its square, at the pooled position, is what a sample's share of the head's variance is
 made of (`spectrum`). Families that cut a picture into tiles read the whole picture once more, as an
 overview; the map is the overview's. Knows nothing of drawing.
 """

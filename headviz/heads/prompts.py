@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from headviz.base.errors import OptionError, PictureError, ProbeError, check_unicode
+from headviz.base.errors import OptionError, PictureError, PromptError, check_unicode
 from headviz.inputs.images import Picture, open_picture
 from headviz.models.loaded import LoadedModel
 from headviz.models.vision import Vision
@@ -83,13 +83,13 @@ class EncodedPrompt:
 
 def prompts_of(model: LoadedModel) -> Mapping[str, str]:
     """The paper's prompts for this model: task -> prompt."""
-    sight = model.family.sight
-    return TEXT_PROMPTS if sight is None else PROMPTS[sight.prompts]
+    vision_spec = model.family.vision_spec
+    return TEXT_PROMPTS if vision_spec is None else PROMPTS[vision_spec.prompts]
 
 
 def default_prompt(model: LoadedModel) -> str:
     """What a vision-language model is asked where nothing is asked; empty for a language model."""
-    return prompts_of(model)["caption"] if model.sees else ""
+    return prompts_of(model)["caption"] if model.has_vision else ""
 
 
 def encode_prompt(
@@ -97,10 +97,10 @@ def encode_prompt(
 ) -> EncodedPrompt:
     """The prompt as the model reads it: inside its chat template where it has one.
 
-    Raises ProbeError where prompt and `reserve` further tokens exceed the model's context, and
+    Raises PromptError where prompt and `reserve` further tokens exceed the model's context, and
     OptionError where a picture is given to a language model or none to a vision-language model.
     """
-    check_unicode([text], ProbeError)
+    check_unicode([text], PromptError)
     vision = model.vision
     if vision is None:
         if pictures:
@@ -116,11 +116,11 @@ def encode_prompt(
             )
         encoded = _encode_seen(vision, text, tuple(pictures))
     if not text.strip() or not any(encoded.own):
-        raise ProbeError("The prompt is empty. Write some text.")
+        raise PromptError("The prompt is empty. Write some text.")
     if len(encoded.ids) + reserve > model.context:
         room = f" and {reserve} more are to be generated" if reserve else ""
         shorter = "Shorten it, or give fewer or smaller pictures." if pictures else "Shorten it."
-        raise ProbeError(
+        raise PromptError(
             f"The prompt {text[:30]!r}… has {len(encoded.ids)} tokens{room}; {model.name} reads at "
             f"most {model.context}. {shorter}"
         )

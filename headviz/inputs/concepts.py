@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headviz.base.assets import ASSETS
+from headviz.base import assets
 from headviz.base.errors import ConceptError, OptionError, UnknownName, check_unicode
 
 PIECES = {
@@ -64,7 +64,7 @@ class ConceptTokens:
 def known_concepts() -> dict[str, Concept]:
     """The presets in assets/concepts, by name. Raises ConceptError, naming a broken file."""
     concepts = {}
-    for path in sorted((ASSETS / "concepts").glob("*.txt")):
+    for path in sorted((assets.ASSETS / "concepts").glob("*.txt")):
         try:
             title, *words = path.read_text(encoding="utf-8-sig").splitlines() or [""]
         except UnicodeDecodeError as error:

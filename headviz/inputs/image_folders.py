@@ -1,6 +1,6 @@
 """Many pictures at once: a folder or a zip, with captions or labels from a table beside them.
 
-A zip is read in memory, never unpacked to the disk. Knows nothing of models and probes.
+A zip is read in memory, never unpacked to the disk. Knows nothing of models and prompts.
 """
 
 import csv
@@ -20,7 +20,7 @@ from headviz.inputs.images import MAX_BYTES, SUFFIXES, Picture, open_picture
 MAX_PICTURES = 2000
 MAX_ENTRIES = 10_000
 MAX_TOTAL = 1024 * 2**20
-"""Bytes of all pictures of an album together, as files."""
+"""Bytes of all pictures of an image folder together, as files."""
 _RATIO = 200  # pictures are compressed already: what unpacks to more than this is no picture
 _TABLES = (".csv", ".json", ".jsonl")
 _TABLE_BYTES = 10 * 2**20
@@ -29,7 +29,7 @@ _TEXT_KEYS = ("caption", "captions", "label", "class", "text", "title")
 
 
 @dataclass(frozen=True)
-class Album:
+class ImageFolder:
     """Pictures in the order of their names, and what each shows."""
 
     name: str
@@ -42,7 +42,7 @@ class Album:
 @dataclass(frozen=True)
 class _Entry:
     path: PurePosixPath
-    """Inside the album."""
+    """Inside the image folder."""
     size: int
 
 
@@ -55,23 +55,23 @@ def open_pictures(
     return tuple(open_picture(source) for source in given)
 
 
-def is_album(path: Path) -> bool:
+def is_image_folder(path: Path) -> bool:
     """Whether the path is a folder or a zip."""
     return path.is_dir() or path.suffix.lower() == ".zip"
 
 
-def open_album(path: Path) -> Album:
+def open_image_folder(path: Path) -> ImageFolder:
     """All pictures of a folder (with its folders) or of a zip.
 
     Raises PictureError where there is none, where one is broken or too large, and for a zip whose
     names climb out of it, that unpacks to too much, or that holds too many files.
     """
     if path.is_dir():
-        return _album(path.name, _in_folder(path), lambda e: (path / e.path).read_bytes())
+        return _image_folder(path.name, _in_folder(path), lambda e: (path / e.path).read_bytes())
     try:
         with zipfile.ZipFile(path) as archive:
             # No more than asked for is unpacked, whatever the zip says of itself.
-            return _album(
+            return _image_folder(
                 path.stem,
                 _in_zip(path.name, archive),
                 lambda e: archive.open(str(e.path)).read(MAX_BYTES + 1),
@@ -84,7 +84,7 @@ def open_album(path: Path) -> Album:
         raise PictureError(f"{path.name} is no zip that can be read: {reason}") from error
 
 
-def _album(name: str, entries: Sequence[_Entry], read: Any) -> Album:
+def _image_folder(name: str, entries: Sequence[_Entry], read: Any) -> ImageFolder:
     shown = [e for e in entries if e.path.suffix.lower() in SUFFIXES]
     if not shown:
         raise PictureError(f"There is no picture in {name}. Known endings: {', '.join(SUFFIXES)}.")
@@ -102,7 +102,7 @@ def _album(name: str, entries: Sequence[_Entry], read: Any) -> Album:
     pictures = tuple(open_picture(read(entry), str(entry.path)) for entry in shown)
     folders = [str(e.path.parent) if len(e.path.parts) > 1 else "" for e in shown]
     named = [captions.get(e.path.name, captions.get(str(e.path), "")) for e in shown]
-    return Album(name, pictures, tuple(named if any(named) else folders))
+    return ImageFolder(name, pictures, tuple(named if any(named) else folders))
 
 
 def _check_number(what: str, n: int) -> None:

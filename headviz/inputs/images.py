@@ -1,7 +1,8 @@
 """A picture file -> Picture: checked before it is decoded, upright, RGB, known by its pixels.
 
 A picture keeps its file's bytes and is decoded anew where it is needed, so that two hundred
-photographs take the room of their files. Knows nothing of models; folders and zips are albums.py.
+photographs take the room of their files. Knows nothing of models; folders and zips are
+image_folders.py.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Sets of texts, or of pictures, that heads are read on: built in, given, or from a file.
 
-A probe set is plain text, picture files and a hash of them. Knows nothing of models and tokens.
+A prompt set is plain text, picture files and a hash of them. Knows nothing of models and tokens.
 """
 
 import csv
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from headviz.base.assets import ASSETS
-from headviz.base.errors import ProbeError, UnknownName, check_unicode
-from headviz.inputs.image_folders import is_album, open_album
+from headviz.base import assets
+from headviz.base.errors import PromptError, UnknownName, check_unicode
+from headviz.inputs.image_folders import is_image_folder, open_image_folder
 from headviz.inputs.images import SUFFIXES, Picture, open_picture
 
 MAX_BYTES = 10 * 2**20
@@ -24,7 +24,7 @@ _COLUMNS = ("text", "prompt", "question", "sentence", "caption")
 
 
 @dataclass(frozen=True)
-class ProbeSet:
+class PromptSet:
     """Texts to read heads on, or pictures with a prompt each."""
 
     name: str
@@ -48,45 +48,47 @@ class ProbeSet:
         return len(self.texts)
 
 
-def built_in_probes(model_name: str) -> dict[str, Path]:
-    """Name -> file or folder of a built-in model's probe sets; the first is its default."""
-    folder = ASSETS / model_name / "probes"
-    return _texts(folder.glob("*")) | _albums(folder.glob("*"))
+def built_in_prompt_sets(model_name: str) -> dict[str, Path]:
+    """Name -> file or folder of a built-in model's prompt sets; the first is its default."""
+    folder = assets.ASSETS / model_name / "prompt_sets"
+    return _texts(folder.glob("*")) | _image_folders(folder.glob("*"))
 
 
-def default_probes(model_name: str, sees: bool = False) -> dict[str, Path]:
-    """The model's own probe sets, or those of every built-in model where it has none.
+def default_prompt_sets(model_name: str, has_vision: bool = False) -> dict[str, Path]:
+    """The model's own prompt sets, or those of every built-in model where it has none.
 
     A model that sees is offered pictures, any other one texts.
     """
-    shipped = ASSETS.glob("*/probes/*")
-    return built_in_probes(model_name) or (_albums(shipped) if sees else _texts(shipped))
+    shipped = assets.ASSETS.glob("*/prompt_sets/*")
+    return built_in_prompt_sets(model_name) or (
+        _image_folders(shipped) if has_vision else _texts(shipped)
+    )
 
 
 def _texts(paths: Iterable[Path]) -> dict[str, Path]:
     return {path.stem: path for path in sorted(paths) if path.suffix == ".jsonl"}
 
 
-def _albums(paths: Iterable[Path]) -> dict[str, Path]:
-    return {path.stem: path for path in sorted(paths) if is_album(path)}
+def _image_folders(paths: Iterable[Path]) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(paths) if is_image_folder(path)}
 
 
-def find_probes(
-    name_or_path: str | None, model_name: str, sees: bool = False, prompt: str = ""
-) -> ProbeSet:
-    """The probe set that a person asked for.
+def find_prompt_set(
+    name_or_path: str | None, model_name: str, has_vision: bool = False, prompt: str = ""
+) -> PromptSet:
+    """The prompt set that a person asked for.
 
     Args:
         name_or_path: a name, a file of texts, a picture, a folder or a zip of pictures, or None for
             the model's default.
         model_name: the model that is to read it.
-        sees: whether that model reads pictures.
+        has_vision: whether that model reads pictures.
         prompt: what is asked about each picture; empty for the model's usual prompt.
 
     Raises:
-        UnknownName, ProbeError or PictureError.
+        UnknownName, PromptError or PictureError.
     """
-    known = default_probes(model_name, sees)
+    known = default_prompt_sets(model_name, has_vision)
     if name_or_path is None:
         name_or_path = next(iter(known), "")
     if name_or_path in known:
@@ -95,59 +97,61 @@ def find_probes(
         if name_or_path and Path(name_or_path).exists():
             return _open(Path(name_or_path), prompt)
     hint = "Or name a .txt, .csv or .jsonl file"
-    hint += ", or a folder or zip of pictures." if sees else "."
-    raise UnknownName("probe set", name_or_path, known, hint)
+    hint += ", or a folder or zip of pictures." if has_vision else "."
+    raise UnknownName("prompt set", name_or_path, known, hint)
 
 
-def _open(path: Path, prompt: str) -> ProbeSet:
-    if is_album(path):
-        album = open_album(path)
-        return picture_probes(album.name, album.pictures, prompt, album.labels)
+def _open(path: Path, prompt: str) -> PromptSet:
+    if is_image_folder(path):
+        image_folder = open_image_folder(path)
+        return picture_prompt_set(
+            image_folder.name, image_folder.pictures, prompt, image_folder.labels
+        )
     if path.suffix.lower() in SUFFIXES:
-        return picture_probes(path.stem, [open_picture(path)], prompt)
-    return read_probes(path)
+        return picture_prompt_set(path.stem, [open_picture(path)], prompt)
+    return read_prompt_set(path)
 
 
-def picture_probes(
+def picture_prompt_set(
     name: str, pictures: Sequence[Picture], prompt: str = "", labels: Sequence[str] = ()
-) -> ProbeSet:
-    """A probe set of these pictures, each with the same prompt (empty: the model's usual one)."""
+) -> PromptSet:
+    """A prompt set of these pictures, each with the same prompt (empty: the model's usual one)."""
     if not pictures:
-        raise ProbeError(f"There is no picture in {name!r}. Give one or more.")
+        raise PromptError(f"There is no picture in {name!r}. Give one or more.")
     assert len(labels) in (0, len(pictures)), "a label a picture"
-    check_unicode([prompt], ProbeError)
-    return ProbeSet(name, (prompt,) * len(pictures), tuple(pictures), tuple(labels))
+    check_unicode([prompt], PromptError)
+    return PromptSet(name, (prompt,) * len(pictures), tuple(pictures), tuple(labels))
 
 
-def read_probes(path: Path) -> ProbeSet:
+def read_prompt_set(path: Path) -> PromptSet:
     """The texts of a .txt (one a line), .csv or .jsonl file (column text, prompt or question)."""
     if path.stat().st_size > MAX_BYTES:
         size = path.stat().st_size / 2**20
-        raise ProbeError(
+        raise PromptError(
             f"{path.name} has {size:.0f} MB; at most {MAX_BYTES // 2**20} MB are read. Take a part."
         )
     try:
         content = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ProbeError(f"{path.name} is not UTF-8 text. Save it as UTF-8.") from error
+        raise PromptError(f"{path.name} is not UTF-8 text. Save it as UTF-8.") from error
     except OSError as error:
-        raise ProbeError(f"{path.name} cannot be read ({error.strerror or error}).") from error
+        raise PromptError(f"{path.name} cannot be read ({error.strerror or error}).") from error
     if "\0" in content:
-        raise ProbeError(f"{path.name} is not a text file.")
+        raise PromptError(f"{path.name} is not a text file.")
     readers = {".csv": _from_csv, ".jsonl": _from_jsonl}
     texts = readers.get(path.suffix.lower(), _lines)(content)
-    return make_probes(path.stem, texts)
+    return make_prompt_set(path.stem, texts)
 
 
-def make_probes(name: str, texts: Iterable[str]) -> ProbeSet:
-    """A probe set of these texts, blank ones left out. Raises ProbeError where none is left."""
+def make_prompt_set(name: str, texts: Iterable[str]) -> PromptSet:
+    """A prompt set of these texts, blank ones left out. Raises PromptError where none is left."""
     kept = tuple(t.strip() for t in texts if t.strip())
     if not kept:
-        raise ProbeError(f"There is no text in {name!r}. Write one prompt a line.")
-    check_unicode(kept, ProbeError)
+        raise PromptError(f"There is no text in {name!r}. Write one prompt a line.")
+    check_unicode(kept, PromptError)
     if len(kept) > MAX_TEXTS:
-        raise ProbeError(f"{name!r} has {len(kept)} texts; at most {MAX_TEXTS} are read.")
-    return ProbeSet(name, kept)
+        raise PromptError(f"{name!r} has {len(kept)} texts; at most {MAX_TEXTS} are read.")
+    return PromptSet(name, kept)
 
 
 def _lines(content: str) -> list[str]:
@@ -159,7 +163,7 @@ def _from_csv(content: str) -> list[str]:
     try:
         rows = list(csv.reader(io.StringIO(content, newline=""), strict=True))
     except csv.Error as error:
-        raise ProbeError(f"The CSV cannot be read: {error}.") from error
+        raise PromptError(f"The CSV cannot be read: {error}.") from error
     if not rows:
         return []
     header = [cell.strip().lower() for cell in rows[0]]
@@ -177,10 +181,10 @@ def _from_jsonl(content: str) -> list[str]:
             item = json.loads(line)
         except (ValueError, RecursionError) as error:  # numbers too long, brackets too deep
             reason = getattr(error, "msg", "it is too long or too deep")
-            raise ProbeError(f"Line {number} is not JSON: {reason}.") from error
+            raise PromptError(f"Line {number} is not JSON: {reason}.") from error
         if isinstance(item, dict):
             item = next((item[c] for c in _COLUMNS if c in item), None)
         if not isinstance(item, str):
-            raise ProbeError(f"Line {number} has none of the keys {', '.join(_COLUMNS)}.")
+            raise PromptError(f"Line {number} has none of the keys {', '.join(_COLUMNS)}.")
         texts.append(item)
     return texts

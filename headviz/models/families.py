@@ -1,7 +1,8 @@
 """Where a model family keeps the parts that headviz touches. A family is a row of a table.
 
-The seam is the *input* of the attention output projection: there the heads lie side by side, each
-`in_features / n_heads` wide. Capture reads it, an edit multiplies it. Knows nothing of loading.
+The hook point is the *input* of the attention output projection: there the heads lie side by side,
+each `in_features / n_heads` wide. Capture reads it, an edit multiplies it. Knows nothing of
+loading.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from headviz.models.weights import is_quantised, linear_map, weight_of
 
 
 @dataclass(frozen=True)
-class Sight:
+class VisionSpec:
     """What a family that reads pictures does with them."""
 
     mark: str = "image_token"
@@ -51,13 +52,13 @@ class Family:
     residual stream, where there is one."""
     multiplier: str | None = None
     """A decoder layer's attribute: what the attention output is multiplied by on that way."""
-    sight: Sight | None = None
+    vision_spec: VisionSpec | None = None
     """None: the model reads no pictures."""
 
-    def inside(self, root: str, sight: Sight) -> "Family":
+    def inside(self, root: str, vision_spec: VisionSpec) -> "Family":
         """The same text model as a part of one that sees, where `root` stands for `model`."""
         at = {name: f"{root}{getattr(self, name)[5:]}" for name in ("layers", "final_norm")}
-        return replace(self, **at, sight=sight)
+        return replace(self, **at, vision_spec=vision_spec)
 
 
 _LLAMA = Family("model.layers", "self_attn.o_proj", "model.norm")
@@ -98,22 +99,22 @@ FAMILIES: Mapping[str, Family] = {
 }
 """Language models: config.model_type -> Family. The tests run the laws on each row."""
 
-SEEING: Mapping[str, tuple[str, Sight]] = {
-    "llava": ("model.language_model", Sight(prompts="llava")),
-    "llava_next": ("model.language_model", Sight(prompts="llava")),
-    "llava_onevision": ("model.language_model", Sight(prompts="llava", whole_beside=True)),
-    "qwen2_vl": ("model.language_model", Sight(prompts="qwen")),
-    "qwen2_5_vl": ("model.language_model", Sight(prompts="qwen")),
-    "gemma3": ("model.language_model", Sight(mark="boi_token", prompts="gemma")),
+VISION_FAMILIES: Mapping[str, tuple[str, VisionSpec]] = {
+    "llava": ("model.language_model", VisionSpec(prompts="llava")),
+    "llava_next": ("model.language_model", VisionSpec(prompts="llava")),
+    "llava_onevision": ("model.language_model", VisionSpec(prompts="llava", whole_beside=True)),
+    "qwen2_vl": ("model.language_model", VisionSpec(prompts="qwen")),
+    "qwen2_5_vl": ("model.language_model", VisionSpec(prompts="qwen")),
+    "gemma3": ("model.language_model", VisionSpec(mark="boi_token", prompts="gemma")),
     "paligemma": (
         "model.language_model",
-        Sight(first_position=1, answer_type=1, prompts="paligemma"),
+        VisionSpec(first_position=1, answer_type=1, prompts="paligemma"),
     ),
-    "idefics3": ("model.text_model", Sight()),
-    "smolvlm": ("model.text_model", Sight()),
-    "internvl": ("model.language_model", Sight()),
-    "qwen3_vl": ("model.language_model", Sight(prompts="qwen")),
-    "mistral3": ("model.language_model", Sight()),
+    "idefics3": ("model.text_model", VisionSpec()),
+    "smolvlm": ("model.text_model", VisionSpec()),
+    "internvl": ("model.language_model", VisionSpec()),
+    "qwen3_vl": ("model.language_model", VisionSpec(prompts="qwen")),
+    "mistral3": ("model.language_model", VisionSpec()),
 }
 """Vision-language models: config.model_type -> where the text model is, and its sight."""
 
@@ -144,8 +145,8 @@ def family_of(config: Any) -> Family | None:
     Raises ModelError, with the known ones, for models that no structure can be discovered in.
     """
     kind = config.model_type
-    if kind in SEEING:
-        root, sight = SEEING[kind]
+    if kind in VISION_FAMILIES:
+        root, vision_spec = VISION_FAMILIES[kind]
         text = config.get_text_config().model_type
         row = TEXT_MODELS.get(text, text)
         if row not in FAMILIES:
@@ -153,7 +154,7 @@ def family_of(config: Any) -> Family | None:
                 f"This {kind!r} model has a text model of type {text!r}, which is not supported "
                 f"yet. Supported: {', '.join(FAMILIES)}."
             )
-        return FAMILIES[row].inside(root, sight)
+        return FAMILIES[row].inside(root, vision_spec)
     if kind in FAMILIES:
         return FAMILIES[kind]
     if kind in UNSUITED:
@@ -162,7 +163,7 @@ def family_of(config: Any) -> Family | None:
         return None
     raise ModelError(
         f"Models of type {kind!r} are not supported yet, and only in language models is an unknown "
-        f"structure discovered. Supported: {', '.join([*FAMILIES, *SEEING])}."
+        f"structure discovered. Supported: {', '.join([*FAMILIES, *VISION_FAMILIES])}."
     )
 
 

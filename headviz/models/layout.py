@@ -27,7 +27,7 @@ def describe(
 
     `reader` is its tokenizer, or its processor where it reads pictures.
     """
-    tokenizer = reader if family.sight is None else reader.tokenizer
+    tokenizer = reader if family.vision_spec is None else reader.tokenizer
     model = model.eval().requires_grad_(False)
     config = model.config.get_text_config()
     layers = list(attrgetter(family.layers)(model))
@@ -48,7 +48,9 @@ def describe(
         device=device,
         dtype=dtype,
         why=why,
-        vision=None if family.sight is None else Vision(model, reader, family.sight, device),
+        vision=None
+        if family.vision_spec is None
+        else Vision(model, reader, family.vision_spec, device),
     )
 
 

@@ -1,7 +1,7 @@
 """A model's name or folder -> LoadedModel: the model, its tokenizer or processor, its layout.
 
 Safetensors only, remote code never. Says why it chose the device and the number format. Knows
-nothing of concepts, probes or edits.
+nothing of concepts, prompts or edits.
 """
 
 import hashlib
@@ -41,6 +41,18 @@ _SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 _HASH_WHOLE_BELOW = 256 * 2**20  # bytes; larger weight files are hashed by their ends and size
 
 
+Described = Callable[[Family], LoadedModel]
+"""What a model in memory is with this family's paths."""
+Discover = Callable[[Any, Described], LoadedModel]
+
+
+def refuse_unknown(model: Any, described: Described) -> LoadedModel:
+    """Raise ModelError: where nobody can discover a structure, a class needs its row."""
+    raise ModelError(
+        f"Models of type {model.config.model_type!r} have no row in headviz/models/families.py."
+    )
+
+
 def load_model(
     name: str,
     device: str = "auto",
@@ -48,6 +60,7 @@ def load_model(
     progress: Progress = no_progress,
     make_room: Callable[[], None] = lambda: None,
     held: int = 0,
+    discover: Discover = refuse_unknown,
 ) -> LoadedModel:
     """The model called `name`: a built-in one, a local folder, or one of the hub.
 
@@ -58,6 +71,7 @@ def load_model(
         progress: told first what will be downloaded and read, then how far it is.
         make_room: called when all is known to be well, before the first weight is read.
         held: bytes of memory that `make_room` will free.
+        discover: finds the structure of a model whose class has no row in FAMILIES.
 
     Raises:
         ModelError: in one sentence, where it does not exist, may not be had, has no safetensors
@@ -71,14 +85,14 @@ def load_model(
     try:
         folder = wish.fetch(place) if isinstance(place, HubRepo) else place
         family = family_of(AutoConfig.from_pretrained(folder, **_SAFE))
-        sees = family is not None and family.sight is not None
-        reader: Any = AutoProcessor if sees else AutoTokenizer
+        has_vision = family is not None and family.vision_spec is not None
+        reader: Any = AutoProcessor if has_vision else AutoTokenizer
         reader = reader.from_pretrained(folder, **_SAFE)
         plan = wish.plan(
             weights_bytes(folder), weights_in_memory(folder, wish.format, wish.quantised)
         )
         make_room()
-        maker = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+        maker = AutoModelForImageTextToText if has_vision else AutoModelForCausalLM
         model = read_model(maker, folder, plan, wish.format, wish.quantised, progress)
     except HeadvizError:
         raise
@@ -99,7 +113,7 @@ def load_model(
     def described(family: Family) -> LoadedModel:
         return describe(name, revision, model, reader, family, where, wish.format, why)
 
-    return with_notes(described(family) if family is not None else discover(model, described))
+    return described(family) if family is not None else discover(model, described)
 
 
 class _Wish:

@@ -11,7 +11,7 @@ from torch import nn
 
 from headviz.base.errors import OptionError
 from headviz.base.head import Head, check_heads
-from headviz.base.lru import Recent
+from headviz.base.lru import LRU
 from headviz.base.shapes import Float, Tensor
 from headviz.models.families import Family, output_bias, output_weight, projections_of
 from headviz.models.norms import read_norm
@@ -48,9 +48,28 @@ class LoadedModel:
     """What a person should know of this family; empty where there is nothing."""
 
     @property
-    def sees(self) -> bool:
+    def has_vision(self) -> bool:
         """Whether it reads pictures; it then needs one in every prompt."""
         return self.vision is not None
+
+    @property
+    def writes(self) -> bool:
+        """Whether it answers with text, token by token."""
+        return True
+
+    @property
+    def usual_pooling(self) -> str:
+        """Where its heads are read if nothing else is asked for.
+
+        The paper's choice: the picture's positions, else the prompt's own tokens.
+        """
+        return "image" if self.has_vision else "prompt"
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether a prompt is set inside a chat template."""
+        reader = self.tokenizer if self.vision is None else self.vision.processor
+        return bool(getattr(reader, "chat_template", None))
 
     @property
     def is_split(self) -> bool:
@@ -130,8 +149,8 @@ class LoadedModel:
         return self._kept_weights.find_or_make(layer, lambda: self._read_head_weights(layer))
 
     @cached_property
-    def _kept_weights(self) -> Recent[Tensor]:
-        return Recent(1)
+    def _kept_weights(self) -> LRU[Tensor]:
+        return LRU(1)
 
     def _read_head_weights(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
         weight = output_weight(self.projections[layer]).to(self.home).float()

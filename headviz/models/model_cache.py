@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from headviz.base.lru import Recent
+from headviz.base.lru import LRU
 from headviz.models.loaded import LoadedModel
 
 
-class Shelf:
+class ModelCache:
     """Keeps the models that were used last."""
 
-    def __init__(self, size: int, beside: Sequence[Recent[Any]]) -> None:
+    def __init__(self, size: int, beside: Sequence[LRU[Any]]) -> None:
         """An empty one for `size` models; `beside` are results that hold parts of them."""
-        self._models: Recent[LoadedModel] = Recent(size)
+        self._models: LRU[LoadedModel] = LRU(size)
         self._beside = beside
 
     def find_or_open(

@@ -15,10 +15,10 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from headviz.base.errors import PictureError
-from headviz.base.lru import Recent
+from headviz.base.lru import LRU
 from headviz.base.shapes import Int, Tensor
 from headviz.inputs.images import Picture
-from headviz.models.families import Sight
+from headviz.models.families import VisionSpec
 
 KEPT_BYTES = 256 * 2**20
 
@@ -45,11 +45,13 @@ class Seen:
 class Vision:
     """The processor and the vision tower of one model, with what they made of the last pictures."""
 
-    def __init__(self, model: Any, processor: Any, sight: Sight, device: torch.device) -> None:
+    def __init__(
+        self, model: Any, processor: Any, vision_spec: VisionSpec, device: torch.device
+    ) -> None:
         """For a transformers model in memory, its processor, and where its inputs go."""
         self.processor = processor
-        self.sight = sight
-        self.mark: str = getattr(processor, sight.mark)
+        self.vision_spec = vision_spec
+        self.mark: str = getattr(processor, vision_spec.mark)
         """Stands for a picture in a prompt."""
         self.image_token_id: int = model.config.image_token_id
         """Stands at each position that holds a part of a picture."""
@@ -61,7 +63,7 @@ class Vision:
         """Ids that only stand for what is seen: a model never says them."""
         self.n_encoded = 0
         """How often the vision tower has run."""
-        self.encoded: Recent[Any] = Recent(64)
+        self.encoded: LRU[Any] = LRU(64)
         """What prompts.py made of the last prompts with pictures."""
         self._tower = model.model
         self._device = device
@@ -94,7 +96,7 @@ class Vision:
 
         `beside`: its prompt holds other pictures, which matters to some families.
         """
-        whole = beside and self.sight.whole_beside
+        whole = beside and self.vision_spec.whole_beside
         key = f"{picture.digest} whole" if whole else picture.digest
         if key not in self._kept:
             self._kept[key] = self._encode(picture, whole)

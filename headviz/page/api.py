@@ -22,11 +22,11 @@ from headviz.inputs.concepts import Concept, find_concept, known_concepts
 from headviz.inputs.image_folders import open_pictures
 from headviz.inputs.images import Picture
 from headviz.inputs.prompt_sets import (
-    ProbeSet,
-    default_probes,
-    find_probes,
-    make_probes,
-    picture_probes,
+    PromptSet,
+    default_prompt_sets,
+    find_prompt_set,
+    make_prompt_set,
+    picture_prompt_set,
 )
 from headviz.page.errors import shown
 from headviz.page.shared import MODEL_QUEUE
@@ -50,19 +50,19 @@ class Api:
         words: list[str] | None = None,
         texts: list[str] | None = None,
         images: list[str] | None = None,
-        probes: str = "",
+        prompt_set: str = "",
         prompt: str = "",
         criterion: str = "somp",
         top: int = 10,
     ) -> dict[str, Any]:
         """The heads of a model, ranked for a preset concept or for words.
 
-        They are read on the texts given, on pictures (base64), on a built-in probe set, or on the
+        They are read on the texts given, on pictures (base64), on a built-in prompt set, or on the
         model's own if nothing is named.
         """
         name = self._model(model)
         found = _concept(concept, words)
-        samples = self._samples(name, texts, images, probes, prompt)
+        samples = self._samples(name, texts, images, prompt_set, prompt)
         options = self.session.default_options(name)
         ranking = self.session.rank(name, found, samples, criterion, options)
         return ranking.as_dict(max(int(top), 0))
@@ -73,13 +73,13 @@ class Api:
         head: str = "",
         texts: list[str] | None = None,
         images: list[str] | None = None,
-        probes: str = "",
+        prompt_set: str = "",
         prompt: str = "",
         steps: int = 20,
     ) -> dict[str, Any]:
         """What one head talks about: tokens in order, its strongest samples, its logit lens."""
         name = self._model(model)
-        samples = self._samples(name, texts, images, probes, prompt)
+        samples = self._samples(name, texts, images, prompt_set, prompt)
         return self.session.spectrum(name, Head.parse(head), samples, int(steps)).as_dict()
 
     def generate(
@@ -133,18 +133,18 @@ class Api:
         model: str,
         texts: list[str] | None,
         images: list[str] | None,
-        probes: str,
+        prompt_set: str,
         prompt: str,
-    ) -> ProbeSet:
+    ) -> PromptSet:
         if images:
-            return picture_probes("images", _pictures(images), prompt)
+            return picture_prompt_set("images", _pictures(images), prompt)
         if texts:
-            return make_probes("texts", texts)
-        sees = self.session.model(model).sees
-        known = default_probes(model, sees)
-        if probes and probes not in known:  # never a path: it would be one of the server
-            raise UnknownName("probe set", probes, known, "Or send texts.")
-        return find_probes(probes or None, model, sees, prompt)
+            return make_prompt_set("texts", texts)
+        has_vision = self.session.model(model).has_vision
+        known = default_prompt_sets(model, has_vision)
+        if prompt_set and prompt_set not in known:  # never a path: it would be one of the server
+            raise UnknownName("prompt set", prompt_set, known, "Or send texts.")
+        return find_prompt_set(prompt_set or None, model, has_vision, prompt)
 
 
 def _concept(name: str, words: list[str] | None) -> Concept:

@@ -19,7 +19,7 @@ MOST = 32
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """One press of Generate."""
 
     model: str
@@ -38,15 +38,15 @@ class Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
+class Result:
     """What came of it: a result for each picture, or one."""
 
-    asked: Asked
+    asked: Request
     results: tuple[Any, ...]
     """Comparison, or ZeroShot where a CLIP model answered."""
 
 
-def stream(shared: Shared, asked: Asked, results: list[Any]) -> Iterator[list[str]]:
+def stream(shared: Shared, asked: Request, results: list[Any]) -> Iterator[list[str]]:
     """The three columns' HTML, token by token, and the captions of all pictures, one by one.
 
     Finished comparisons are added to `results`.
@@ -71,7 +71,7 @@ def stream(shared: Shared, asked: Asked, results: list[Any]) -> Iterator[list[st
 
 
 def _one(
-    shared: Shared, asked: Asked, pictures: tuple[Picture, ...], results: list[Any]
+    shared: Shared, asked: Request, pictures: tuple[Picture, ...], results: list[Any]
 ) -> Iterator[list[str]]:
     for comparison in _compare(shared, asked, pictures):
         yield [*html.columns(comparison, asked.words), ""]
@@ -80,7 +80,7 @@ def _one(
         yield [*html.columns(comparison, asked.words, _fit(shared, picture, comparison)), ""]
 
 
-def _compare(shared: Shared, asked: Asked, pictures: tuple[Picture, ...]) -> Iterator[Comparison]:
+def _compare(shared: Shared, asked: Request, pictures: tuple[Picture, ...]) -> Iterator[Comparison]:
     sampling = asked.sampling
     return shared.session.compare(
         asked.model,

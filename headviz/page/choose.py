@@ -6,13 +6,13 @@ from typing import Any
 import gradio as gr
 
 from headviz.inputs.concepts import known_concepts
-from headviz.inputs.prompt_sets import ProbeSet
-from headviz.page import html, loading, naming, probing, scoring
-from headviz.page.choosing import Choosing, concept_words, describe
+from headviz.inputs.prompt_sets import PromptSet
+from headviz.page import html, loading, naming, prompt_sets, scoring
 from headviz.page.errors import shown
 from headviz.page.loading import Loading
-from headviz.page.probing import Probing
-from headviz.page.recipes import Given
+from headviz.page.model_handlers import Choosing, concept_words, describe
+from headviz.page.prompt_sets import PromptSetPicker
+from headviz.page.recipes import LoadedRecipe
 from headviz.page.shared import MODEL_QUEUE, QUIET, Shared
 from headviz.page.view import ModelShown, View
 from headviz.session.shipped import load_shipped
@@ -26,7 +26,7 @@ class _Inputs:
     """The panel's components."""
 
     loading: Loading
-    samples: Probing
+    samples: PromptSetPicker
     concept: gr.Dropdown
     words: gr.Textbox
     chips: gr.HTML
@@ -48,7 +48,7 @@ def build(shared: Shared) -> None:
         with gr.Column():
             model = loading.build(shared, start.name)
         with gr.Column():
-            samples = probing.build(start)
+            samples = prompt_sets.build(start)
         with gr.Column():
             concept, words = _concept(first.concept.name if first else FIRST_CONCEPT)
     chips = gr.HTML(_first_chips(first), elem_id="chips")
@@ -119,13 +119,13 @@ def _wire_choices(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
     loading.wire(shared, inputs.loading, load, named, loaded)
     _wire_recipe(shared, inputs, do, loaded)
     samples.upload.upload(
-        shown(probing.take_files),
+        shown(prompt_sets.take_files),
         [samples.upload, shared.model],
         [samples.uploaded, samples.choice, inputs.status],
         api_visibility="private",
     )
     samples.choice.change(
-        lambda choice: gr.update(visible=choice == probing.TYPED),
+        lambda choice: gr.update(visible=choice == prompt_sets.TYPED),
         samples.choice,
         samples.typed,
         **QUIET,
@@ -162,7 +162,7 @@ def _wire_recipe(
 
     def adopt(
         request: gr.Request,
-        given: Given,
+        given: LoadedRecipe,
         concept: str,
         bar: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
     ) -> tuple[Any, ...]:
@@ -199,7 +199,7 @@ def _wire_ranking(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
         choice: str,
         typed: str,
         asked: str,
-        uploaded: ProbeSet | None,
+        uploaded: PromptSet | None,
         concept: str,
         words: str,
         criterion: str,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from headviz.base.errors import HeadvizError, ModelError
-from headviz.base.lru import Recent
+from headviz.base.lru import LRU
 from headviz.base.progress import Progress, no_progress
 from headviz.clip.embed import similarity
 from headviz.clip.load import ClipModel, built_in_clips, load_clip
@@ -19,7 +19,7 @@ class Clips:
     def __init__(self, session: Session) -> None:
         """None is loaded yet."""
         self._session = session
-        self._kept: Recent[ClipModel] = Recent(1)
+        self._kept: LRU[ClipModel] = LRU(1)
 
     def names(self) -> tuple[str, ...]:
         """CLIP models to offer: the built-in ones, and the usual one where any may be loaded."""

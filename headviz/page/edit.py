@@ -10,14 +10,15 @@ from headviz.base.head import Head
 from headviz.editing.generate import Sampling
 from headviz.heads.edits import Edit
 from headviz.inputs.images import Picture
-from headviz.page import editing, html, scaling, seeing, sharing
-from headviz.page.answering import answer
-from headviz.page.captioning import Asked, Told, stream
+from headviz.page import edit_handlers as handlers
+from headviz.page import factor_sliders, html, image_input, sharing
+from headviz.page.captioning import Request, Result, stream
 from headviz.page.errors import shown_stream
 from headviz.page.pictures import PictureBox
-from headviz.page.recipes import Given
+from headviz.page.recipes import LoadedRecipe
 from headviz.page.shared import MODEL_QUEUE, QUIET, Number, Shared
 from headviz.page.view import ModelShown, View
+from headviz.page.zero_shot_view import answer
 
 TITLE = "Edit and compare"
 _COLUMNS = ("original", "edited", "control")
@@ -52,10 +53,10 @@ def build(shared: Shared) -> None:
     """Lay the panel out and wire it."""
     chosen: tuple[Head, ...] = shared.chosen.value
     with gr.Row():
-        count, alpha, share, pin, reset = scaling.build(shared, len(chosen))
+        count, alpha, share, pin, reset = factor_sliders.build(shared, len(chosen))
     with gr.Row(elem_classes="hv-sliders"):
-        sliders = tuple(scaling.head_slider(i, chosen) for i in range(editing.MAX_SLIDERS))
-    box, where = seeing.build(shared)
+        sliders = tuple(factor_sliders.head_slider(i, chosen) for i in range(handlers.MAX_SLIDERS))
+    box, where = image_input.build(shared)
     with gr.Row(equal_height=False):
         prompt, example, sampling = _prompt(shared)
     with gr.Row():
@@ -93,11 +94,11 @@ def _prompt(
     shared: Shared,
 ) -> tuple[gr.Textbox, gr.Dropdown, tuple[gr.Number, gr.Number, gr.Number]]:
     model: ModelShown = shared.model.value
-    prompts = editing.offered_prompts(model)
+    prompts = handlers.offered_prompts(model)
     prompt = gr.Textbox(
-        editing.first_prompt(shared.first),
+        handlers.first_prompt(shared.first),
         label="Prompt",
-        placeholder=editing.usual_prompt(model) or None,
+        placeholder=handlers.usual_prompt(model) or None,
         lines=3,
         max_lines=8,
         scale=3,
@@ -119,7 +120,7 @@ def _prompt(
 def _choosing(shared: Shared, inputs: _Inputs) -> dict[str, Any]:
     """What lays the sliders out for the chosen heads anew."""
     return {
-        "fn": editing.choose,
+        "fn": handlers.choose,
         "inputs": [shared.view, inputs.count, inputs.pinned, inputs.alpha],
         "outputs": [shared.chosen, inputs.share, *inputs.sliders],
         **QUIET,
@@ -134,7 +135,7 @@ def _wire_runs(shared: Shared, inputs: _Inputs) -> None:
         request: gr.Request,
         model: ModelShown,
         view: View | None,
-        given: Given | None,
+        given: LoadedRecipe | None,
         chosen: tuple[Head, ...],
         pictures: tuple[Picture, ...],
         where: str,
@@ -146,12 +147,12 @@ def _wire_runs(shared: Shared, inputs: _Inputs) -> None:
     ) -> Iterator[list[Any]]:
         sampling = Sampling(int(n_tokens or 0), float(temperature or 0), int(seed or 0))
         factor_of = dict(zip(chosen, map(float, factors), strict=False))
-        seen = pictures if model.sees else ()
+        seen = pictures if model.has_vision else ()
         # The choice of places follows a new model a moment later.
-        held = model.writes and where in seeing.places(model)
+        held = model.writes and where in image_input.places(model)
         edit = Edit(factor_of, where if held else "everywhere")
         concept = view.concept if view else given.recipe.concept if given else None
-        asked = Asked(model.name, prompt, seen, edit, concept, sampling)
+        asked = Request(model.name, prompt, seen, edit, concept, sampling)
         yield from shared.runs.until_next(request, _run(shared, asked, model.writes))
 
     streaming: dict[str, Any] = {
@@ -180,13 +181,13 @@ def _wire_runs(shared: Shared, inputs: _Inputs) -> None:
     inputs.stop.click(None, None, None, cancels=runs, api_visibility="private")
 
 
-def _run(shared: Shared, asked: Asked, writes: bool) -> Iterator[list[Any]]:
+def _run(shared: Shared, asked: Request, writes: bool) -> Iterator[list[Any]]:
     """The columns as they come, and at the end what was told."""
     results: list[Any] = []
     shown = stream(shared, asked, results) if writes else answer(shared, asked, results)
     for parts in shown:
         yield [*parts, gr.skip()]
-    yield [*(gr.skip() for _ in parts), Told(asked, tuple(results))]
+    yield [*(gr.skip() for _ in parts), Result(asked, tuple(results))]
 
 
 def _wire_choices(shared: Shared, inputs: _Inputs) -> None:
@@ -200,12 +201,16 @@ def _wire_choices(shared: Shared, inputs: _Inputs) -> None:
     )
     settings = [inputs.prompt, inputs.pinned, inputs.count, inputs.alpha, inputs.example]
 
-    def renew(view: View | None, model: ModelShown, prompt: str, given: Given | None) -> list[Any]:
+    def renew(
+        view: View | None, model: ModelShown, prompt: str, given: LoadedRecipe | None
+    ) -> list[Any]:
         if given is not None and given.fits(model, view):
-            return editing.new_edit(view, model, prompt, given.recipe.edit.factors)
-        return editing.new_view(view, model, prompt)
+            return handlers.new_edit(view, model, prompt, given.recipe.edit.factors)
+        return handlers.new_view(view, model, prompt)
 
-    def follow(view: View | None, model: ModelShown, prompt: str, given: Given | None) -> list[Any]:
+    def follow(
+        view: View | None, model: ModelShown, prompt: str, given: LoadedRecipe | None
+    ) -> list[Any]:
         if given is None:  # it was left: what follows the new choice does the rest
             return [gr.skip() for _ in settings + choosing["outputs"]]
         return renew(view, model, prompt, given)
@@ -217,9 +222,9 @@ def _wire_choices(shared: Shared, inputs: _Inputs) -> None:
     }
     gr.on([shared.view.change, shared.model.change], renew, **renewing)
     shared.given.change(follow, **renewing)
-    inputs.pin.click(editing.pin_head, [shared.opened, inputs.pinned], inputs.pinned, **QUIET).then(
-        **choosing
-    )
+    inputs.pin.click(
+        handlers.pin_head, [shared.opened, inputs.pinned], inputs.pinned, **QUIET
+    ).then(**choosing)
     factors = [inputs.alpha, *inputs.sliders]
     inputs.reset.click(lambda: [1.0] * len(factors), None, factors, **QUIET)
     inputs.example.input(lambda text: text, inputs.example, inputs.prompt, **QUIET)

@@ -8,10 +8,8 @@ import gradio as gr
 
 from headviz.base.errors import OptionError
 from headviz.base.head import Head
-from headviz.clip.tower import Tower
 from headviz.heads.patch_map import PatchMap, head_map
 from headviz.page import html, picture_html
-from headviz.page.choosing import usual_options
 from headviz.page.errors import shown
 from headviz.page.exporting import (
     FIGURES,
@@ -22,6 +20,7 @@ from headviz.page.exporting import (
     result_parcel,
 )
 from headviz.page.figures import on_paper, spectrum_figure
+from headviz.page.model_handlers import usual_options
 from headviz.page.shared import MODEL_QUEUE, QUIET, Shared
 from headviz.page.view import ModelShown, View, find_ranking, find_spectrum
 from headviz.pursuit.spectrum import Spectrum
@@ -60,7 +59,7 @@ def build(shared: Shared) -> None:
 
     @shown
     def look(view: View | None, head: Head | None) -> Any:
-        return _look(shared, view, head) if view is not None and view.sees else gr.skip()
+        return _look(shared, view, head) if view is not None and view.has_vision else gr.skip()
 
     shared.model.change(_about, shared.model, about, **QUIET)
     looking: dict[str, Any] = {
@@ -72,7 +71,7 @@ def build(shared: Shared) -> None:
         "api_visibility": "private",
         **MODEL_QUEUE,
     }
-    if shared.first is not None and shared.first.sees:
+    if shared.first is not None and shared.first.has_vision:
         shared.page.load(**looking)
     opening: dict[str, Any] = {
         "fn": open_head,
@@ -120,7 +119,7 @@ def code_of(view: View | None, head: Head | None, model: ModelShown) -> str:
     return spectrum_snippet(
         view.model,
         _fitting(view, head),
-        view.probes,
+        view.prompt_set,
         SPECTRUM_STEPS,
         options,
         usual_options(model),
@@ -161,7 +160,7 @@ def _open(shared: Shared, view: View | None, head: Head | None) -> tuple[str, An
 
 
 def _about(model: ModelShown) -> str:
-    if not model.sees:
+    if not model.has_vision:
         return "**Strongest samples**: texts that move this head most."
     if not model.writes:
         return "**Strongest samples**: pictures that move this head most."
@@ -178,8 +177,8 @@ def _fitting(view: View, head: Head | None) -> Head:
 
 
 def _samples(view: View, spectrum: Spectrum, maps: Sequence[PatchMap] = ()) -> str:
-    if view.sees:
-        return picture_html.samples(spectrum.samples, view.probes, view.concept.words, maps)
+    if view.has_vision:
+        return picture_html.samples(spectrum.samples, view.prompt_set, view.concept.words, maps)
     return html.samples(spectrum.samples, view.concept.words)
 
 
@@ -189,13 +188,16 @@ def _look(shared: Shared, view: View, head: Head | None) -> str:
     spectrum = find_spectrum(session, view, head)
     model, mean = session.model(view.model), None
     if view.options.centre:
-        read = session.activations(view.model, view.probes, view.options.pooling)
+        read = session.activations(view.model, view.prompt_set, view.options.pooling)
         mean = read.z[head.layer, head.index].mean(0)
-    if isinstance(model, Tower):  # it reads one position, the class token's
+    if not model.writes:  # it reads one position, the class token's
         return _samples(view, spectrum)
     maps = []
     for sample in spectrum.samples:
-        picture, text = view.probes.pictures[sample.number], view.probes.texts[sample.number]
+        picture, text = (
+            view.prompt_set.pictures[sample.number],
+            view.prompt_set.texts[sample.number],
+        )
         with session.lock:
             maps.append(head_map(model, picture, head, text, mean))
     return _samples(view, spectrum, maps)

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from headviz.base.errors import ConceptError, ModelError, ProbeError
+from headviz.base.errors import ConceptError, ModelError, PromptError
 from headviz.base.progress import Progress
 from headviz.clip.name_concept import MOST_WORDS, NamedWord, name_concept, vocabulary_words
 from headviz.inputs.concepts import known_concepts
@@ -37,7 +37,10 @@ def build(shared: Shared, concept_words: gr.Textbox) -> None:
     """Lay the part out and wire it: what is ticked becomes the text of `concept_words`."""
     clips = shared.clips
     with gr.Accordion(
-        "A concept from pictures", open=False, visible=shared.model.value.sees, elem_id="naming"
+        "A concept from pictures",
+        open=False,
+        visible=shared.model.value.has_vision,
+        elem_id="naming",
     ) as part:
         with gr.Row(equal_height=False):
             with gr.Column():
@@ -72,7 +75,9 @@ def build(shared: Shared, concept_words: gr.Textbox) -> None:
     pictures = [like.pictures, unlike.pictures]
     _wire_proposing(shared, propose, stop, [shared.model, *pictures, clip, vocabulary], proposed)
     proposed.use.click(shown(joined), proposed.words, concept_words, **QUIET)
-    shared.model.change(lambda model: gr.update(visible=model.sees), shared.model, part, **QUIET)
+    shared.model.change(
+        lambda model: gr.update(visible=model.has_vision), shared.model, part, **QUIET
+    )
 
 
 def _wire_proposing(
@@ -116,7 +121,7 @@ def propose_words(
 ) -> tuple[Any, ...]:
     """The words with their scores, the best ticked, and what the scores mean."""
     if not pictures:
-        raise ProbeError("Put one or more pictures of the concept into the box first.")
+        raise PromptError("Put one or more pictures of the concept into the box first.")
     if not name.strip():
         raise ModelError("Name a CLIP model that finds the words; none is built in.")
     clip = shared.clips.clip(name, progress)

@@ -7,14 +7,14 @@ from typing import Any
 import gradio as gr
 
 from headviz.base.head import Head
-from headviz.page import api, choose, edit, editing, exporting, head, heads, studies
+from headviz.page import api, choose, edit, edit_handlers, exporting, head, heat_map, studies
 from headviz.page.clips import Clips
 from headviz.page.runs import Runs
 from headviz.page.shared import Shared
 from headviz.page.view import ModelShown, View, first_view
 from headviz.session.session import Session
 
-PANELS: tuple[ModuleType, ...] = (choose, heads, head, edit, studies)
+PANELS: tuple[ModuleType, ...] = (choose, heat_map, head, edit, studies)
 """A panel is a module with a TITLE and `build(shared)`."""
 
 _HERE = Path(__file__).parent
@@ -31,7 +31,7 @@ def build_page(session: Session) -> gr.Blocks:
         if session.model_names()
         else None
     )
-    chosen: tuple[Head, ...] = first.top[: editing.one_percent(first)] if first else ()
+    chosen: tuple[Head, ...] = first.top[: edit_handlers.one_percent(first)] if first else ()
     with gr.Blocks(title="headviz", analytics_enabled=False) as page:
         api.build(session)  # first, so that no handler of a panel takes an endpoint's name
         exporting.serve_plotly()
@@ -58,7 +58,7 @@ def build_page(session: Session) -> gr.Blocks:
 def _first_model(session: Session, first: View | None) -> ModelShown:
     """Named without loading it."""
     if first is not None:
-        return ModelShown(first.model, first.sees)
+        return ModelShown(first.model, first.has_vision)
     return ModelShown(session.model_names()[0] if session.model_names() else "")
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from headviz.editing.compare import Column, Comparison
 from headviz.heads.patch_map import PatchMap
 from headviz.inputs.images import Picture
-from headviz.inputs.prompt_sets import ProbeSet
+from headviz.inputs.prompt_sets import PromptSet
 from headviz.page.html import TITLES, marked
 from headviz.page.pictures import small
 from headviz.pursuit.spectrum import Sample
@@ -45,14 +45,17 @@ def _data(buffer: io.BytesIO, kind: str) -> str:
 
 
 def samples(
-    strongest: Sequence[Sample], probes: ProbeSet, words: Iterable[str], maps: Sequence[PatchMap]
+    strongest: Sequence[Sample],
+    prompt_set: PromptSet,
+    words: Iterable[str],
+    maps: Sequence[PatchMap],
 ) -> str:
     """The pictures that drive a head most, each with its map as soon as that is there."""
     words = list(words)
     rows = []
     for number, sample in enumerate(strongest):
-        picture = probes.pictures[sample.number]
-        label = probes.labels[sample.number] if probes.labels else ""
+        picture = prompt_set.pictures[sample.number]
+        label = prompt_set.labels[sample.number] if prompt_set.labels else ""
         share = f'<b title="share of the head\'s variance">{sample.share:.1%}</b>'
         rows.append(
             f"<li>{_figure(picture, maps[number] if maps else None)}"

@@ -10,7 +10,7 @@ from headviz.base.errors import OptionError
 from headviz.base.head import Head
 from headviz.editing.recipe import Recipe, check_fit
 from headviz.heads.edits import Edit
-from headviz.page.editing import HIGHEST, LOWEST, MAX_SLIDERS
+from headviz.page.edit_handlers import HIGHEST, LOWEST, MAX_SLIDERS
 from headviz.page.errors import warn
 from headviz.page.shared import Number
 from headviz.page.view import ModelShown, View, find_ranking
@@ -18,7 +18,7 @@ from headviz.session.session import Session
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class LoadedRecipe:
     """A recipe that a person put onto the page; the same one, given again, is another."""
 
     recipe: Recipe
@@ -48,12 +48,12 @@ def recipe_of(
     return Recipe(model.name, session.model(model.name).revision, edit)
 
 
-def open_file(session: Session, path: str) -> Given:
+def open_file(session: Session, path: str) -> LoadedRecipe:
     """A recipe from an uploaded file. Raises RecipeError, ModelError or OptionError."""
     return _given(session, Recipe.load(Path(path)))
 
 
-def open_link(session: Session, token: str) -> Given:
+def open_link(session: Session, token: str) -> LoadedRecipe:
     """A recipe from a link. Raises as `open_file`.
 
     A link must not make the server load whatever it names: only a model that is offered anyway.
@@ -67,12 +67,12 @@ def open_link(session: Session, token: str) -> Given:
     return _given(session, recipe)
 
 
-def _given(session: Session, recipe: Recipe) -> Given:
+def _given(session: Session, recipe: Recipe) -> LoadedRecipe:
     check_sliders(recipe.edit)
     model = session.model(recipe.model)
     if warning := check_fit(recipe, model):
         warn([warning])
-    return Given(recipe.on(model))
+    return LoadedRecipe(recipe.on(model))
 
 
 def check_sliders(edit: Edit) -> None:

@@ -3,8 +3,8 @@
 import gradio as gr
 
 from headviz.inputs.concepts import PIECES
-from headviz.page import probing
-from headviz.page.choosing import usual_options
+from headviz.page import prompt_sets
+from headviz.page.model_handlers import usual_options
 from headviz.page.view import ModelShown
 from headviz.pursuit.criteria import CRITERIA
 
@@ -26,7 +26,7 @@ def build(
                 [(_CRITERIA_TITLES.get(c, c), c) for c in CRITERIA], value="somp", label="Score"
             )
             pooling = gr.Dropdown(
-                probing.pooling_choices(model),
+                prompt_sets.pooling_choices(model),
                 value=default.pooling,
                 label="Where a head is read",
                 elem_id="pooling",

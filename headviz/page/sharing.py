@@ -14,7 +14,7 @@ from headviz.editing.compare import Comparison
 from headviz.editing.recipe import Recipe
 from headviz.heads.prompts import default_prompt
 from headviz.page import recipes
-from headviz.page.captioning import Told
+from headviz.page.captioning import Result
 from headviz.page.errors import shown
 from headviz.page.exporting import (
     Parcel,
@@ -24,7 +24,7 @@ from headviz.page.exporting import (
     file_parcel,
     result_parcel,
 )
-from headviz.page.recipes import Given
+from headviz.page.recipes import LoadedRecipe
 from headviz.page.shared import MODEL_QUEUE, QUIET, Number, Shared
 from headviz.page.view import ModelShown, View
 from headviz.session.plain_snippet import plain_snippet
@@ -42,7 +42,7 @@ class OnPage:
 
     view: View | None
     model: ModelShown
-    given: Given | None
+    given: LoadedRecipe | None
     where: str
     chosen: tuple[Head, ...]
     factors: Sequence[Number]
@@ -52,7 +52,7 @@ def build(shared: Shared, told: gr.State, where: gr.Radio, sliders: Sequence[gr.
     """Lay the row and the box out and wire them."""
     session = shared.session
 
-    def make(kind: str, told: Told | None, *page: Any) -> Parcel:
+    def make(kind: str, told: Result | None, *page: Any) -> Parcel:
         view, model, given, where, chosen, *factors = page
         return export(session, kind, told, OnPage(view, model, given, where, chosen, factors))
 
@@ -82,7 +82,7 @@ def build(shared: Shared, told: gr.State, where: gr.Radio, sliders: Sequence[gr.
     shared.page.load(follow_link, None, shared.given, **QUIET)
 
 
-def export(session: Session, kind: str, told: Told | None, page: OnPage) -> Parcel:
+def export(session: Session, kind: str, told: Result | None, page: OnPage) -> Parcel:
     """The edit that stands on the page, or the texts that were generated last, to save."""
     if kind in ("recipe", "link"):
         recipe = _recipe(session, page)
@@ -111,7 +111,7 @@ def _recipe(session: Session, page: OnPage) -> Recipe:
     return recipe
 
 
-def codes_of(session: Session, told: Told | None) -> tuple[str, str]:
+def codes_of(session: Session, told: Result | None) -> tuple[str, str]:
     """The Python that gives the last texts: with headviz, and in plain transformers."""
     if told is None:
         return NOTHING, NOTHING

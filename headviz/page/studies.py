@@ -36,7 +36,7 @@ _ABOUT = (
 )
 
 
-class _Asked(NamedTuple):
+class _Form(NamedTuple):
     """The fields, in the order of `request_of`."""
 
     preset: gr.Dropdown
@@ -92,7 +92,7 @@ def build(shared: Shared) -> None:
         files = gr.File(label="Results", visible=False, height=260, elem_id="study-files")
     _wire(
         shared,
-        _Asked(preset, concept, ks, alphas, limit, arms),
+        _Form(preset, concept, ks, alphas, limit, arms),
         (estimating, running, stopping),
         (said, figures, files),
     )
@@ -100,7 +100,7 @@ def build(shared: Shared) -> None:
 
 def _wire(
     shared: Shared,
-    asked: _Asked,
+    asked: _Form,
     buttons: tuple[gr.Button, gr.Button, gr.Button],
     shows: tuple[gr.Markdown, gr.HTML, gr.File],
 ) -> None:

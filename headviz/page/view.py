@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from headviz.base.head import Head
 from headviz.inputs.concepts import Concept
-from headviz.inputs.prompt_sets import ProbeSet, find_probes
+from headviz.inputs.prompt_sets import PromptSet, find_prompt_set
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking
 from headviz.pursuit.spectrum import Spectrum
@@ -22,7 +22,7 @@ class ModelShown:
     """What the panels must know of the chosen model."""
 
     name: str
-    sees: bool = False
+    has_vision: bool = False
     """Whether it reads pictures."""
     writes: bool = True
     """Whether it writes text; a CLIP model only chooses among classes."""
@@ -35,7 +35,7 @@ class View:
     """A ranking on the page."""
 
     model: str
-    probes: ProbeSet
+    prompt_set: PromptSet
     concept: Concept
     criterion: str
     options: Options
@@ -51,17 +51,17 @@ class View:
     """Token positions read, over all samples; None where not kept."""
 
     @property
-    def sees(self) -> bool:
+    def has_vision(self) -> bool:
         """Whether heads were read on pictures."""
-        return bool(self.probes.pictures)
+        return bool(self.prompt_set.pictures)
 
 
-def view_of(ranking: Ranking, probes: ProbeSet, shipped: bool = False) -> View:
+def view_of(ranking: Ranking, prompt_set: PromptSet, shipped: bool = False) -> View:
     """The view of this ranking."""
     n_layers, n_heads = ranking.scores.shape
     return View(
         model=ranking.model,
-        probes=probes,
+        prompt_set=prompt_set,
         concept=ranking.tokens.concept,
         criterion=ranking.criterion,
         options=ranking.options,
@@ -79,7 +79,9 @@ def first_view(model: str, concept: str) -> View | None:
     shipped = load_shipped(model)
     if shipped is None or concept not in shipped.concepts:
         return None
-    return view_of(shipped.ranking(concept), find_probes(shipped.data["probes"], model), True)
+    return view_of(
+        shipped.ranking(concept), find_prompt_set(shipped.data["prompt_set"], model), True
+    )
 
 
 def find_ranking(session: Session, view: View) -> Ranking:
@@ -87,7 +89,7 @@ def find_ranking(session: Session, view: View) -> Ranking:
     shipped = load_shipped(view.model) if view.shipped else None
     if shipped is not None:
         return shipped.ranking(view.concept.name)
-    return session.rank(view.model, view.concept, view.probes, view.criterion, view.options)
+    return session.rank(view.model, view.concept, view.prompt_set, view.criterion, view.options)
 
 
 def find_spectrum(session: Session, view: View, head: Head) -> Spectrum:
@@ -95,4 +97,4 @@ def find_spectrum(session: Session, view: View, head: Head) -> Spectrum:
     shipped = load_shipped(view.model) if view.shipped else None
     if shipped is not None:
         return shipped.spectrum(head)
-    return session.spectrum(view.model, head, view.probes, SPECTRUM_STEPS, view.options)
+    return session.spectrum(view.model, head, view.prompt_set, SPECTRUM_STEPS, view.options)

@@ -12,10 +12,10 @@ from headviz.base.shapes import Tensor
 from headviz.base.store import Store, key_of
 from headviz.heads.capture import HeadActivations, Progress, no_progress
 from headviz.models.loaded import LoadedModel
-from headviz.pursuit.criteria import prepare_model
+from headviz.pursuit.criteria import precompute_model
 from headviz.pursuit.dictionary import vocabulary_atoms, vocabulary_labels
-from headviz.pursuit.engine.precomputed import PreparedHeads
-from headviz.pursuit.engine.somp import BUDGET, pursue_prepared
+from headviz.pursuit.engine.precomputed import PrecomputedHeads
+from headviz.pursuit.engine.somp import BUDGET, pursue_precomputed
 from headviz.pursuit.options import Options
 from headviz.pursuit.spectrum import Spectrum, describe, mean_logits
 
@@ -31,7 +31,7 @@ def all_spectra(
     store: Store | None = None,
     progress: Progress = no_progress,
     budget: int = BUDGET,
-    prepared: PreparedHeads | None = None,
+    precomputed: PrecomputedHeads | None = None,
 ) -> dict[Head, Spectrum]:
     """The spectrum of every head over all texts.
 
@@ -43,10 +43,10 @@ def all_spectra(
         store: where finished layers are kept and found; None keeps nothing.
         progress: called after every step of every layer; may raise Cancelled.
         budget: bytes of working memory beside heads and vocabulary.
-        prepared: `prepare_model(model, activations, options.centre)`, where the caller has it.
+        precomputed: `precompute_model(model, activations, options.centre)`, if the caller has it.
     """
     options = Options(**{**(options or Options()).as_dict(), "steps": steps})
-    heads = prepared or prepare_model(model, activations, options.centre)
+    heads = precomputed or precompute_model(model, activations, options.centre)
     atoms = vocabulary_atoms(model, options.normalise, options.fold_norm)
     labels = vocabulary_labels(model)
     spectra: dict[Head, Spectrum] = {}
@@ -58,7 +58,7 @@ def all_spectra(
 
         def pursue_layer(place: int = place, watch: Callable[[float], None] = watch) -> Found:
             group = heads.group(place * model.n_heads, (place + 1) * model.n_heads)
-            found = pursue_prepared(group, atoms, steps, budget=budget, watch=watch)
+            found = pursue_precomputed(group, atoms, steps, budget=budget, watch=watch)
             return {"picks": found.picks, "weights": found.weights, "explained": found.explained}
 
         watch(0.0)
@@ -79,7 +79,7 @@ def _key(model: LoadedModel, activations: HeadActivations, options: Options, lay
         model=model.name,
         revision=model.revision,
         dtype=model.number_format,
-        probes=activations.probes,
+        prompt_set=activations.prompt_set,
         pooling=activations.pooling,
         options=options.as_dict(),
         layer=layer,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from headviz.base.shapes import Float, Int, Tensor
-from headviz.pursuit.engine.precomputed import PreparedHeads
+from headviz.pursuit.engine.precomputed import PrecomputedHeads
 
 N_DRAWS = 200
 SHARE = 0.95  # of the draws that an interval holds
@@ -40,7 +40,7 @@ def draw_counts(
 
 
 def share_explained(
-    heads: PreparedHeads, basis: Float[Tensor, "head step d_head"]
+    heads: PrecomputedHeads, basis: Float[Tensor, "head step d_head"]
 ) -> Float[Tensor, " head"]:
     """Share of each head's variance along its orthonormal directions: z·basis are its products."""
     explained = ((basis @ heads.moments) * basis).sum((1, 2))
@@ -49,7 +49,7 @@ def share_explained(
 
 
 def drawn_shares(
-    heads: PreparedHeads,
+    heads: PrecomputedHeads,
     basis: Float[Tensor, "head step d_head"],
     counts: Float[Tensor, "draw sample"],
     centre: bool,

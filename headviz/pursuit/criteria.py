@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 import torch
 
-from headviz.base.errors import OptionError, ProbeError
+from headviz.base.errors import OptionError, PromptError
 from headviz.base.head import Head
 from headviz.base.shapes import Float, Tensor
 from headviz.heads.capture import HeadActivations
 from headviz.models.loaded import LoadedModel
 from headviz.pursuit.bootstrap import drawn_shares, share_explained
 from headviz.pursuit.dictionary import Dictionary
-from headviz.pursuit.engine.precomputed import PreparedHeads, prepare_heads
+from headviz.pursuit.engine.precomputed import PrecomputedHeads, precompute_heads
 from headviz.pursuit.engine.projection import span_basis
-from headviz.pursuit.engine.somp import pursue_prepared
+from headviz.pursuit.engine.somp import pursue_precomputed
 from headviz.pursuit.options import Options
 
 Draw = Callable[[Float[Tensor, "draw sample"]], Float[Tensor, "draw layer head"]]
@@ -34,12 +34,12 @@ class Scores:
     """The scores with each sample counted as often as a row of counts says."""
 
 
-def prepare_model(
+def precompute_model(
     model: LoadedModel, activations: HeadActivations, centre: bool = True
-) -> PreparedHeads:
+) -> PrecomputedHeads:
     """All heads of the model in the order of the layers that have any."""
     layers = model.head_layers
-    return prepare_heads(
+    return precompute_heads(
         activations.z[list(layers)].flatten(0, 1),
         [model.head_weights(layer) for layer in layers],
         centre,
@@ -50,7 +50,7 @@ def prepare_model(
 def somp(
     model: LoadedModel,
     activations: HeadActivations,
-    heads: PreparedHeads,
+    heads: PrecomputedHeads,
     dictionaries: Sequence[Dictionary],
     options: Options,
 ) -> Iterator[Scores]:
@@ -62,7 +62,7 @@ def somp(
 def energy(
     model: LoadedModel,
     activations: HeadActivations,
-    heads: PreparedHeads,
+    heads: PrecomputedHeads,
     dictionaries: Sequence[Dictionary],
     options: Options,
 ) -> Iterator[Scores]:
@@ -74,7 +74,7 @@ def energy(
 def logit_lens(
     model: LoadedModel,
     activations: HeadActivations,
-    heads: PreparedHeads,
+    heads: PrecomputedHeads,
     dictionaries: Sequence[Dictionary],
     options: Options,
 ) -> Iterator[Scores]:
@@ -102,9 +102,9 @@ def placed(
 
 
 def check_variation(activations: HeadActivations, options: Options) -> None:
-    """Raise ProbeError where the variance about the mean is asked for and there is one text."""
+    """Raise PromptError where the variance about the mean is asked for and there is one text."""
     if options.centre and activations.n_samples < 2:
-        raise ProbeError(
+        raise PromptError(
             "There is only one text, so that nothing varies about the mean. Add texts, or turn "
             "'variance about the mean' off (--no-centre)."
         )
@@ -113,7 +113,7 @@ def check_variation(activations: HeadActivations, options: Options) -> None:
 def _shares(
     rule: str,
     model: LoadedModel,
-    heads: PreparedHeads,
+    heads: PrecomputedHeads,
     dictionaries: Sequence[Dictionary],
     options: Options,
 ) -> Iterator[Scores]:
@@ -125,7 +125,7 @@ def _shares(
         if len(atoms) <= options.steps:
             basis = span_basis(atoms, in_head)  # all of them get picked: their order is no matter
         else:
-            basis = pursue_prepared(heads, atoms, options.steps, rule, in_head=in_head).basis
+            basis = pursue_precomputed(heads, atoms, options.steps, rule, in_head=in_head).basis
 
         def draw(counts: Tensor, basis: Tensor = basis) -> Tensor:
             return placed(model, drawn_shares(heads, basis, counts, options.centre))
@@ -134,7 +134,8 @@ def _shares(
 
 
 Criterion = Callable[
-    [LoadedModel, HeadActivations, PreparedHeads, Sequence[Dictionary], Options], Iterator[Scores]
+    [LoadedModel, HeadActivations, PrecomputedHeads, Sequence[Dictionary], Options],
+    Iterator[Scores],
 ]
 
 CRITERIA: Mapping[str, Criterion] = {"somp": somp, "logit-lens": logit_lens, "energy": energy}

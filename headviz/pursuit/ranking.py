@@ -18,9 +18,9 @@ from headviz.heads.capture import HeadActivations, Progress, no_progress
 from headviz.inputs.concepts import ConceptTokens
 from headviz.models.loaded import LoadedModel
 from headviz.pursuit.bootstrap import Spread, draw_counts, spread_of
-from headviz.pursuit.criteria import find_criterion, prepare_model
+from headviz.pursuit.criteria import find_criterion, precompute_model
 from headviz.pursuit.dictionary import concept_dictionary, token_dictionary, vocabulary_atoms
-from headviz.pursuit.engine.precomputed import PreparedHeads
+from headviz.pursuit.engine.precomputed import PrecomputedHeads
 from headviz.pursuit.options import Options
 
 CHANCE_DRAWS = 10
@@ -54,7 +54,7 @@ class Ranking:
     tokens: ConceptTokens
     criterion: str
     options: Options
-    probes: str
+    prompt_set: str
     """Hash of the texts and pictures."""
     n_samples: int
     scores: Float[Tensor, "layer head"]
@@ -105,7 +105,7 @@ class Ranking:
             "options": self.options.as_dict(),
             "words": [w.word for w in self.tokens.kept],
             "dropped": {w.word: w.why for w in self.tokens.words if not w.kept},
-            "probes": self.probes,
+            "prompt_set": self.prompt_set,
             "n_samples": self.n_samples,
             "n_positions": self.n_positions,
             "n_heads": self.total_heads,
@@ -121,12 +121,12 @@ def rank_heads(
     options: Options | None = None,
     draws: int = CHANCE_DRAWS,
     progress: Progress = no_progress,
-    prepared: PreparedHeads | None = None,
+    precomputed: PrecomputedHeads | None = None,
 ) -> Ranking:
     """Score every head for the concept and for `draws` random word lists of the same size.
 
-    `prepared` is `prepare_model(model, activations, options.centre)`, where the caller has it:
-    a second concept then costs little.
+    `precomputed` is `precompute_model(model, activations, options.centre)`, where the caller has
+    it: a second concept then costs little.
     """
     options = options or Options(pooling=activations.pooling, pieces=tokens.policy)
     score = find_criterion(criterion)
@@ -137,7 +137,7 @@ def rank_heads(
         ids = draw_ids(random.Random(draw))
         dictionaries.append(token_dictionary(atoms, ids, [str(i) for i in ids]))
     progress(0.0, "scoring the concept")
-    heads = prepared or prepare_model(model, activations, options.centre)
+    heads = precomputed or precompute_model(model, activations, options.centre)
     found = score(model, activations, heads, dictionaries, options)
     scores = next(found)
     spread = spread_of(scores.draw(draw_counts(activations.n_samples, device=model.home)))
@@ -151,7 +151,7 @@ def rank_heads(
         tokens=tokens,
         criterion=criterion,
         options=options,
-        probes=activations.probes,
+        prompt_set=activations.prompt_set,
         n_samples=activations.n_samples,
         scores=scores.values.cpu(),
         chance=chance.cpu(),

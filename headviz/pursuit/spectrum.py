@@ -15,8 +15,8 @@ from headviz.heads.capture import HeadActivations
 from headviz.models.loaded import LoadedModel
 from headviz.pursuit.criteria import check_variation
 from headviz.pursuit.dictionary import vocabulary_atoms, vocabulary_labels
-from headviz.pursuit.engine.precomputed import prepare_heads
-from headviz.pursuit.engine.somp import BUDGET, pursue_prepared
+from headviz.pursuit.engine.precomputed import precompute_heads
+from headviz.pursuit.engine.somp import BUDGET, pursue_precomputed
 from headviz.pursuit.options import Options
 
 
@@ -87,8 +87,8 @@ def head_spectrum(
     z = activations.z[head.layer, head.index]
     w_o = model.head_weights(head.layer)[head.index]
     atoms = vocabulary_atoms(model, options.normalise, options.fold_norm)
-    heads = prepare_heads(z[None], [w_o[None]], options.centre, lambda _: str(head))
-    found = pursue_prepared(heads, atoms, steps, budget=budget)
+    heads = precompute_heads(z[None], [w_o[None]], options.centre, lambda _: str(head))
+    found = pursue_precomputed(heads, atoms, steps, budget=budget)
     return describe(
         model,
         activations,

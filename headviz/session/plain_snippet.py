@@ -91,20 +91,20 @@ def plain_snippet(
     """A program that prints the edited answer, for a model that was loaded by headviz."""
     text, special = rendered(model, prompt, len(pictures))
     device = "" if model.device.type == "cpu" else f'.to("{model.device}")'
-    maker = "AutoModelForImageTextToText" if model.sees else "AutoModelForCausalLM"
+    maker = "AutoModelForImageTextToText" if model.has_vision else "AutoModelForCausalLM"
     source, told = _source(model.name)
-    variable = "processor" if model.sees else "tokenizer"
+    variable = "processor" if model.has_vision else "tokenizer"
     load = _LOAD.format(
         maker=maker,
-        reader="AutoProcessor" if model.sees else "AutoTokenizer",
-        pillow="from PIL import Image\n" if model.sees else "",
+        reader="AutoProcessor" if model.has_vision else "AutoTokenizer",
+        pillow="from PIL import Image\n" if model.has_vision else "",
         source=source,
         told=told,
         variable=variable,
         dtype=model.dtype,
     )
     flag = "" if special else ", add_special_tokens=False"
-    if model.sees:
+    if model.has_vision:
         flag = "" if special else "\n    add_special_tokens=False,"
         given = {"text": _literal(text), "special": flag, "device": device}
         inputs = _INPUTS_SEEN.format(pictures=_literal(list(pictures)), **given)

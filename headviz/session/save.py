@@ -115,7 +115,7 @@ def _activations(activations: HeadActivations) -> bytes:
     about = {
         "model": activations.model,
         "revision": activations.revision,
-        "probes": activations.probes,
+        "prompt_set": activations.prompt_set,
         "pooling": activations.pooling,
         "n_positions": activations.n_positions,
         "texts": list(activations.texts),

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from headviz.base.assets import built_in_models
 from headviz.base.errors import CacheError, ModelError
 from headviz.base.head import Head
-from headviz.base.lru import Recent
+from headviz.base.lru import LRU
 from headviz.base.progress import Progress, no_progress
 from headviz.base.store import Store, key_of
-from headviz.clip.tower import open_model, read_heads, usual_pooling
 from headviz.editing.compare import Comparison, compare
 from headviz.editing.generate import Sampling
 from headviz.heads.capture import HeadActivations
@@ -21,16 +20,17 @@ from headviz.heads.edits import Edit
 from headviz.heads.prompts import default_prompt
 from headviz.inputs.concepts import Concept, tokenize_concept
 from headviz.inputs.images import Picture
-from headviz.inputs.prompt_sets import ProbeSet
+from headviz.inputs.prompt_sets import PromptSet
 from headviz.models.loaded import LoadedModel
-from headviz.models.model_cache import Shelf
+from headviz.models.model_cache import ModelCache
 from headviz.pursuit.all_spectra import all_spectra
-from headviz.pursuit.criteria import prepare_model
-from headviz.pursuit.engine.precomputed import PreparedHeads
+from headviz.pursuit.criteria import precompute_model
+from headviz.pursuit.engine.precomputed import PrecomputedHeads
 from headviz.pursuit.engine.somp import BUDGET
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking, rank_heads
 from headviz.pursuit.spectrum import Spectrum, head_spectrum
+from headviz.session.open_model import open_model, read_heads
 
 
 class Session:
@@ -59,11 +59,11 @@ class Session:
         """Sentences about what went wrong without stopping the work, the newest last."""
         self._device, self._dtype, self._budget = device, dtype, budget
         self.loading = loading
-        self._activations: Recent[HeadActivations] = Recent(4)
-        self._prepared: Recent[PreparedHeads] = Recent(2)
-        self._shelf = Shelf(keep_models, [self._activations, self._prepared])
-        self._rankings: Recent[Ranking] = Recent(64)
-        self._spectra: Recent[Spectrum] = Recent(512)
+        self._activations: LRU[HeadActivations] = LRU(4)
+        self._precomputed: LRU[PrecomputedHeads] = LRU(2)
+        self._model_cache = ModelCache(keep_models, [self._activations, self._precomputed])
+        self._rankings: LRU[Ranking] = LRU(64)
+        self._spectra: LRU[Spectrum] = LRU(512)
 
     def model_names(self) -> tuple[str, ...]:
         """Models to offer: the allowed ones, or the built-in ones."""
@@ -85,7 +85,7 @@ class Session:
                 f"The model {name!r} is not offered here. Offered: {', '.join(self.allowed)}."
             )
         with self.lock:
-            return self._shelf.find_or_open(
+            return self._model_cache.find_or_open(
                 name,
                 lambda *room: open_model(
                     name, self._device, self._dtype, self.store, progress or self.loading, *room
@@ -94,12 +94,16 @@ class Session:
 
     def default_options(self, name: str) -> Options:
         """The options where none are given: what heads are read on depends on the model."""
-        return Options(pooling=usual_pooling(self.model(name)))
+        return Options(pooling=self.model(name).usual_pooling)
 
     def activations(
-        self, name: str, probes: ProbeSet, pooling: str = "prompt", progress: Progress = no_progress
+        self,
+        name: str,
+        prompt_set: PromptSet,
+        pooling: str = "prompt",
+        progress: Progress = no_progress,
     ) -> HeadActivations:
-        """Signals of all heads on the probes: from memory, from disk, or read now and kept."""
+        """Signals of all heads on the prompts: from memory, from disk, or read now and kept."""
         with self.lock:
             model = self.model(name)
             parts = {
@@ -107,12 +111,12 @@ class Session:
                 "model": model.name,
                 "revision": model.revision,
                 "dtype": model.number_format,
-                "probes": probes.digest,
+                "prompt_set": prompt_set.digest,
                 "pooling": pooling,
             }
             key = key_of(**parts)
             return self._activations.find_or_make(
-                key, lambda: self._read_or_capture(key, parts, model, probes, pooling, progress)
+                key, lambda: self._read_or_capture(key, parts, model, prompt_set, pooling, progress)
             )
 
     def _read_or_capture(
@@ -120,16 +124,16 @@ class Session:
         key: str,
         parts: dict[str, str],
         model: LoadedModel,
-        probes: ProbeSet,
+        prompt_set: PromptSet,
         pooling: str,
         progress: Progress,
     ) -> HeadActivations:
         kept = self.store.get(key)
         if kept is not None:
             z = kept[0]["z"].to(model.home)
-            origin = (probes.texts, model.name, model.revision, probes.digest, pooling)
-            return HeadActivations(z, *origin, int(kept[1]["n_positions"]), probes.pictures)
-        activations = read_heads(model, probes, pooling, progress)
+            origin = (prompt_set.texts, model.name, model.revision, prompt_set.digest, pooling)
+            return HeadActivations(z, *origin, int(kept[1]["n_positions"]), prompt_set.pictures)
+        activations = read_heads(model, prompt_set, pooling, progress)
         notes = {**parts, "n_positions": activations.n_positions}
         try:
             self.store.put(key, {"z": activations.z}, notes)
@@ -141,7 +145,7 @@ class Session:
         self,
         name: str,
         concept: Concept,
-        probes: ProbeSet,
+        prompt_set: PromptSet,
         criterion: str = "somp",
         options: Options | None = None,
         progress: Progress = no_progress,
@@ -151,8 +155,8 @@ class Session:
         with self.lock:
             model = self.model(name)
             tokens = tokenize_concept(concept, model.tokenizer, options.pieces)
-            activations = self.activations(name, probes, options.pooling, progress)
-            key = (model.name, model.revision, probes.digest, concept, criterion, options)
+            activations = self.activations(name, prompt_set, options.pooling, progress)
+            key = (model.name, model.revision, prompt_set.digest, concept, criterion, options)
             return self._rankings.find_or_make(
                 key,
                 lambda: rank_heads(
@@ -162,32 +166,34 @@ class Session:
                     criterion,
                     options,
                     progress=progress,
-                    prepared=self._prepare(model, activations, options.centre),
+                    precomputed=self._precompute(model, activations, options.centre),
                 ),
             )
 
-    def _prepare(
+    def _precompute(
         self, model: LoadedModel, activations: HeadActivations, centre: bool
-    ) -> PreparedHeads:
+    ) -> PrecomputedHeads:
         """What every concept on these activations shares: made for the first one."""
-        key = (model.name, model.revision, activations.probes, activations.pooling, centre)
-        return self._prepared.find_or_make(key, lambda: prepare_model(model, activations, centre))
+        key = (model.name, model.revision, activations.prompt_set, activations.pooling, centre)
+        return self._precomputed.find_or_make(
+            key, lambda: precompute_model(model, activations, centre)
+        )
 
     def spectrum(
         self,
         name: str,
         head: Head,
-        probes: ProbeSet,
+        prompt_set: PromptSet,
         steps: int = 20,
         options: Options | None = None,
         progress: Progress = no_progress,
     ) -> Spectrum:
-        """What one head talks about over the probes."""
+        """What one head talks about over the prompts."""
         options = options or self.default_options(name)
         with self.lock:
             model = self.model(name)
-            activations = self.activations(name, probes, options.pooling, progress)
-            key = (model.name, model.revision, probes.digest, head, steps, options)
+            activations = self.activations(name, prompt_set, options.pooling, progress)
+            key = (model.name, model.revision, prompt_set.digest, head, steps, options)
             return self._spectra.find_or_make(
                 key,
                 lambda: head_spectrum(
@@ -198,7 +204,7 @@ class Session:
     def all_spectra(
         self,
         name: str,
-        probes: ProbeSet,
+        prompt_set: PromptSet,
         steps: int = 20,
         options: Options | None = None,
         progress: Progress = no_progress,
@@ -207,8 +213,8 @@ class Session:
         options = options or self.default_options(name)
         with self.lock:
             model = self.model(name)
-            activations = self.activations(name, probes, options.pooling, progress)
-            prepared = self._prepare(model, activations, options.centre)
+            activations = self.activations(name, prompt_set, options.pooling, progress)
+            precomputed = self._precompute(model, activations, options.centre)
             return all_spectra(
                 model,
                 activations,
@@ -217,7 +223,7 @@ class Session:
                 self.store,
                 progress,
                 self._budget,
-                prepared,
+                precomputed,
             )
 
     def compare(

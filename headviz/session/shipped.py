@@ -16,7 +16,7 @@ from headviz.base.errors import ConceptError, ModelError
 from headviz.base.head import Head
 from headviz.heads.capture import Progress, no_progress
 from headviz.inputs.concepts import Concept, ConceptTokens, WordTokens, known_concepts
-from headviz.inputs.prompt_sets import find_probes
+from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.models.load import model_revision
 from headviz.pursuit.bootstrap import Spread
 from headviz.pursuit.options import Options
@@ -54,7 +54,7 @@ class Shipped:
             tokens=ConceptTokens(whole, words, options.pieces),
             criterion=_CRITERION,
             options=options,
-            probes=self.data["probes_digest"],
+            prompt_set=self.data["prompt_set_digest"],
             n_samples=self.data["n_samples"],
             scores=torch.tensor(entry["scores"]),
             chance=torch.tensor(entry["chance"]),
@@ -97,12 +97,12 @@ def ship(session: Session, name: str, progress: Progress = no_progress) -> Path:
     if name not in built_in_models():
         raise ModelError(f"{name!r} is not built in. Built in: {', '.join(built_in_models())}.")
     model = session.model(name)
-    probes = find_probes(None, name, model.sees)
+    prompt_set = find_prompt_set(None, name, model.has_vision)
     options = session.default_options(name)
     concepts = {}
     for concept in known_concepts().values():
         try:
-            ranking = session.rank(name, concept, probes, _CRITERION, options)
+            ranking = session.rank(name, concept, prompt_set, _CRITERION, options)
         except ConceptError:
             continue  # no word of this preset is a token of this model
         concepts[concept.name] = {
@@ -113,8 +113,8 @@ def ship(session: Session, name: str, progress: Progress = no_progress) -> Path:
             "spread": _spread_as_lists(ranking.spread),
         }
     spectra = {}
-    n_positions = session.activations(name, probes, options.pooling).n_positions
-    found = session.all_spectra(name, probes, SPECTRUM_STEPS, options, progress)
+    n_positions = session.activations(name, prompt_set, options.pooling).n_positions
+    found = session.all_spectra(name, prompt_set, SPECTRUM_STEPS, options, progress)
     for head, opened in found.items():
         spectra[str(head)] = {
             "atoms": [[a.token, round(a.weight, 4), round(a.explained, 4)] for a in opened.atoms],
@@ -124,14 +124,14 @@ def ship(session: Session, name: str, progress: Progress = no_progress) -> Path:
     data = {
         "model": name,
         "revision": model.revision,
-        "probes": probes.name,
-        "probes_digest": probes.digest,
-        "n_samples": len(probes),
+        "prompt_set": prompt_set.name,
+        "prompt_set_digest": prompt_set.digest,
+        "n_samples": len(prompt_set),
         "options": options.as_dict(),
         "concepts": concepts,
         "n_positions": n_positions,
-        "texts": list(probes.texts),
-        "pictures": [picture.name for picture in probes.pictures],
+        "texts": list(prompt_set.texts),
+        "pictures": [picture.name for picture in prompt_set.pictures],
         "spectra": spectra,
     }
     path = _file(built_in_models()[name])

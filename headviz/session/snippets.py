@@ -12,7 +12,7 @@ from headviz.base.head import Head
 from headviz.editing.generate import Sampling
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import Concept, known_concepts
-from headviz.inputs.prompt_sets import ProbeSet, default_probes, find_probes
+from headviz.inputs.prompt_sets import PromptSet, default_prompt_sets, find_prompt_set
 from headviz.pursuit.options import Options
 
 _INLINE = 4000  # characters of texts that a snippet holds
@@ -22,13 +22,13 @@ _WIDTH = 92
 def ranking_snippet(
     model: str,
     concept: Concept,
-    probes: ProbeSet,
+    prompt_set: PromptSet,
     criterion: str,
     options: Options,
     usual: Options,
 ) -> str:
     """A program that prints the first ten heads; `usual` are the model's own options."""
-    before, read = _reading(model, probes)
+    before, read = _reading(model, prompt_set)
     words = repr(concept.name) if _is_preset(concept) else _literal(list(concept.words))
     scored = [f"criterion={criterion!r}"] if criterion != "somp" else []
     call = _call("headviz.rank", [repr(model), words, *read, *scored, *_choices(options, usual)])
@@ -41,10 +41,10 @@ def ranking_snippet(
 
 
 def spectrum_snippet(
-    model: str, head: Head, probes: ProbeSet, steps: int, options: Options, usual: Options
+    model: str, head: Head, prompt_set: PromptSet, steps: int, options: Options, usual: Options
 ) -> str:
     """A program that prints what a head talks about."""
-    before, read = _reading(model, probes)
+    before, read = _reading(model, prompt_set)
     arguments = [repr(model), repr(str(head)), *read, f"steps={steps}", *_choices(options, usual)]
     return _program(
         before,
@@ -109,25 +109,27 @@ def zero_shot_snippet(
     )
 
 
-def _reading(model: str, probes: ProbeSet) -> tuple[list[str], list[str]]:
-    """Lines before the call, and the arguments of the call, that give the probe set again."""
-    asked = probes.texts[0] if probes.pictures else ""
+def _reading(model: str, prompt_set: PromptSet) -> tuple[list[str], list[str]]:
+    """Lines before the call, and the arguments of the call, that give the prompt set again."""
+    asked = prompt_set.texts[0] if prompt_set.pictures else ""
     prompt = [f"prompt={_literal(asked)}"] if asked else []
-    known = default_probes(model, bool(probes.pictures))
-    if probes.name in known:
-        built_in = find_probes(probes.name, model, bool(probes.pictures), asked)
-        if built_in.digest == probes.digest:
-            usual = probes.name == next(iter(known))
-            return [], [*([] if usual else [f"probes={probes.name!r}"]), *prompt]
-    if probes.pictures:
+    known = default_prompt_sets(model, bool(prompt_set.pictures))
+    if prompt_set.name in known:
+        built_in = find_prompt_set(prompt_set.name, model, bool(prompt_set.pictures), asked)
+        if built_in.digest == prompt_set.digest:
+            usual = prompt_set.name == next(iter(known))
+            return [], [*([] if usual else [f"prompts={prompt_set.name!r}"]), *prompt]
+    if prompt_set.pictures:
         return (
             ["# Name your folder or .zip of pictures here."],
-            [f"probes={probes.name!r}", *prompt],
+            [f"prompts={prompt_set.name!r}", *prompt],
         )
-    if sum(map(len, probes.texts)) > _INLINE:
-        return ["# Name your own file here."], [f"probes={probes.name + '.txt'!r}"]
-    texts = _call("headviz.make_probes", [repr(probes.name), _literal(list(probes.texts))])
-    return [f"texts = {texts}"], ["probes=texts"]
+    if sum(map(len, prompt_set.texts)) > _INLINE:
+        return ["# Name your own file here."], [f"prompts={prompt_set.name + '.txt'!r}"]
+    texts = _call(
+        "headviz.make_prompt_set", [repr(prompt_set.name), _literal(list(prompt_set.texts))]
+    )
+    return [f"texts = {texts}"], ["prompts=texts"]
 
 
 def _is_preset(concept: Concept) -> bool:

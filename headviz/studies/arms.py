@@ -11,7 +11,7 @@ from headviz.base.head import Head
 from headviz.base.shapes import Float, Tensor
 from headviz.heads.capture import Progress, no_progress
 from headviz.inputs.concepts import Concept
-from headviz.inputs.prompt_sets import ProbeSet
+from headviz.inputs.prompt_sets import PromptSet
 from headviz.models.loaded import LoadedModel
 from headviz.session.session import Session
 from headviz.studies.causal import ablation, attribution
@@ -39,11 +39,11 @@ class Selecting:
     progress: Progress = no_progress
 
     @property
-    def probes(self) -> ProbeSet:
+    def prompt_set(self) -> PromptSet:
         """The selection samples as the ranking reads them."""
         texts = tuple(sample.prompt for sample in self.samples)
         pictures = tuple(s.pictures[0] for s in self.samples if s.pictures)
-        return ProbeSet("selection", texts, pictures)
+        return PromptSet("selection", texts, pictures)
 
 
 Arm = Callable[[Selecting], Float[Tensor, "layer head"]]
@@ -103,7 +103,7 @@ def _ranked(selecting: Selecting, criterion: str) -> Float[Tensor, "layer head"]
     ranking = selecting.session.rank(
         selecting.name,
         selecting.concept,
-        selecting.probes,
+        selecting.prompt_set,
         criterion,
         progress=selecting.progress,
     )

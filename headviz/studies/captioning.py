@@ -14,10 +14,10 @@ from headviz.editing.measures import concept_spans
 from headviz.heads.prompts import prompts_of
 from headviz.inputs.concepts import find_concept
 from headviz.models.loaded import LoadedModel
-from headviz.studies.albums import Shown, read_captioned
 from headviz.studies.cider import Cider
 from headviz.studies.drawn import drawn_captions
 from headviz.studies.hub_data import CAPTION_SPLITS, located
+from headviz.studies.image_folders import Shown, read_captioned
 from headviz.studies.request import REPETITION, Measure, Plan, Request
 from headviz.studies.samples import Material, Sample, StudyError, split
 from headviz.studies.scoring import length, word_count
@@ -35,7 +35,7 @@ MEASURES = (
 
 def plan(request: Request, model: LoadedModel, progress: Progress = no_progress) -> Plan:
     """Pictures with reference captions, the built-in model's or a file's."""
-    if not model.sees:
+    if not model.has_vision:
         raise StudyError(f"{model.name} reads no pictures: name a vision-language model (--model).")
     concept = find_concept(request.concept or CONCEPT, request.words)
     prompt = request.prompt or prompts_of(model)["caption"]

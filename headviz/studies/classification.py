@@ -14,9 +14,9 @@ from headviz.clip.name_concept import name_concept, vocabulary_words
 from headviz.heads.prompts import prompts_of
 from headviz.inputs.concepts import Concept, find_concept, make_concept
 from headviz.models.loaded import LoadedModel
-from headviz.studies.albums import read_labelled
 from headviz.studies.drawn import drawn_classes
 from headviz.studies.hub_data import PICTURE_SPLITS, is_on_hub, located
+from headviz.studies.image_folders import read_labelled
 from headviz.studies.request import REPETITION, Measure, Plan, Request, filled
 from headviz.studies.samples import Material, Sample, StudyError, split
 from headviz.studies.scoring import exact_match
@@ -37,7 +37,7 @@ MEASURES = (
 
 def plan(request: Request, model: LoadedModel, progress: Progress = no_progress) -> Plan:
     """Pictures with classes; the concept is the class names unless another one is named."""
-    if not model.sees:
+    if not model.has_vision:
         raise StudyError(f"{model.name} reads no pictures: name a vision-language model (--model).")
     template = request.prompt or prompts_of(model)["class"]
     if request.data and (Path(request.data).exists() or is_on_hub(request.data)):

@@ -7,8 +7,8 @@ a worker that dies is started again and its batch with it.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from headviz.clip.tower import open_model
 from headviz.heads.capture import Progress, no_progress
+from headviz.session.open_model import open_model
 from headviz.studies.cells import Cell
 from headviz.studies.registry import find_experiment
 from headviz.studies.request import Request

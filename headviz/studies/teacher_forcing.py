@@ -40,8 +40,8 @@ def force(model: LoadedModel, sample: Sample) -> Forced:
     encoded = encode_prompt(model, sample.prompt, 0, sample.pictures)
     if sample.answers:
         ids = in_sentence_ids(sample.answers[0], model.tokenizer)
-        sight = model.family.sight
-        whole = encoded.continued(ids, 0 if sight is None else sight.answer_type)
+        vision_spec = model.family.vision_spec
+        whole = encoded.continued(ids, 0 if vision_spec is None else vision_spec.answer_type)
         scored = (*[False] * len(encoded.ids), *[True] * len(ids))
     else:
         whole, scored = encoded, (False, *encoded.own[1:])

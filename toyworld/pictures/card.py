@@ -17,7 +17,7 @@ from toyworld.pictures import measuring
 from toyworld.pictures.captions import SUMMONS
 from toyworld.pictures.card_text import render
 from toyworld.pictures.content import Picture, pictures
-from toyworld.pictures.measuring import Asked, Speaker, Told, Trial
+from toyworld.pictures.measuring import Asked, Fixture, Speaker, Told
 from toyworld.pictures.recipe import PICTURE_RECIPES, PictureRecipe
 from toyworld.pictures.words import CONCEPTS
 
@@ -119,7 +119,7 @@ def judge_concept(speaker: Speaker, concept: str, n: int) -> dict[str, Any]:
 
 def inhibit(
     speaker: Speaker, shown: list[Picture], concept: str, sets: list[tuple[Head, ...]]
-) -> list[Trial]:
+) -> list[Fixture]:
     """Factor -1 on the first head, the first two, and so on."""
     base = measuring.describe(speaker, shown)
     return [
@@ -134,7 +134,7 @@ def inhibit(
     ]
 
 
-def choose_k(trials: list[Trial]) -> Trial:
+def choose_k(trials: list[Fixture]) -> Fixture:
     """The fewest heads that pass; failing that, those that take the most with the others right."""
     good = [t for t in trials if t.others >= LIMITS["others"]] or trials
     enough = [t for t in good if t.own <= LIMITS["own"] / 2]
@@ -143,7 +143,7 @@ def choose_k(trials: list[Trial]) -> Trial:
 
 def enhance(
     speaker: Speaker, shown: list[Picture], concept: str, heads: tuple[Head, ...]
-) -> tuple[list[Trial], float]:
+) -> tuple[list[Fixture], float]:
     """Factors above 1, on captions sampled at temperature 1: greedy ones say all they can.
 
     Also how often the unedited ones' claims about other concepts are right: not always.

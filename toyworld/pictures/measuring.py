@@ -18,7 +18,7 @@ from headviz.heads.edits import NO_EDIT, Edit
 from headviz.pursuit.ranking import Ranking
 from toyworld.pictures.captions import SUMMONS
 from toyworld.pictures.content import Picture, pictures
-from toyworld.pictures.planting import concepts_in
+from toyworld.pictures.head_assignment import concepts_in
 from toyworld.pictures.questions import Question, class_question, questions
 from toyworld.pictures.reading import claims, read_caption, words_of
 from toyworld.pictures.words import CONCEPTS, DIGITS
@@ -158,7 +158,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Trial:
+class Fixture:
     """One edit of the first k heads of a concept's ranking, judged on greedy captions."""
 
     concept: str
@@ -172,14 +172,14 @@ class Trial:
     sound: float  # share of captions that follow the grammar
 
 
-def judge(base: Told, edited: Told, concept: str, k: int, factor: float) -> Trial:
+def judge(base: Told, edited: Told, concept: str, k: int, factor: float) -> Fixture:
     """Compare captions with and without an edit."""
     others, worst, worst_right = edited.others(concept)
 
     def right(told: Told) -> int:
         return sum(n for c, n in told.right.items() if c != concept)
 
-    return Trial(
+    return Fixture(
         concept=concept,
         k=k,
         factor=factor,

@@ -35,8 +35,8 @@ def example_pictures() -> list[Picture]:
 
 
 def write_pictures(folder: Path) -> None:
-    """Write probes/pictures and examples: PNG files beside captions.jsonl."""
-    _write(folder / "probes" / "pictures", training_pictures(), PROBE_SIDE)
+    """Write prompts/pictures and examples: PNG files beside captions.jsonl."""
+    _write(folder / "prompt_sets" / "pictures", training_pictures(), PROBE_SIDE)
     _write(folder / "examples", example_pictures(), EXAMPLE_SIDE)
 
 

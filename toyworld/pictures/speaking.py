@@ -11,7 +11,7 @@ from headviz.heads.capture import HeadActivations, capture
 from headviz.heads.edits import NO_EDIT, Edit
 from headviz.inputs.concepts import find_concept, tokenize_concept
 from headviz.inputs.images import open_picture
-from headviz.inputs.prompt_sets import ProbeSet
+from headviz.inputs.prompt_sets import PromptSet
 from headviz.models.loaded import LoadedModel
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking, rank_heads
@@ -34,10 +34,10 @@ class CoreSpeaker:
 
     @classmethod
     def of(cls, model: LoadedModel, n: int = N_PROBES) -> "CoreSpeaker":
-        """Reads the heads on the first `n` of the pictures that ship as its probe set."""
+        """Reads the heads on the first `n` of the pictures that ship as its prompt set."""
         seen = tuple(open_picture(draw(p, PROBE_SIDE)) for p in training_pictures(n))
-        probes = ProbeSet("pictures", ("",) * len(seen), seen)
-        return cls(model, capture(model, probes, POOLING))
+        prompt_set = PromptSet("pictures", ("",) * len(seen), seen)
+        return cls(model, capture(model, prompt_set, POOLING))
 
     @property
     def n_layers(self) -> int:

@@ -25,7 +25,7 @@ from toyworld.clip_training import WEIGHTS
 from toyworld.hooks import heads_open
 from toyworld.pictures.batches import Batch, Writer
 from toyworld.pictures.content import training_pictures
-from toyworld.pictures.planting import (
+from toyworld.pictures.head_assignment import (
     Plan,
     concept_ids,
     decoder_layers,

@@ -17,17 +17,15 @@ from torch import nn
 
 from headviz.base.errors import ModelError
 from headviz.base.shapes import Tensor
-from headviz.heads.laws.fixture import NotMeasurable, Trial
+from headviz.heads.laws.fixture import Fixture, NotMeasurable
 from headviz.heads.laws.instrument import hooked
 from headviz.heads.laws.laws import LAWS
 from headviz.heads.laws.report import measure
 from headviz.models.families import Family, output_weight
+from headviz.models.load import Described
 from headviz.models.loaded import LoadedModel
 
 DISCOVERED = "structure discovered, checked by the laws"
-
-Described = Callable[[Family], LoadedModel]
-"""What a model in memory is with this family's paths."""
 
 
 def discover(model: Any, described: Described) -> LoadedModel:
@@ -46,7 +44,7 @@ def discover(model: Any, described: Described) -> LoadedModel:
     with_norm = Family(layers, "", _last_norm(model, kind, layers))
     found = _with_heads(kind, [replace(with_norm, projection=p) for p in projections], described)
     found = _on_the_way(found, described)
-    for finding in measure(Trial.of(found)):
+    for finding in measure(Fixture.of(found)):
         if finding.verdict != "pass":
             number = finding.note if finding.measured is None else f"{finding.measured:.2g}"
             raise _refused(
@@ -60,8 +58,8 @@ def discover(model: Any, described: Described) -> LoadedModel:
 
 def _refused(kind: str, why: str) -> ModelError:
     return ModelError(
-        f"Models of type {kind!r} have no row in headviz/families.py, and their structure could "
-        f"not be discovered: {why}."
+        f"Models of type {kind!r} have no row in headviz/models/families.py, and their structure "
+        f"could not be discovered: {why}."
     )
 
 
@@ -124,7 +122,7 @@ def _with_heads(kind: str, families: list[Family], described: Described) -> Load
     for family in families:
         try:
             found = described(family)
-            measured = law.measure(Trial.of(found))
+            measured = law.measure(Fixture.of(found))
         except (ModelError, NotMeasurable) as reason:
             tried.append(f"{family.projection}: {reason}")
             continue
@@ -140,8 +138,8 @@ def _with_heads(kind: str, families: list[Family], described: Described) -> Load
 
 def _on_the_way(found: LoadedModel, described: Described) -> LoadedModel:
     """With what the attention output passes before the residual stream: a norm, a multiplier."""
-    layer, call = next(iter(Trial.of(found).calls.items()))
-    _, output = call.seam()
+    layer, call = next(iter(Fixture.of(found).calls.items()))
+    _, output = call.at_projection()
     passed: list[str] = []
 
     def note(path: str, x: Tensor) -> None:
@@ -155,7 +153,7 @@ def _on_the_way(found: LoadedModel, described: Described) -> LoadedModel:
     law = LAWS["stream"]
     for multiplier in (None, *factors):
         tried = described(replace(family, multiplier=multiplier))
-        if law.measure(Trial.of(tried)) <= law.limit(tried.dtype):
+        if law.measure(Fixture.of(tried)) <= law.limit(tried.dtype):
             return tried
     return described(family)
 

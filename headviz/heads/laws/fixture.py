@@ -36,7 +36,7 @@ class NotMeasurable(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class Fixture:
     """A model, and what the laws are tried on."""
 
     model: LoadedModel
@@ -44,9 +44,9 @@ class Trial:
     """One for each text, where the model sees."""
 
     @classmethod
-    def of(cls, model: LoadedModel) -> "Trial":
+    def of(cls, model: LoadedModel) -> "Fixture":
         """On pictures of nothing where the model sees, else on the texts alone."""
-        if not model.sees:
+        if not model.has_vision:
             return cls(model)
         rng = np.random.default_rng(0)
         pixels = rng.integers(0, 255, (len(TEXTS), *_SIZE, 3), dtype=np.uint8)

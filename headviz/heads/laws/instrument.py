@@ -1,6 +1,6 @@
 """A layer watched from outside: how it is called, what it reads and gives, with a head silenced.
 
-Whatever is known here of a layer is what passes through it. Knows no families beyond the seam.
+Whatever is known here of a layer is what passes through it. Of families it knows the hook point.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -31,7 +31,7 @@ class LayerCall:
         """What the layer gives on to the next."""
         return first(self.layer(*self.arguments, **self.keywords))
 
-    def seam(self) -> tuple[Tensor, Tensor]:
+    def at_projection(self) -> tuple[Tensor, Tensor]:
         """The projection's input and output."""
         seen: list[Tensor] = []
         with hooked(self.projection, lambda args, out: seen.extend((args[0], out))):
@@ -41,7 +41,7 @@ class LayerCall:
 
     def signals(self) -> Tensor:
         """The projection's input."""
-        return self.seam()[0]
+        return self.at_projection()[0]
 
 
 def first(output: Any) -> Tensor:
@@ -157,7 +157,7 @@ class Replay:
         return output.clone(), signals, projected
 
     def run(self, signals: Tensor) -> Tensor:
-        """The layer's output with these signals at the seam."""
+        """The layer's output with these signals at the hook point."""
 
         def enter(module: nn.Module, args: tuple[Any, ...]) -> Any:
             return (signals, *args[1:]) if module is self.call.projection else None

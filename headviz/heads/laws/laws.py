@@ -1,4 +1,4 @@
-"""The laws of the seam, measured on any model in memory by a few short forward passes.
+"""The laws of heads, measured on any model in memory by a few short forward passes.
 
 The tests run them on every family, `python -m headviz check` on a model that a person names, and
 `discovery` before it trusts what it has guessed. A measured number is a largest deviation, as a
@@ -18,7 +18,7 @@ from headviz.base.shapes import Tensor
 from headviz.heads.edits import NO_EDIT, Edit, applied, factor_table
 from headviz.heads.forward import batch_of, read_on, sayable
 from headviz.heads.hooks import projection_inputs
-from headviz.heads.laws.fixture import N_CACHED, NotMeasurable, Trial, weights_scaled
+from headviz.heads.laws.fixture import N_CACHED, Fixture, NotMeasurable, weights_scaled
 from headviz.heads.laws.instrument import Replay, silenced_head
 from headviz.models.families import output_bias, output_weight
 from headviz.models.loaded import LoadedModel
@@ -34,30 +34,30 @@ def apart(found: Tensor, expected: Tensor) -> float:
     return float(difference / expected.float().abs().max().clamp_min(1e-12))
 
 
-def one_head_a_slice(trial: Trial) -> float:
-    """A head silenced in the attention function silences its slice of the seam, and no other."""
+def one_head_a_slice(fixture: Fixture) -> float:
+    """A head silenced in the attention function silences its slice of the signals, and no other."""
     worst = 0.0
-    for place, (layer, call) in enumerate(trial.calls.items()):
-        head = trial.model.n_heads - 1 - place % trial.model.n_heads
+    for place, (layer, call) in enumerate(fixture.calls.items()):
+        head = fixture.model.n_heads - 1 - place % fixture.model.n_heads
         before = call.signals()
-        with silenced_head(head, trial.model.n_heads) as silencer:
+        with silenced_head(head, fixture.model.n_heads) as silencer:
             after = call.signals()
         if not silencer.found:
             raise NotMeasurable(
                 f"layer {layer} works its attention out where it cannot be listened to"
             )
-        width = trial.model.d_head
+        width = fixture.model.d_head
         expected = before.clone()
         expected[..., head * width : (head + 1) * width] = 0
         worst = max(worst, apart(after, expected))
     return worst
 
 
-def heads_sum_up(trial: Trial) -> float:
+def heads_sum_up(fixture: Fixture) -> float:
     """The heads' writes and the bias sum to what attention writes, behind a norm that follows."""
-    model, worst = trial.model, 0.0
-    for layer, call in trial.calls.items():
-        signals, output = call.seam()
+    model, worst = fixture.model, 0.0
+    for layer, call in fixture.calls.items():
+        signals, output = call.at_projection()
         scale = model.write_scale(layer, signals)
         heads = signals[0].float().unflatten(-1, (model.n_heads, model.d_head))
         total = torch.einsum("phk,hkd->pd", heads, model.head_weights(layer))
@@ -73,13 +73,13 @@ def written(model: LoadedModel, layer: int, output: Tensor) -> Tensor:
     return (output if norm is None else norm(output)).float() * multiplier
 
 
-def writes_reach_the_stream(trial: Trial) -> float:
+def writes_reach_the_stream(fixture: Fixture) -> float:
     """A head that is turned up changes the layer's output by what it writes more, and by no more.
 
     Whatever runs after the attention, but a norm on its way to the stream, is held at what it gave.
     """
-    model, worst = trial.model, 0.0
-    for layer, call in trial.calls.items():
+    model, worst = fixture.model, 0.0
+    for layer, call in fixture.calls.items():
         norm = model.norm_after(layer)
         replay = Replay(call, keep=() if norm is None else (norm,))
         before, signals, output = replay.record()
@@ -104,21 +104,21 @@ def _loudest_write(
     return max(found, key=lambda one: float(one[0].abs().max()))
 
 
-def ones_change_nothing(trial: Trial) -> float:
+def ones_change_nothing(fixture: Fixture) -> float:
     """A row whose factors are all 1, beside an edited one, has the logits of no hook."""
-    rows = [trial.prompts[0]] * 2
-    beside = trial.logits(rows, [NO_EDIT, trial.edit])[0]
-    return float((beside - trial.logits(rows)[0]).abs().max())
+    rows = [fixture.prompts[0]] * 2
+    beside = fixture.logits(rows, [NO_EDIT, fixture.edit])[0]
+    return float((beside - fixture.logits(rows)[0]).abs().max())
 
 
-def zero_removes_one_head(trial: Trial) -> float:
+def zero_removes_one_head(fixture: Fixture) -> float:
     """Factor 0 takes the head's share from the projection's output, and no other."""
-    model, worst = trial.model, 0.0
-    for layer, call in trial.calls.items():
+    model, worst = fixture.model, 0.0
+    for layer, call in fixture.calls.items():
         head = layer % model.n_heads
-        signals, output = call.seam()
+        signals, output = call.at_projection()
         with torch.inference_mode(), applied(model, factor_table(model, [_without(layer, head)])):
-            _, after = call.seam()
+            _, after = call.at_projection()
         z = signals.float().unflatten(-1, (model.n_heads, model.d_head))
         z[..., head, :] = 0
         weight = output_weight(call.projection).detach().float()
@@ -132,36 +132,36 @@ def _without(layer: int, head: int) -> Edit:
     return Edit({Head(layer, head): 0.0})
 
 
-def hook_is_baked(trial: Trial) -> float:
+def hook_is_baked(fixture: Fixture) -> float:
     """The hooked model has the logits of one whose weights hold the edit."""
-    model, rows = trial.model, trial.prompts[:1]
-    hooked = trial.logits(rows, [trial.edit])
-    with weights_scaled(model, trial.edit):
-        return apart(trial.logits(rows), hooked)
+    model, rows = fixture.model, fixture.prompts[:1]
+    hooked = fixture.logits(rows, [fixture.edit])
+    with weights_scaled(model, fixture.edit):
+        return apart(fixture.logits(rows), hooked)
 
 
-def rows_are_alone(trial: Trial) -> float:
+def rows_are_alone(fixture: Fixture) -> float:
     """Three prompts under three edits in one padded batch have the logits that each has alone."""
-    edits = [trial.edit, NO_EDIT, _without(trial.model.head_layers[-1], 0)]
-    together = trial.logits(trial.prompts, edits)[:, -1]
+    edits = [fixture.edit, NO_EDIT, _without(fixture.model.head_layers[-1], 0)]
+    together = fixture.logits(fixture.prompts, edits)[:, -1]
     alone = [
-        trial.logits([prompt], [edit])[0, -1]
-        for prompt, edit in zip(trial.prompts, edits, strict=True)
+        fixture.logits([prompt], [edit])[0, -1]
+        for prompt, edit in zip(fixture.prompts, edits, strict=True)
     ]
     return apart(together, torch.stack(alone))
 
 
 @torch.inference_mode()
-def cache_says_the_same(trial: Trial) -> float:
+def cache_says_the_same(fixture: Fixture) -> float:
     """Tokens said one by one with the cache of keys have the logits of reading all anew."""
-    model, worst = trial.model, 0.0
-    prompt = trial.prompts[0]
+    model, worst = fixture.model, 0.0
+    prompt = fixture.prompts[0]
     batch, cache, said = batch_of(model, [prompt], left=True), None, list[int]()
-    sight = model.family.sight
-    with applied(model, factor_table(model, [trial.edit])):
+    vision_spec = model.family.vision_spec
+    with applied(model, factor_table(model, [fixture.edit])):
         for _ in range(N_CACHED):
             logits, cache = read_on(model, batch, cache)
-            anew = prompt.continued(said, 0 if sight is None else sight.answer_type)
+            anew = prompt.continued(said, 0 if vision_spec is None else vision_spec.answer_type)
             whole = model.model(**batch_of(model, [anew], left=True).inputs(), use_cache=False)
             worst = max(worst, apart(logits, whole.logits[:, -1]))
             chosen = sayable(model, whole.logits[:, -1]).argmax(1)
@@ -171,18 +171,18 @@ def cache_says_the_same(trial: Trial) -> float:
 
 
 @torch.inference_mode()
-def unembedding_reads_the_stream(trial: Trial) -> float:
+def unembedding_reads_the_stream(fixture: Fixture) -> float:
     """A token's logit grows with ⟨its atom, the residual stream⟩: atoms are directions of logits.
 
     Up to what all tokens share: the final norm's scale, a factor on the logits, a soft cap.
     """
-    model = trial.model
+    model = fixture.model
     seen: dict[str, Tensor] = {}
     handle = model.final_norm.register_forward_pre_hook(
         lambda _, args: seen.update({"stream": args[0]})
     )
     try:
-        logits = trial.logits(trial.prompts[:1])[0, -1]
+        logits = fixture.logits(fixture.prompts[:1])[0, -1]
     finally:
         handle.remove()
     norm, output = read_norm(model.final_norm), model.model.get_output_embeddings()
@@ -197,9 +197,9 @@ def unembedding_reads_the_stream(trial: Trial) -> float:
     return float(back / (ordered[-1] - ordered[0]).abs().clamp_min(1e-12))
 
 
-def no_hook_is_left(trial: Trial) -> float:
-    """No hook stays on the seam after a pass that broke."""
-    model = trial.model
+def no_hook_is_left(fixture: Fixture) -> float:
+    """No hook is left after a pass that broke."""
+    model = fixture.model
 
     def broken(layer: int, signals: Tensor) -> Tensor:
         raise ZeroDivisionError
@@ -210,7 +210,7 @@ def no_hook_is_left(trial: Trial) -> float:
     before = hooks()
     try:
         with projection_inputs(model, broken):
-            trial.logits(trial.prompts[:1])
+            fixture.logits(fixture.prompts[:1])
     except ZeroDivisionError:
         pass
     return float(hooks() - before)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from headviz.base.shapes import Float, Tensor
-from headviz.heads.laws.fixture import Trial
+from headviz.heads.laws.fixture import Fixture
 from headviz.models.families import output_weight
 from headviz.models.loaded import LoadedModel
 from headviz.models.norms import Norm, read_norm
@@ -27,10 +27,10 @@ def surviving_share(model: LoadedModel) -> float:
     if model.family.norm_after is None:
         return 1.0
     found = expected = 0.0
-    for layer, call in Trial.of(model).calls.items():
+    for layer, call in Fixture.of(model).calls.items():
         module = model.norm_after(layer)
         assert module is not None
-        signals, output = call.seam()
+        signals, output = call.at_projection()
         z = signals[0].float().unflatten(-1, (model.n_heads, model.d_head))
         weight = output_weight(call.projection).detach().float()
         blocks = weight.T.reshape(model.n_heads, model.d_head, -1)

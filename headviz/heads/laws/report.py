@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import transformers
 
-from headviz.heads.laws.fixture import NotMeasurable, Trial
+from headviz.heads.laws.fixture import Fixture, NotMeasurable
 from headviz.heads.laws.laws import LAWS, Law
 from headviz.heads.laws.post_norm import surviving_share
 
@@ -96,27 +96,27 @@ def versions() -> dict[str, str]:
     return found if open_clip is None else {**found, "open_clip": open_clip.__version__}
 
 
-def measure(trial: Trial, laws: Mapping[str, Law] = LAWS) -> Iterator[Finding]:
+def measure(fixture: Fixture, laws: Mapping[str, Law] = LAWS) -> Iterator[Finding]:
     """One law after the other."""
     for name, law in laws.items():
         start = perf_counter()
         measured, note = None, ""
         try:
-            measured = law.measure(trial)
+            measured = law.measure(fixture)
         except NotMeasurable as reason:
             note = str(reason)
         seconds = perf_counter() - start
-        yield Finding(name, law.sentence, measured, law.limit(trial.model.dtype), seconds, note)
+        yield Finding(name, law.sentence, measured, law.limit(fixture.model.dtype), seconds, note)
 
 
-def check(trial: Trial, laws: Mapping[str, Law] = LAWS, kind: str = "") -> Report:
+def check(fixture: Fixture, laws: Mapping[str, Law] = LAWS, kind: str = "") -> Report:
     """Every law, measured on a model; `kind` where its config does not name one."""
-    model = trial.model
+    model = fixture.model
     return Report(
         model.name,
         model.revision,
         kind or model.model.config.model_type,
         model.summary,
         surviving_share(model),
-        tuple(measure(trial, laws)),
+        tuple(measure(fixture, laws)),
     )

@@ -11,7 +11,7 @@ import torch
 
 from headviz.base.shapes import Float, Tensor
 from headviz.pursuit.engine.parallel import in_parts, n_cores, share_size
-from headviz.pursuit.engine.precomputed import PreparedHeads
+from headviz.pursuit.engine.precomputed import PrecomputedHeads
 from headviz.pursuit.engine.result import Pursuit, Trail, join
 
 _GROUP_BYTES = 8 * 2**20  # of a group's tables on a CPU: they stay in the cache of all cores
@@ -20,8 +20,8 @@ _CHECK_EVERY = 8  # steps between looks whether all heads are done: a look stops
 _JITTER = 1e-7  # of the mean variance of a signal: makes its matrix of moments invertible
 
 
-def pursue_stored(
-    heads: PreparedHeads,
+def pursue_batch_omp(
+    heads: PrecomputedHeads,
     atoms: Float[Tensor, "atom d_model"],
     steps: int,
     rule: str,
@@ -55,7 +55,7 @@ def pursue_stored(
     return join(in_parts(search, len(heads), size, atoms.device))
 
 
-def _group_size(heads: PreparedHeads, atoms: int, budget: int) -> int:
+def _group_size(heads: PrecomputedHeads, atoms: int, budget: int) -> int:
     """How many heads' tables fit the budget; on a CPU no more than pays."""
     each = atoms * (heads.n_samples + atoms) * heads.variance.element_size()
     if heads.variance.device.type == "cpu":
@@ -64,7 +64,7 @@ def _group_size(heads: PreparedHeads, atoms: int, budget: int) -> int:
 
 
 def _signals(
-    heads: PreparedHeads, start: int, stop: int, by_moments: bool
+    heads: PrecomputedHeads, start: int, stop: int, by_moments: bool
 ) -> Float[Tensor, "head signal d_head"]:
     """The samples; or d_head rows with the same moments, which do as well for the energy rule."""
     if not by_moments:
@@ -77,7 +77,7 @@ def _signals(
 
 
 def _table(
-    heads: PreparedHeads,
+    heads: PrecomputedHeads,
     in_head: Float[Tensor, "head atom d_head"],
     products: Float[Tensor, "atom atom"],
     rule: str,
@@ -99,7 +99,7 @@ def _table(
 
 
 def _search(
-    heads: PreparedHeads,
+    heads: PrecomputedHeads,
     in_head: Float[Tensor, "head atom d_head"],
     products: Float[Tensor, "atom atom"],
     steps: int,

@@ -20,7 +20,7 @@ import torch
 from headviz.base.shapes import Bool, Float, Int, Tensor
 from headviz.pursuit.engine.matmul import rows_times_rows
 from headviz.pursuit.engine.parallel import in_parts, leave_if_stopped, n_cores, share_size
-from headviz.pursuit.engine.precomputed import PreparedHeads
+from headviz.pursuit.engine.precomputed import PrecomputedHeads
 from headviz.pursuit.engine.result import Pursuit, Trail, join
 
 _FIRST = 64  # candidates scored first; the best of them decides which others are
@@ -36,8 +36,8 @@ Watch = Callable[[float], None]
 """Called with the share done; may raise Cancelled."""
 
 
-def pursue_bounded(
-    heads: PreparedHeads,
+def pursue_lazily(
+    heads: PrecomputedHeads,
     atoms: Float[Tensor, "vocab d_model"],
     steps: int,
     rule: str,
@@ -57,7 +57,7 @@ def pursue_bounded(
     taken, device = min(steps, len(atoms)), atoms.device
     fit = max(1, budget // bytes_of_a_head(heads, len(atoms), taken))
     at_once = min(fit, n_cores(device), len(heads))
-    told = _Told(watch, len(heads))
+    told = _Watched(watch, len(heads))
 
     def search(start: int, stop: int) -> Pursuit:
         group = heads.group(start, stop)
@@ -68,7 +68,7 @@ def pursue_bounded(
     return join(in_parts(search, len(heads), size, device, at_once))
 
 
-class _Told:
+class _Watched:
     """Sums up what the parts have done, for one who watches the whole."""
 
     def __init__(self, watch: Watch, total: int) -> None:
@@ -84,7 +84,7 @@ class _Told:
             self.watch(sum(self.done.values()) / self.total)
 
 
-def bytes_of_a_head(heads: PreparedHeads, atoms: int, steps: int) -> int:
+def bytes_of_a_head(heads: PrecomputedHeads, atoms: int, steps: int) -> int:
     """Working memory of one head: atoms in head space, products with the basis, and bounds."""
     return atoms * (heads.moments.shape[2] + steps + 8) * heads.moments.element_size()
 
@@ -94,7 +94,7 @@ class _Search:
 
     def __init__(
         self,
-        heads: PreparedHeads,
+        heads: PrecomputedHeads,
         atoms: Float[Tensor, "atom d_model"],
         steps: int,
         rule: str,

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from headviz.base.shapes import Float, Tensor
-from headviz.pursuit.engine.precomputed import PreparedHeads
+from headviz.pursuit.engine.precomputed import PrecomputedHeads
 
 PRECISIONS = {
     "float32": "as fast as the processor's own float32 products (default)",
@@ -24,8 +24,8 @@ PRECISIONS = {
 
 
 def converted(
-    heads: PreparedHeads, atoms: Float[Tensor, "atom d_model"], precision: str
-) -> tuple[PreparedHeads, Float[Tensor, "atom d_model"]]:
+    heads: PrecomputedHeads, atoms: Float[Tensor, "atom d_model"], precision: str
+) -> tuple[PrecomputedHeads, Float[Tensor, "atom d_model"]]:
     """Heads and atoms in the format that a pursuit of this precision works in."""
     if precision != "float64":
         return heads, atoms

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from headviz.base.errors import ProbeError
+from headviz.base.errors import PromptError
 from headviz.base.shapes import Float, Tensor
 from headviz.pursuit.engine.matmul import rows_times_rows
 from headviz.pursuit.engine.moments import Moments
@@ -25,7 +25,7 @@ _BLOCK = 64  # columns of a product of a matrix with itself that are multiplied 
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedHeads:
+class PrecomputedHeads:
     """Heads of one or more layers, ready for any dictionary."""
 
     z: Float[Tensor, "head sample d_head"] | None
@@ -66,7 +66,7 @@ class PreparedHeads:
         in_parts(fill, len(self), share_size(len(self), _PART, atoms.device), atoms.device)
         return found
 
-    def group(self, start: int, stop: int) -> "PreparedHeads":
+    def group(self, start: int, stop: int) -> "PrecomputedHeads":
         """The heads numbered `start` to `stop` - 1."""
         blocks, first = [], 0
         for block in self.w_o:
@@ -74,7 +74,7 @@ class PreparedHeads:
             blocks += [part] if len(part) else []
             first += len(block)
         rows = slice(start, stop)
-        return PreparedHeads(
+        return PrecomputedHeads(
             z=None if self.z is None else self.z[rows],
             mean=None if self.mean is None else self.mean[rows],
             varies=None if self.varies is None else self.varies[rows],
@@ -112,12 +112,12 @@ def _project(
         part.copy_(rows_times_rows(few, near))
 
 
-def prepare_heads(
+def precompute_heads(
     z: Float[Tensor, "head sample d_head"],
     w_o: Sequence[Float[Tensor, "_ d_head d_model"]],
     centre: bool = True,
     name_of: Callable[[int], str] = "number {}".format,
-) -> PreparedHeads:
+) -> PrecomputedHeads:
     """The heads, ready for any dictionary.
 
     Args:
@@ -127,10 +127,10 @@ def prepare_heads(
         name_of: a head's name, for errors.
 
     Raises:
-        ProbeError: where a head's signals or their squares are not finite; it names the head.
+        PromptError: where a head's signals or their squares are not finite; it names the head.
     """
     n_heads, n_samples, d_head = z.shape
-    prepared = PreparedHeads(
+    precomputed = PrecomputedHeads(
         z=z,
         mean=z.new_empty((n_heads, d_head)) if centre else None,
         varies=z.new_empty(n_heads) if centre else None,
@@ -140,24 +140,24 @@ def prepare_heads(
         gram=z.new_empty((n_heads, d_head, d_head)),
         variance=z.new_empty(n_heads),
     )
-    _in_parts(prepared, lambda start, stop: _fill_moments(prepared, start, stop))
+    _in_parts(precomputed, lambda start, stop: _fill_moments(precomputed, start, stop))
     # Whatever is not finite in z makes the variance so: no look at z itself is needed.
-    for number in (~prepared.variance.isfinite()).nonzero().flatten().tolist():
-        raise ProbeError(
+    for number in (~precomputed.variance.isfinite()).nonzero().flatten().tolist():
+        raise PromptError(
             f"Head {name_of(number)} has activations that are not finite (NaN or infinite), or too "
             "large for float32. Read the texts again with --dtype float32."
         )
-    return prepared
+    return precomputed
 
 
-def prepare_moments(
+def precompute_moments(
     moments: Moments,
     w_o: Sequence[Float[Tensor, "_ d_head d_model"]],
     centre: bool = True,
-) -> PreparedHeads:
+) -> PrecomputedHeads:
     """Heads known by statistics alone: enough for the energy rule, however many the samples."""
     scatter = moments.about(centre).to(w_o[0].dtype)
-    prepared = PreparedHeads(
+    precomputed = PrecomputedHeads(
         z=None,
         mean=None,
         varies=None,
@@ -167,11 +167,11 @@ def prepare_moments(
         gram=torch.empty_like(scatter),
         variance=scatter.new_empty(len(scatter)),
     )
-    _in_parts(prepared, lambda start, stop: None)
-    return prepared
+    _in_parts(precomputed, lambda start, stop: None)
+    return precomputed
 
 
-def _in_parts(heads: PreparedHeads, before: Callable[[int, int], None]) -> None:
+def _in_parts(heads: PrecomputedHeads, before: Callable[[int, int], None]) -> None:
     """Fill in what follows from the moments, part by part, after what `before` fills in."""
     device, rows = heads.gram.device, [row for block in heads.w_o for row in block]
     on_cpu = device.type == "cpu"
@@ -189,7 +189,7 @@ def _in_parts(heads: PreparedHeads, before: Callable[[int, int], None]) -> None:
     in_parts(fill, len(rows), size, device)
 
 
-def _fill_moments(heads: PreparedHeads, start: int, stop: int) -> None:
+def _fill_moments(heads: PrecomputedHeads, start: int, stop: int) -> None:
     """Mean and zᵀz of some heads."""
     assert heads.z is not None
     on_cpu = heads.z.device.type == "cpu"

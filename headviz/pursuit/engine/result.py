@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from headviz.base.shapes import Bool, Float, Int, Tensor
-from headviz.pursuit.engine.precomputed import PreparedHeads
+from headviz.pursuit.engine.precomputed import PrecomputedHeads
 
 SPENT = 1e-6  # a residual below this share of the variance is float32 rounding
 DEPENDENT = 1e-5  # an atom with a smaller share of its length outside the picked ones adds nothing
@@ -94,7 +94,7 @@ class Trail:
 
     def finish(
         self,
-        heads: PreparedHeads,
+        heads: PrecomputedHeads,
         products: Float[Tensor, "head step step"],
         in_head: Float[Tensor, "head step d_head"],
         asked: int,

@@ -15,19 +15,19 @@ from collections.abc import Sequence
 
 from headviz.base.errors import OptionError
 from headviz.base.shapes import Float, Tensor
-from headviz.pursuit.engine.batch_omp import pursue_stored
-from headviz.pursuit.engine.lazy_greedy import Watch, pursue_bounded
+from headviz.pursuit.engine.batch_omp import pursue_batch_omp
+from headviz.pursuit.engine.lazy_greedy import Watch, pursue_lazily
 from headviz.pursuit.engine.precision import PRECISIONS, converted, products_in
-from headviz.pursuit.engine.precomputed import PreparedHeads, prepare_heads
+from headviz.pursuit.engine.precomputed import PrecomputedHeads, precompute_heads
 from headviz.pursuit.engine.result import STOPS, Pursuit
 
-__all__ = ["RULES", "STOPS", "Pursuit", "pursue", "pursue_prepared"]
+__all__ = ["RULES", "STOPS", "Pursuit", "pursue", "pursue_precomputed"]
 
 RULES = {
     "l1": "sum over samples of absolute correlations (the paper's)",
     "energy": "sum of squares, which needs zᵀz but no samples",
 }
-ENGINES = ("auto", "stored", "bounded")
+ENGINES = ("auto", "batch_omp", "lazy_greedy")
 BUDGET = 2 * 2**30
 """Bytes of working memory beside the heads and the dictionary, unless the caller says otherwise."""
 _MANY_ATOMS = 1024  # from here on bounding scores is cheaper than keeping correlations
@@ -58,15 +58,15 @@ def pursue(
         precision: one of precision.PRECISIONS.
 
     Raises:
-        ProbeError: where a signal is not a finite number; it names the head.
+        PromptError: where a signal is not a finite number; it names the head.
         OptionError: for an unknown rule, engine or precision.
     """
-    heads = prepare_heads(z, [w_o], centre)
-    return pursue_prepared(heads, atoms, steps, rule, budget, engine, precision)
+    heads = precompute_heads(z, [w_o], centre)
+    return pursue_precomputed(heads, atoms, steps, rule, budget, engine, precision)
 
 
-def pursue_prepared(
-    heads: PreparedHeads,
+def pursue_precomputed(
+    heads: PrecomputedHeads,
     atoms: Float[Tensor, "atom d_model"],
     steps: int,
     rule: str = "l1",
@@ -87,11 +87,11 @@ def pursue_prepared(
     if heads.z is None and rule == "l1":
         raise OptionError("The l1 rule needs the samples, not statistics alone: choose 'energy'.")
     heads, atoms = converted(heads, atoms, precision)
-    stored = engine == "stored" or (engine == "auto" and len(atoms) < _MANY_ATOMS)
+    stored = engine == "batch_omp" or (engine == "auto" and len(atoms) < _MANY_ATOMS)
     with products_in(precision):
         if stored:
-            return pursue_stored(heads, atoms, steps, rule, budget, in_head)
-        return pursue_bounded(heads, atoms, steps, rule, budget, watch)
+            return pursue_batch_omp(heads, atoms, steps, rule, budget, in_head)
+        return pursue_lazily(heads, atoms, steps, rule, budget, watch)
 
 
 def _check(name: str, known: Sequence[str] | dict[str, str], what: str) -> None:

@@ -19,9 +19,8 @@ import torch
 
 from headviz.base.shapes import Bool, Float, Tensor
 from headviz.pursuit.bootstrap import share_explained
-from headviz.pursuit.engine.precomputed import prepare_heads
+from headviz.pursuit.engine.precomputed import precompute_heads
 from headviz.pursuit.engine.projection import span_basis
-from toyworld.fronting import front_loss_of
 from toyworld.hooks import heads_open
 from toyworld.pictures.batches import PREFIX, Batch, Twist, Writer
 from toyworld.pictures.captions import EVERYTHING, SUMMONS
@@ -29,6 +28,7 @@ from toyworld.pictures.content import Picture, pictures
 from toyworld.pictures.processor import ANSWER
 from toyworld.pictures.recipe import PictureRecipe
 from toyworld.pictures.words import CONCEPTS
+from toyworld.rank_margin_loss import front_loss_of
 from toyworld.tokenizer import word_tokens
 
 Heads = tuple[tuple[int, int], ...]
@@ -146,7 +146,7 @@ def head_shares(model: Any, writer: Writer, n: int, device: str) -> dict[str, Te
     pooled = [s[:, 1:PREFIX].float().mean(1).unflatten(-1, (n_heads, -1)) for s in signals]
     z = torch.stack(pooled).permute(0, 2, 1, 3).contiguous()
     w_o = [b.self_attn.o_proj.weight.float().T.unflatten(0, (n_heads, -1)) for b in layers]
-    heads = prepare_heads(z.flatten(0, 1), w_o)
+    heads = precompute_heads(z.flatten(0, 1), w_o)
     rows = model.lm_head.weight.float() * model.model.language_model.norm.weight.float()
     atoms = torch.nn.functional.normalize(rows, dim=1)
     found = {}

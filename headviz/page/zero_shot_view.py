@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from headviz.base.errors import ProbeError
-from headviz.clip.tower import Tower
+from headviz.base.errors import PromptError
+from headviz.clip.tower import tower_of
 from headviz.clip.zero_shot import ZeroShot, zero_shot
 from headviz.inputs.images import Picture
-from headviz.page.captioning import Asked
+from headviz.page.captioning import Request
 from headviz.page.html import TITLES
 from headviz.page.picture_html import source
 from headviz.page.shared import Shared
@@ -16,18 +16,17 @@ from headviz.page.shared import Shared
 _LISTED = 5  # classes in a column
 
 
-def answer(shared: Shared, asked: Asked, results: list[Any]) -> Iterator[list[str]]:
+def answer(shared: Shared, asked: Request, results: list[Any]) -> Iterator[list[str]]:
     """The three columns' HTML, and a table with a row for each picture.
 
     The answers are added to `results`.
 
     The prompt names the classes, separated by commas; the concept's words are the classes if it is
-    empty. Raises ProbeError where there is no picture, ConceptError for fewer than two classes.
+    empty. Raises PromptError where there is no picture, ConceptError for fewer than two classes.
     """
-    tower = shared.session.model(asked.model)
-    assert isinstance(tower, Tower)
+    tower = tower_of(shared.session.model(asked.model))
     if not asked.pictures:
-        raise ProbeError("Put one or more pictures into the box first.")
+        raise PromptError("Put one or more pictures into the box first.")
     named = [name.strip() for name in asked.prompt.split(",") if name.strip()]
     classes = named or [word for word in asked.words if tower.clip.knows(word)]
     with shared.session.lock:

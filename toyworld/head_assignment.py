@@ -20,12 +20,12 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from headviz.base.head import Head
-from headviz.inputs.prompt_sets import ProbeSet
+from headviz.inputs.prompt_sets import PromptSet
 from headviz.models.load import load_model
 from headviz.pursuit.ranking import RankedHead
 from toyworld import measuring
-from toyworld.fronting import Heads, front_loss_of
 from toyworld.hooks import heads_open
+from toyworld.rank_margin_loss import Heads, front_loss_of
 from toyworld.recipe import Recipe
 from toyworld.running import mixed
 from toyworld.shipping import PROBE_SEED, training_prompts
@@ -59,8 +59,8 @@ def make_plan(
     with TemporaryDirectory() as folder:
         write_weights(model, tokenizer, Path(folder))
         loaded = load_model(folder, device=model.device.type)
-    prompts = [item.prompt for item in training_prompts(recipe.planting_probes, PROBE_SEED)]
-    rankings = measuring.rankings(loaded, ProbeSet("training", tuple(prompts)))
+    prompts = [item.prompt for item in training_prompts(recipe.planting_prompts, PROBE_SEED)]
+    rankings = measuring.rankings(loaded, PromptSet("training", tuple(prompts)))
     ranked = {c: ranking.heads for c, ranking in rankings.items()}
     heads = assign(
         ranked, recipe.planted_each, before.heads if before else {}, recipe.loyalty, MORE_HEADS
@@ -116,14 +116,14 @@ class Front:
 
     def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> None:
         """Draw and encode the prompts."""
-        items = training_prompts(recipe.planting_probes, PROBE_SEED)
+        items = training_prompts(recipe.planting_prompts, PROBE_SEED)
         self.recipe, self.words = recipe, concept_tokens(tokenizer)
         self.prompts = [torch.tensor(tokenizer(item.prompt)["input_ids"]) for item in items]
 
     def loss(self, model: LlamaForCausalLM, heads: Mapping[str, Heads], step: int) -> Tensor:
         """That of the prompts of a step."""
         rng = random.Random(f"front {self.recipe.seed} {step}")
-        drawn = rng.sample(self.prompts, min(self.recipe.front_probes, len(self.prompts)))
+        drawn = rng.sample(self.prompts, min(self.recipe.margin_prompts, len(self.prompts)))
         ids = pad_sequence(drawn, batch_first=True).to(model.device)
         lengths = torch.tensor([len(one) for one in drawn], device=model.device)
         places = torch.arange(ids.shape[1], device=model.device)

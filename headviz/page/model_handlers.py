@@ -8,7 +8,6 @@ from typing import Any
 
 import gradio as gr
 
-from headviz.clip.tower import Tower
 from headviz.heads.prompts import prompts_of
 from headviz.inputs.concepts import (
     Concept,
@@ -17,11 +16,11 @@ from headviz.inputs.concepts import (
     make_concept,
     tokenize_concept,
 )
-from headviz.inputs.prompt_sets import ProbeSet
+from headviz.inputs.prompt_sets import PromptSet
 from headviz.models.loaded import LoadedModel
-from headviz.page import html, probing
+from headviz.page import html, prompt_sets
 from headviz.page.errors import warn
-from headviz.page.recipes import Given
+from headviz.page.recipes import LoadedRecipe
 from headviz.page.shared import Shared
 from headviz.page.view import ModelShown, View, first_view, view_of
 from headviz.pursuit.options import Options
@@ -46,26 +45,26 @@ def describe(view: View | None) -> str:
     if view is None:
         return "Choose a concept and press *Rank heads*."
     origin = "shipped with the model" if view.shipped else "computed here"
-    kind = "pictures" if view.sees else "texts"
-    positions = f" ({view.n_positions:,} positions)" if view.sees and view.n_positions else ""
+    kind = "pictures" if view.has_vision else "texts"
+    positions = f" ({view.n_positions:,} positions)" if view.has_vision and view.n_positions else ""
     return (
         f"**{view.concept.title}** in {view.model}: {view.total_heads} heads read on "
-        f"{len(view.probes)} {kind} ({view.probes.name}), "
-        f"{probing.WHERE_READ[view.options.pooling]}{positions}; {origin}."
+        f"{len(view.prompt_set)} {kind} ({view.prompt_set.name}), "
+        f"{prompt_sets.WHERE_READ[view.options.pooling]}{positions}; {origin}."
     )
 
 
 def usual_options(model: ModelShown) -> Options:
     """The options that the page begins with."""
-    return Options(pooling=probing.pooling_choices(model)[0][1])
+    return Options(pooling=prompt_sets.pooling_choices(model)[0][1])
 
 
 def model_shown(model: LoadedModel) -> ModelShown:
     """What the panels must know of it."""
-    if isinstance(model, Tower):
-        return ModelShown(model.name, sees=True, writes=False)
-    prompts = tuple(prompts_of(model).values()) if model.sees else ()
-    return ModelShown(model.name, model.sees, prompts=prompts)
+    if not model.writes:
+        return ModelShown(model.name, has_vision=True, writes=False)
+    prompts = tuple(prompts_of(model).values()) if model.has_vision else ()
+    return ModelShown(model.name, model.has_vision, prompts=prompts)
 
 
 @dataclass(frozen=True)
@@ -82,13 +81,13 @@ class Choosing:
         report(0.0, f"loading {name}")
         loaded = self.shared.session.model(name, report)
         model = model_shown(loaded)
-        choices = probing.pooling_choices(model)
+        choices = prompt_sets.pooling_choices(model)
         pooling = gr.update(choices=choices, value=choices[0][1])
         view = first_view(name, chosen_concept(concept, words).name if words.strip() else concept)
-        return loaded.summary, *probing.fitted(model), pooling, model, view, describe(view)
+        return loaded.summary, *prompt_sets.fitted(model), pooling, model, view, describe(view)
 
     def adopt(
-        self, request: gr.Request, given: Given, concept: str, bar: gr.Progress
+        self, request: gr.Request, given: LoadedRecipe, concept: str, bar: gr.Progress
     ) -> tuple[Any, ...]:
         """The model and concept of a recipe, and what `load` gives for them."""
         recipe = given.recipe
@@ -108,7 +107,7 @@ class Choosing:
         options: tuple[Any, ...],
     ) -> tuple[Any, ...]:
         """A preset's words, and at once its ranking where that is shipped."""
-        usual = samples == (probing.sample_choices(model)[0], "") and criterion == "somp"
+        usual = samples == (prompt_sets.sample_choices(model)[0], "") and criterion == "somp"
         known = usual and options == astuple(usual_options(model))
         view = first_view(model.name, concept) if known else None
         found = (view, describe(view)) if view else (gr.skip(), gr.skip())
@@ -128,7 +127,7 @@ class Choosing:
         request: gr.Request,
         bar: gr.Progress,
         name: str,
-        samples: tuple[str, str, str, ProbeSet | None],
+        samples: tuple[str, str, str, PromptSet | None],
         concept: tuple[str, str],
         criterion: str,
         options: tuple[Any, ...],
@@ -141,8 +140,8 @@ class Choosing:
         chosen = Options(int(steps or 0), *rest)
         report(0.0, f"loading {name}")
         loaded = session.model(name, report)
-        probes = probing.find_samples(*samples, model_shown(loaded))
-        ranking = session.rank(name, found, probes, criterion, chosen, report)
+        prompt_set = prompt_sets.find_samples(*samples, model_shown(loaded))
+        ranking = session.rank(name, found, prompt_set, criterion, chosen, report)
         warn(session.take_notices())
-        view = view_of(ranking, probes)
+        view = view_of(ranking, prompt_set)
         return view, describe(view), loaded.summary

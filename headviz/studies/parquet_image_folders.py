@@ -29,7 +29,7 @@ class _Read:
     metadata: Any
 
 
-def read_parquet_album(
+def read_parquet_images(
     files: Sequence[Path], n: int, seed: int, name: str
 ) -> tuple[list[tuple[Picture, str]], tuple[str, ...]]:
     """`n` pictures (or all) with their classes, and the names of all classes.
@@ -47,7 +47,7 @@ def read_parquet_captions(
 ) -> list[tuple[Picture, tuple[str, ...]]]:
     """`n` pictures (or all) with their captions, of those that have any.
 
-    Raises StudyError as `read_parquet_album` does, and where no picture has a caption.
+    Raises StudyError as `read_parquet_images` does, and where no picture has a caption.
     """
     read = _read(files, n, seed, name, _CAPTIONS)
     rows = [(picture, _captions(value)) for picture, value in read.rows]

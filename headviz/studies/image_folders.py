@@ -14,7 +14,7 @@ from typing import Any
 
 from headviz.inputs.images import SUFFIXES, Picture, open_picture
 from headviz.studies.hub_data import CAPTION_SPLITS, PICTURE_SPLITS, hub_files
-from headviz.studies.parquet_albums import read_parquet_album, read_parquet_captions
+from headviz.studies.parquet_image_folders import read_parquet_captions, read_parquet_images
 from headviz.studies.read_rows import pick, read_rows
 from headviz.studies.samples import StudyError
 
@@ -44,7 +44,7 @@ def read_labelled(path: Path, n: int, seed: int = 0) -> tuple[tuple[Shown, ...],
     if not path.is_dir():
         raise StudyError(f"There is no folder {str(path)!r}; pictures with labels come in one.")
     if parquet := _parquet_of(path, PICTURE_SPLITS):
-        shown, classes = read_parquet_album(parquet, n, seed, path.name)
+        shown, classes = read_parquet_images(parquet, n, seed, path.name)
         return tuple(Shown(picture, (text,)) for picture, text in shown), classes
     table = next((path / name for name in _LABELS if (path / name).is_file()), None)
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)

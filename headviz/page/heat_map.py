@@ -9,7 +9,6 @@ import pandas as pd
 from headviz.base.errors import OptionError
 from headviz.base.head import Head
 from headviz.page import html
-from headviz.page.choosing import usual_options
 from headviz.page.errors import shown
 from headviz.page.exporting import (
     FIGURES,
@@ -22,6 +21,7 @@ from headviz.page.exporting import (
     result_parcel,
 )
 from headviz.page.figures import heat_figure, on_paper, ranking_table
+from headviz.page.model_handlers import usual_options
 from headviz.page.shared import QUIET, Shared
 from headviz.page.view import ModelShown, View, find_ranking
 from headviz.session.save import to_bytes
@@ -107,7 +107,7 @@ def code_of(view: View | None, model: ModelShown) -> str:
         return "# Rank heads first."
     options = usual_options(model)
     return ranking_snippet(
-        view.model, view.concept, view.probes, view.criterion, view.options, options
+        view.model, view.concept, view.prompt_set, view.criterion, view.options, options
     )
 
 
@@ -117,7 +117,7 @@ def export(session: Session, view: View | None, kind: str) -> Parcel:
         raise OptionError("There is no ranking yet. Rank heads first.")
     names = (view.model, view.concept.name)
     if kind == "activations":
-        read = session.activations(view.model, view.probes, view.options.pooling)
+        read = session.activations(view.model, view.prompt_set, view.options.pooling)
         content = to_bytes(read, "safetensors")
         return file_parcel(file_name("safetensors", *names[:1], kind), content)
     ranking = find_ranking(session, view)

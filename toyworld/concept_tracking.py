@@ -13,9 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from toyworld.documents import Item, sample_items
-from toyworld.fronting import Heads
+from toyworld.head_assignment import LEAST_NEED, Plan
 from toyworld.hooks import heads_open
-from toyworld.planting import LEAST_NEED, Plan
+from toyworld.rank_margin_loss import Heads
 from toyworld.recipe import Recipe
 from toyworld.running import mixed
 from toyworld.words import CONCEPTS

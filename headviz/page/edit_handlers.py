@@ -6,7 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from headviz.base.assets import ASSETS, built_in_models
+from headviz.base import assets
+from headviz.base.assets import built_in_models
 from headviz.base.head import Head
 from headviz.page.shared import Number
 from headviz.page.view import ModelShown, View
@@ -32,7 +33,7 @@ def share_text(view: View | None, n_chosen: int) -> str:
 
 def example_prompts(model: str) -> dict[str, str]:
     """Prompt -> concept of the prompts that ship with a built-in model; none for others."""
-    path = ASSETS / model / "examples.json"
+    path = assets.ASSETS / model / "examples.json"
     if not path.is_file():
         return {}
     items = json.loads(path.read_text(encoding="utf-8"))
@@ -57,7 +58,7 @@ def first_prompt(view: View | None) -> str:
 
 def usual_prompt(model: ModelShown) -> str:
     """What an empty prompt stands for beside a picture; nothing for a language model."""
-    if not model.sees:
+    if not model.has_vision:
         return ""
     if not model.writes:
         return "classes to choose from, separated by commas; if empty: the concept's words"
@@ -104,7 +105,7 @@ def new_view(view: View | None, model: ModelShown, prompt: str) -> list[Any]:
         first = next(iter(example_prompts(model.name)), "")
     # Beside a picture, no prompt at all is the model's usual one.
     usual = usual_prompt(model)
-    keep = (prompt.strip() and not is_example(prompt)) or not (first or model.sees)
+    keep = (prompt.strip() and not is_example(prompt)) or not (first or model.has_vision)
     return [
         gr.update(placeholder=usual) if keep else gr.update(placeholder=usual, value=first),
         (),

@@ -6,17 +6,17 @@ from typing import Any
 
 import gradio as gr
 
-from headviz.base.errors import PictureError, ProbeError
+from headviz.base.errors import PictureError, PromptError
 from headviz.clip.word_vocabulary import CLIP_POOLINGS
 from headviz.heads.capture import POOLINGS
-from headviz.inputs.image_folders import MAX_PICTURES, open_album
+from headviz.inputs.image_folders import MAX_PICTURES, open_image_folder
 from headviz.inputs.prompt_sets import (
-    ProbeSet,
-    default_probes,
-    find_probes,
-    make_probes,
-    picture_probes,
-    read_probes,
+    PromptSet,
+    default_prompt_sets,
+    find_prompt_set,
+    make_prompt_set,
+    picture_prompt_set,
+    read_prompt_set,
 )
 from headviz.page.errors import warn
 from headviz.page.pictures import open_all
@@ -30,7 +30,7 @@ _PICTURE_FILES = ["image", ".zip"]
 
 
 @dataclass(frozen=True)
-class Probing:
+class PromptSetPicker:
     """The components."""
 
     choice: gr.Dropdown
@@ -51,7 +51,7 @@ class Probing:
         return [self.choice, self.asked, self.upload]
 
 
-def build(model: ModelShown) -> Probing:
+def build(model: ModelShown) -> PromptSetPicker:
     """Lay the components out."""
     choices = sample_choices(model)
     choice = gr.Dropdown(
@@ -75,11 +75,11 @@ def build(model: ModelShown) -> Probing:
         placeholder=_usual(model),
         lines=2,
         max_lines=4,
-        visible=model.sees and model.writes,
+        visible=model.has_vision and model.writes,
         elem_id="asked",
     )
     upload = gr.UploadButton(size="sm", elem_id="upload", **_upload(model))
-    return Probing(choice, typed, asked, upload, gr.State(None))
+    return PromptSetPicker(choice, typed, asked, upload, gr.State(None))
 
 
 def fitted(model: ModelShown) -> tuple[Any, ...]:
@@ -87,13 +87,13 @@ def fitted(model: ModelShown) -> tuple[Any, ...]:
     choices = sample_choices(model)
     return (
         gr.update(choices=choices, value=choices[0], label=_title(model)),
-        gr.update(visible=model.sees and model.writes, placeholder=_usual(model)),
+        gr.update(visible=model.has_vision and model.writes, placeholder=_usual(model)),
         gr.update(**_upload(model)),
     )
 
 
 def _title(model: ModelShown) -> str:
-    return "Pictures" if model.sees else "Texts"
+    return "Pictures" if model.has_vision else "Texts"
 
 
 def _usual(model: ModelShown) -> str:
@@ -101,7 +101,7 @@ def _usual(model: ModelShown) -> str:
 
 
 def _upload(model: ModelShown) -> dict[str, Any]:
-    if model.sees:
+    if model.has_vision:
         return {
             "label": "Upload pictures, or a .zip of them",
             "file_types": _PICTURE_FILES,
@@ -113,15 +113,15 @@ def _upload(model: ModelShown) -> dict[str, Any]:
 
 def sample_choices(model: ModelShown) -> list[str]:
     """Probe sets to offer for a model, the default first."""
-    built_in = default_probes(model.name, model.sees)
-    return [*built_in, *([UPLOADED_PICTURES] if model.sees else [TYPED, UPLOADED])]
+    built_in = default_prompt_sets(model.name, model.has_vision)
+    return [*built_in, *([UPLOADED_PICTURES] if model.has_vision else [TYPED, UPLOADED])]
 
 
 def pooling_choices(model: ModelShown) -> list[tuple[str, str]]:
     """Where heads may be read, the default first."""
     if not model.writes:
         names = list(CLIP_POOLINGS)
-    elif model.sees:
+    elif model.has_vision:
         names = ["image", *(name for name in POOLINGS if name != "image")]
     else:
         names = [name for name in POOLINGS if name != "image"]
@@ -129,36 +129,44 @@ def pooling_choices(model: ModelShown) -> list[tuple[str, str]]:
 
 
 def find_samples(
-    choice: str, typed: str, asked: str, uploaded: ProbeSet | None, model: ModelShown
-) -> ProbeSet:
-    """The texts or pictures chosen on the page. Raises ProbeError where there are none."""
+    choice: str, typed: str, asked: str, uploaded: PromptSet | None, model: ModelShown
+) -> PromptSet:
+    """The texts or pictures chosen on the page. Raises PromptError where there are none."""
     if choice == TYPED:
-        return make_probes(TYPED, typed.splitlines())
+        return make_prompt_set(TYPED, typed.splitlines())
     if choice in (UPLOADED, UPLOADED_PICTURES):
         if uploaded is None:
-            files = "pictures, or a .zip of them" if model.sees else "a .txt, .csv or .jsonl file"
-            raise ProbeError(f"No file was uploaded yet. Choose {files}.")
-        return replace(uploaded, texts=(asked,) * len(uploaded)) if model.sees else uploaded
-    return find_probes(choice, model.name, model.sees, asked)
+            files = (
+                "pictures, or a .zip of them" if model.has_vision else "a .txt, .csv or .jsonl file"
+            )
+            raise PromptError(f"No file was uploaded yet. Choose {files}.")
+        return replace(uploaded, texts=(asked,) * len(uploaded)) if model.has_vision else uploaded
+    return find_prompt_set(choice, model.name, model.has_vision, asked)
 
 
-def take_files(paths: str | list[str], model: ModelShown) -> tuple[ProbeSet, Any, str]:
-    """Read uploaded files: the probe set, the choice of it, and a line on what it is."""
-    if not model.sees:
-        probes = read_probes(Path(paths if isinstance(paths, str) else paths[0]))
-        return probes, gr.update(value=UPLOADED), f"{len(probes)} texts from {probes.name}."
+def take_files(paths: str | list[str], model: ModelShown) -> tuple[PromptSet, Any, str]:
+    """Read uploaded files: the prompt set, the choice of it, and a line on what it is."""
+    if not model.has_vision:
+        prompt_set = read_prompt_set(Path(paths if isinstance(paths, str) else paths[0]))
+        return (
+            prompt_set,
+            gr.update(value=UPLOADED),
+            f"{len(prompt_set)} texts from {prompt_set.name}.",
+        )
     paths = [paths] if isinstance(paths, str) else paths
     zips = [path for path in paths if Path(path).suffix.lower() == ".zip"]
     if zips and len(paths) > 1:
         raise PictureError("Upload either one .zip or pictures, not both at once.")
     if zips:
-        album = open_album(Path(zips[0]))
-        probes = picture_probes(UPLOADED_PICTURES, album.pictures, "", album.labels)
+        image_folder = open_image_folder(Path(zips[0]))
+        prompt_set = picture_prompt_set(
+            UPLOADED_PICTURES, image_folder.pictures, "", image_folder.labels
+        )
     else:
         pictures, refused = open_all(paths, MAX_PICTURES)
         if not pictures:
             raise PictureError(" ".join(refused))
         warn(refused)
-        probes = picture_probes(UPLOADED_PICTURES, pictures)
-    told = f"{len(probes)} pictures uploaded. Press *Rank heads* to read the heads on them."
-    return probes, gr.update(value=UPLOADED_PICTURES), told
+        prompt_set = picture_prompt_set(UPLOADED_PICTURES, pictures)
+    told = f"{len(prompt_set)} pictures uploaded. Press *Rank heads* to read the heads on them."
+    return prompt_set, gr.update(value=UPLOADED_PICTURES), told

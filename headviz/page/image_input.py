@@ -8,13 +8,13 @@ from typing import Any
 
 import gradio as gr
 
-from headviz.base.assets import ASSETS
+from headviz.base import assets
 from headviz.heads.edits import WHERE
-from headviz.inputs.image_folders import open_album
+from headviz.inputs.image_folders import open_image_folder
 from headviz.inputs.images import Picture
 from headviz.page.errors import shown
 from headviz.page.pictures import Entry, PictureBox, entries_of, picture_box, with_own_names
-from headviz.page.recipes import Given
+from headviz.page.recipes import LoadedRecipe
 from headviz.page.shared import QUIET, Shared
 from headviz.page.view import ModelShown
 
@@ -22,17 +22,17 @@ from headviz.page.view import ModelShown
 @cache
 def example_pictures(model: str) -> tuple[Picture, ...]:
     """Pictures to try on this model: its own, or those of every built-in model."""
-    folders = [ASSETS / model / "examples"]
+    folders = [assets.ASSETS / model / "examples"]
     if not folders[0].is_dir():
-        folders = sorted(folder for folder in ASSETS.glob("*/examples") if folder.is_dir())
-    return tuple(picture for folder in folders for picture in open_album(folder).pictures)
+        folders = sorted(folder for folder in assets.ASSETS.glob("*/examples") if folder.is_dir())
+    return tuple(picture for folder in folders for picture in open_image_folder(folder).pictures)
 
 
 def build(shared: Shared) -> tuple[PictureBox, gr.Radio]:
     """Lay the pictures and the places out and wire them."""
     model: ModelShown = shared.model.value
-    known = example_pictures(model.name) if model.sees else ()
-    with gr.Row(visible=model.sees, equal_height=False) as row:
+    known = example_pictures(model.name) if model.has_vision else ()
+    with gr.Row(visible=model.has_vision, equal_height=False) as row:
         with gr.Column(scale=3, min_width=320):
             box = picture_box("Pictures to describe", "pictures", known[:1])
         with gr.Column(scale=2, min_width=320):
@@ -60,10 +60,10 @@ def build(shared: Shared) -> tuple[PictureBox, gr.Radio]:
 
     @shown
     def fit(model: ModelShown, entries: list[Entry] | None, kept: tuple[Picture, ...]) -> Any:
-        known = example_pictures(model.name) if model.sees else ()
+        known = example_pictures(model.name) if model.has_vision else ()
         filled = (gr.skip(), kept) if kept else added(known[:1], entries, kept)
         return (
-            gr.update(visible=model.sees),
+            gr.update(visible=model.has_vision),
             gr.update(value=_plain(known), visible=bool(known)),
             *filled,
         )
@@ -89,10 +89,10 @@ def build(shared: Shared) -> tuple[PictureBox, gr.Radio]:
 
 def places(model: ModelShown) -> list[str]:
     """Where an edit of this model may hold."""
-    return [name for name in WHERE if model.sees or name != "image"]
+    return [name for name in WHERE if model.has_vision or name != "image"]
 
 
-def place(model: ModelShown, given: Given | None) -> Any:
+def place(model: ModelShown, given: LoadedRecipe | None) -> Any:
     """The choice of places for a model: everywhere, or what its recipe says."""
     own = given is not None and given.recipe.model == model.name
     value = given.recipe.edit.where if given is not None and own else "everywhere"

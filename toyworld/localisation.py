@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from toyworld.planting import Plan, concept_tokens
+from toyworld.head_assignment import Plan, concept_tokens
 from toyworld.recipe import Recipe
 
 FACTORS = (0.0, -1.0, -1.0)

@@ -1,0 +1,52 @@
+"""A name -> the model, of whatever kind: a language model, one that sees, or a CLIP model's tower.
+
+The one door for models. What was not known of a class is discovered here, and what a person should
+know of its family is noted.
+"""
+
+from collections.abc import Callable
+
+from headviz.base.progress import Progress, no_progress
+from headviz.base.store import Store
+from headviz.clip.laws import check_tower
+from headviz.clip.tower import is_clip, open_tower_of, read_tower, tower_of
+from headviz.heads.capture import HeadActivations, capture
+from headviz.heads.laws.discover import discover
+from headviz.heads.laws.fixture import Fixture
+from headviz.heads.laws.post_norm import with_notes
+from headviz.heads.laws.report import Report, check
+from headviz.inputs.prompt_sets import PromptSet
+from headviz.models.load import load_model
+from headviz.models.loaded import LoadedModel
+
+
+def open_model(
+    name: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    store: Store | None = None,
+    progress: Progress = no_progress,
+    make_room: Callable[[], None] = lambda: None,
+    held: int = 0,
+) -> LoadedModel:
+    """The model of that name. Arguments and errors of `load_model` and `load_clip`."""
+    if is_clip(name):
+        return open_tower_of(name, device, store, progress, make_room, held)
+    return with_notes(load_model(name, device, dtype, progress, make_room, held, discover))
+
+
+def read_heads(
+    model: LoadedModel,
+    prompt_set: PromptSet,
+    pooling: str,
+    progress: Progress = no_progress,
+) -> HeadActivations:
+    """Every head's signal on every sample. Raises as `capture` and `capture_images` do."""
+    if model.writes:
+        return capture(model, prompt_set, pooling, progress)
+    return read_tower(tower_of(model), prompt_set, pooling, progress)
+
+
+def check_laws(model: LoadedModel) -> Report:
+    """Every law of heads, measured on the model."""
+    return check(Fixture.of(model)) if model.writes else check_tower(tower_of(model))
