@@ -196,10 +196,10 @@ def image_folder_of(request, tmp_path):
                     archive.writestr(name, data)
             return tmp_path / "image_folder.zip"
         for name, data in content.items():
-            path = tmp_path / "album" / name
+            path = tmp_path / "image_folder" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        return tmp_path / "album"
+        return tmp_path / "image_folder"
 
     return write
 
@@ -212,7 +212,7 @@ def test_an_album_is_its_pictures_by_name_with_what_they_show(image_folder_of, t
     )
     assert [picture.name for picture in image_folder.pictures] == ["a.png", "b.png"]
     assert image_folder.labels == ("red", "7")
-    assert image_folder.name == "album"
+    assert image_folder.name == "image_folder"
 
 
 def test_without_a_table_the_folders_are_the_labels(image_folder_of):
@@ -221,7 +221,7 @@ def test_without_a_table_the_folders_are_the_labels(image_folder_of):
 
 
 BAD_ALBUMS = {
-    "no picture": ({"a.txt": b"x"}, "There is no picture in image folder"),
+    "no picture": ({"a.txt": b"x"}, "There is no picture in image_folder"),
     "a broken one": (files(**{"c.png": b"x"}), "c.png is no picture"),
     "a broken table": (files(**{"labels.json": b"[{"}), "table labels.json .* cannot be read"),
     "a table of bytes": (files(**{"labels.csv": b"\xff\xfe\0"}), "table labels.csv"),
@@ -254,7 +254,7 @@ def test_a_zip_that_climbs_out_of_its_folder_is_refused_and_writes_nothing(tmp_p
     path.parent.mkdir()
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(name, saved(noise(8, 8)))
-    with pytest.raises(PictureError, match=r"image folder\.zip holds a file that climbs out of it"):
+    with pytest.raises(PictureError, match=r"image_folder\.zip holds a file that climbs out of it"):
         open_image_folder(path)
     assert [p.name for p in tmp_path.rglob("*")] == ["inner", "image_folder.zip"]
 

@@ -44,7 +44,7 @@ def test_a_built_in_model_goes_by_its_name(assets):
 @pytest.mark.parametrize("name", TRAINED_HERE)
 def test_a_model_without_its_weights_is_answered_with_what_makes_them(assets, name):
     assert set(TRAINED_HERE) == set(MAKERS)
-    with pytest.raises(ModelError, match=rf"headviz\.toyworld train {name}`") as raised:
+    with pytest.raises(ModelError, match=rf"toyworld train {name}`") as raised:
         open_model(name)
     assert "\n" not in str(raised.value)
 

@@ -94,7 +94,7 @@ def test_what_ships_with_tiny_lm_is_what_it_gives(tmp_path):
     assert shipped is not None, "made from other weights: run python -m headviz ship"
     session = Session(Store(tmp_path), device="cpu")
     prompt_set = find_prompt_set(None, "tiny-lm")
-    assert shipped.data["probes_digest"] == prompt_set.digest
+    assert shipped.data["prompt_set_digest"] == prompt_set.digest
     for name in shipped.concepts:
         fresh = session.rank("tiny-lm", known_concepts()[name], prompt_set)
         kept = shipped.ranking(name)

@@ -19,7 +19,7 @@ from headviz.heads.edits import WHERE, Edit
 from headviz.inputs.concepts import find_concept, make_concept
 from headviz.inputs.images import open_picture
 from headviz.inputs.prompt_sets import find_prompt_set, make_prompt_set
-from headviz.page.captioning import Asked, Told
+from headviz.page.captioning import Request, Result
 from headviz.page.head import code_of as code_of_head
 from headviz.page.heat_map import code_of as code_of_ranking
 from headviz.page.sharing import codes_of
@@ -74,11 +74,11 @@ def session(tmp_path_factory):
 def told(session, edit, sampling=None, concept=None, model="tiny-lm", pictures=()):
     """What the page keeps of one press of Generate."""
     sampling = sampling or Sampling(6)
-    asked = Asked(model, QUESTION, pictures, edit, concept, sampling)
+    asked = Request(model, QUESTION, pictures, edit, concept, sampling)
     streams = session.compare(
         model, QUESTION, edit, asked.words, True, sampling, sampling.seed, pictures
     )
-    return Told(asked, (last_of(streams),))
+    return Result(asked, (last_of(streams),))
 
 
 def numbers(text):

@@ -29,7 +29,7 @@ def pursued(monkeypatch):
         layers.append(1)
         return run(*inputs, **more)
 
-    monkeypatch.setattr(spectra, "pursue_prepared", counted)
+    monkeypatch.setattr(spectra, "pursue_precomputed", counted)
     return layers
 
 

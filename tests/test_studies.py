@@ -170,7 +170,7 @@ def test_a_stopped_run_goes_on_without_redoing_or_losing_a_cell(session, request
         if next(batches, None) is None:
             raise Cancelled("stopped")
 
-    import headviz.experiments.running as running
+    import headviz.studies.run_cells as running
 
     small = running.row_tokens
     running.row_tokens = lambda model: 200  # several batches
@@ -264,7 +264,7 @@ def test_a_run_killed_half_way_resumes_to_the_same_table(request_qa, tmp_path):
     out = tmp_path / "killed"
     # The first argument slows nothing down: it only makes batches so small that there are many.
     slow = (
-        "import sys, runpy, headviz.experiments.running as r; r.row_tokens = lambda model: 150; "
+        "import sys, runpy, headviz.studies.run_cells as r; r.row_tokens = lambda model: 150; "
         "sys.argv = ['headviz', *sys.argv[1:]]; runpy.run_module('headviz', run_name='__main__')"
     )
     process = subprocess.Popen(

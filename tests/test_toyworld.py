@@ -23,7 +23,7 @@ from headviz.inputs.prompt_sets import PromptSet
 from headviz.pursuit.ranking import RankedHead
 from headviz.session.open_model import open_model
 from toyworld import __main__ as command
-from toyworld import measuring, training
+from toyworld import concept_tracking, measuring, training
 from toyworld.batching import batches
 from toyworld.concept_tracking import answers_left, follow
 from toyworld.documents import (
@@ -185,7 +185,7 @@ def build_cached(kept=[]):  # noqa: B006
 def test_the_shipped_tokenizer_is_the_one_that_the_code_builds(tokenizer):
     # In a process of its own: checked types make the scan of 20,000 documents fifty times slower.
     build = (
-        "from headviz.toyworld.tokenizer import build_tokenizer; "
+        "from toyworld.tokenizer import build_tokenizer; "
         "print(build_tokenizer().backend_tokenizer.to_str())"
     )
     built = json.loads(python("-c", build).stdout)
@@ -311,7 +311,7 @@ def test_planted_heads_are_judged_by_the_ranking_that_a_person_sees(tokenizer, t
 def test_what_lags_behind_is_what_the_same_edit_leaves_on_the_finished_model(
     tokenizer, monkeypatch
 ):
-    monkeypatch.setattr(lagging, "mixed", lambda _: nullcontext())  # both in float32
+    monkeypatch.setattr(concept_tracking, "mixed", lambda _: nullcontext())  # both in float32
     shipped = open_model(str(FOLDER), device="cpu", dtype="float32")
     heads = {"countries": ((0, 54), (0, 0)), "foods": ((4, 56),)}
     plan = Plan(heads, need=dict.fromkeys(heads, 1.0))

@@ -7,7 +7,6 @@ among them.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
 from headviz.base.errors import OptionError, PromptError
 from headviz.base.progress import Progress, no_progress
@@ -18,6 +17,7 @@ from headviz.clip.word_vocabulary import CLIP_POOLINGS, capture_images, tower_mo
 from headviz.heads.capture import HeadActivations
 from headviz.inputs.concepts import known_concepts
 from headviz.inputs.prompt_sets import PromptSet
+from headviz.models.load import local_folder
 from headviz.models.loaded import LoadedModel
 
 _WITH_TAG = re.compile(r"[\w.-]+:[\w.-]+")
@@ -47,8 +47,9 @@ class Tower(LoadedModel):
 
 def is_clip(name: str) -> bool:
     """Whether the name is a CLIP model's: built in, a folder, `hf-hub:NAME` or `ViT-B-32:TAG`."""
-    folder = built_in_clips().get(name) or Path(name).expanduser()
-    return (folder / CONFIG).is_file() or name.startswith(HUB) or bool(_WITH_TAG.fullmatch(name))
+    folder = built_in_clips().get(name) or local_folder(name)
+    here = folder is not None and (folder / CONFIG).is_file()
+    return here or name.startswith(HUB) or bool(_WITH_TAG.fullmatch(name))
 
 
 def open_tower_of(

@@ -118,18 +118,18 @@ def _reading(model: str, prompt_set: PromptSet) -> tuple[list[str], list[str]]:
         built_in = find_prompt_set(prompt_set.name, model, bool(prompt_set.pictures), asked)
         if built_in.digest == prompt_set.digest:
             usual = prompt_set.name == next(iter(known))
-            return [], [*([] if usual else [f"prompts={prompt_set.name!r}"]), *prompt]
+            return [], [*([] if usual else [f"prompt_set={prompt_set.name!r}"]), *prompt]
     if prompt_set.pictures:
         return (
             ["# Name your folder or .zip of pictures here."],
-            [f"prompts={prompt_set.name!r}", *prompt],
+            [f"prompt_set={prompt_set.name!r}", *prompt],
         )
     if sum(map(len, prompt_set.texts)) > _INLINE:
-        return ["# Name your own file here."], [f"prompts={prompt_set.name + '.txt'!r}"]
+        return ["# Name your own file here."], [f"prompt_set={prompt_set.name + '.txt'!r}"]
     texts = _call(
         "headviz.make_prompt_set", [repr(prompt_set.name), _literal(list(prompt_set.texts))]
     )
-    return [f"texts = {texts}"], ["prompts=texts"]
+    return [f"texts = {texts}"], ["prompt_set=texts"]
 
 
 def _is_preset(concept: Concept) -> bool:
