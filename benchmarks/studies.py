@@ -87,7 +87,7 @@ def bench_studies(
 def bench_cells(model: LoadedModel, made: Plan, n_settings: int) -> Measured:
     """Cells of one shard of middling length, in shared batches and prompt by prompt."""
     orders = {"pursuit": [Head(0, index) for index in range(model.n_heads)], "random": ()}
-    settings = settings_of(orders, KS, ALPHAS, DRAWS, (model.n_layers, model.n_heads))
+    settings = settings_of(orders, KS, ALPHAS, DRAWS, (model.head_layers, model.n_heads))
     n_whole = 1 + len(KS) * len(ALPHAS) * (4 + DRAWS)  # four arms that score heads
     shards = [s for s in shards_of(made.material, SHARD) if s.task == "answers"]
     some = dict(list(settings.items())[:n_settings])

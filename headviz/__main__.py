@@ -23,7 +23,7 @@ from headviz.inputs.concepts import PIECES
 from headviz.models.devices import DEVICES, DTYPES, QUANTISED, choose_device
 from headviz.pursuit.criteria import CRITERIA
 from headviz.pursuit.engine.somp import BUDGET
-from headviz.pursuit.options import Options
+from headviz.pursuit.options import ORDERS, Options
 from headviz.session.session import Session
 from headviz.session.shipped import ship
 from headviz.studies import command as study_command
@@ -167,6 +167,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--iterations", type=int, default=default.steps, metavar="N")
     parser.add_argument("--no-centre", action="store_true", help="raw energy, not variance")
     parser.add_argument("--raw-atoms", action="store_true", help="atoms of their own length")
+    parser.add_argument("--order", default=default.order, help=f"{', '.join(ORDERS)}")
     parser.add_argument("--no-final-norm", action="store_true", help="leave the norm's gain out")
 
 

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from functools import partial
 
 import pytest
@@ -67,7 +66,7 @@ def test_rank_gives_the_heads_in_order_and_all_that_they_depend_on(assets, answe
     assert (result["model"], result["concept"], result["criterion"]) == ("toy", "colors", "somp")
     assert (result["n_samples"], result["n_heads"]) == (len(texts), 12)
     assert result["options"] == ranking.options.as_dict()
-    assert result["heads"] == [{**asdict(h), "head": str(h.head)} for h in ranking.heads[:3]]
+    assert result["heads"] == [h.as_dict() for h in ranking.heads[:3]]
     assert [h["rank"] for h in result["heads"]] == [1, 2, 3]
 
 
@@ -78,6 +77,7 @@ def test_rank_takes_own_words_own_texts_and_every_option(tmp_path, llama, answer
         *("rank", "--model", llama.name, "--words", "red, blue", "--probes", str(file)),
         *("--criterion", "logit-lens", "--pooling", "last", "--pieces", "mean"),
         *("--iterations", "7", "--no-centre", "--raw-atoms", "--no-final-norm"),
+        *("--order", "raw"),
     )
     assert (result["concept"], result["words"]) == ("my words", ["red", "blue"])
     assert (result["n_samples"], result["criterion"]) == (2, "logit-lens")
@@ -88,6 +88,7 @@ def test_rank_takes_own_words_own_texts_and_every_option(tmp_path, llama, answer
         "fold_norm": False,
         "pooling": "last",
         "pieces": "mean",
+        "order": "raw",
     }
 
 
@@ -216,7 +217,13 @@ BAD = {
     "edit that is none": ((*GENERATE, "a", "--edit", "L0.H0"), "'L0.H0' is no edit"),
     "edit of no head": ((*GENERATE, "a", "--edit", "L0.H9=0"), "There is no head L0.H9"),
     "no control left": (
-        (*GENERATE, "a", "--edit", "L0.H0=0,L0.H1=0,L0.H2=0", "--control"),
+        (
+            *GENERATE,
+            "a",
+            "--edit",
+            ",".join(f"L{n}.H{i}=0" for n in range(2) for i in range(4)),
+            "--control",
+        ),
         "too few are left for a random control",
     ),
     "empty prompt": ((*GENERATE, "  "), "The prompt is empty"),

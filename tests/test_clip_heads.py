@@ -205,7 +205,7 @@ def test_ranking_and_spectra_of_language_models_take_the_tower(clip, tower, imag
     activations = capture_images(clip, tower, images)
     tokens = tokenize_concept(make_concept("colors", ["red", "blue", "umpteen"]), tower.tokenizer)
     assert [w.word for w in tokens.kept] == ["red", "blue"]
-    ranking = rank_heads(tower, activations, tokens, draws=2)
+    ranking = rank_heads(tower, activations, tokens, lists=2)
     assert ranking.scores.shape == (2, 4)
     assert ranking.scores.min() > 0 and ranking.scores.max() <= 1 + 1e-5
     spectrum = head_spectrum(tower, activations, Head(1, 0), steps=3)
@@ -226,7 +226,7 @@ def test_a_planted_head_is_ranked_first_for_its_word(clip, tower, images):
     z[1, 2] = torch.linspace(-1, 1, 6)[:, None] * direction
     activations = replace(activations, z=z)
     tokens = tokenize_concept(make_concept("stars", ["star"]), tower.tokenizer)
-    assert rank_heads(tower, activations, tokens, draws=1).top(1) == (Head(1, 2),)
+    assert rank_heads(tower, activations, tokens, lists=1).top(1) == (Head(1, 2),)
 
 
 # Zero-shot answers.

@@ -1,5 +1,6 @@
 """Scores are the textbook's, chance is what random words get, a control matches its edit."""
 
+import random
 from collections import Counter
 from dataclasses import replace
 
@@ -12,8 +13,9 @@ from tiny_models import WORDS
 
 from headviz.base.errors import OptionError, PromptError
 from headviz.base.head import Head
-from headviz.editing.control import matched_control
+from headviz.editing.control import matched_control, moved
 from headviz.heads.capture import capture
+from headviz.heads.edits import Edit
 from headviz.inputs.concepts import make_concept, tokenize_concept
 from headviz.inputs.prompt_sets import make_prompt_set
 from headviz.pursuit.criteria import CRITERIA, find_criterion
@@ -41,7 +43,7 @@ def colors(llama):
 def test_a_score_is_the_variance_that_the_textbook_explains(model, texts):
     read = capture(model, texts)
     tokens = tokenize_concept(COLORS, model.tokenizer)
-    ranking = rank_heads(model, read, tokens, options=Options(steps=4), draws=0)
+    ranking = rank_heads(model, read, tokens, options=Options(steps=4), lists=1)
     atoms = vocabulary_atoms(model)[list(tokens.token_ids)]
     for layer in range(model.n_layers):
         for head in range(model.n_heads):
@@ -53,8 +55,8 @@ def test_a_score_is_the_variance_that_the_textbook_explains(model, texts):
 @pytest.mark.parametrize("changed", [{"centre": False}, {"normalise": False}, {"fold_norm": False}])
 def test_every_option_of_the_pursuit_counts_and_is_kept(llama, activations, colors, changed):
     options = replace(Options(steps=4), **changed)
-    plain = rank_heads(llama, activations, colors, options=Options(steps=4), draws=0)
-    other = rank_heads(llama, activations, colors, options=options, draws=0)
+    plain = rank_heads(llama, activations, colors, options=Options(steps=4), lists=1)
+    other = rank_heads(llama, activations, colors, options=options, lists=1)
     assert other.as_dict()["options"] == options.as_dict() != plain.as_dict()["options"]
     assert not other.scores.allclose(plain.scores)
 
@@ -75,7 +77,7 @@ def test_an_atom_is_the_direction_that_raises_its_tokens_logit_through_the_final
 def test_the_logit_lens_is_the_mean_logit_over_words_and_samples(model, texts):
     read = capture(model, texts)
     tokens = tokenize_concept(COLORS, model.tokenizer)
-    ranking = rank_heads(model, read, tokens, "logit-lens", Options(normalise=False), draws=0)
+    ranking = rank_heads(model, read, tokens, "logit-lens", Options(normalise=False), lists=1)
     atoms = vocabulary_atoms(model, normalise=False)[list(tokens.token_ids)]
     for layer in range(model.n_layers):
         for head in range(model.n_heads):
@@ -84,10 +86,9 @@ def test_the_logit_lens_is_the_mean_logit_over_words_and_samples(model, texts):
             assert ranking.scores[layer, head].item() == pytest.approx(expected, abs=1e-4)
 
 
-def test_heads_stand_in_the_order_of_their_scores(llama, activations, colors):
+def test_every_head_has_its_rank(llama, activations, colors):
     heads = rank_heads(llama, activations, colors).heads
     assert [h.rank for h in heads] == list(range(1, llama.total_heads + 1))
-    assert [h.score for h in heads] == sorted((h.score for h in heads), reverse=True)
     assert len({h.head for h in heads}) == llama.total_heads
 
 
@@ -144,7 +145,7 @@ def test_chance_is_over_lists_as_long_as_the_concept_without_its_words(
 ):
     concept = make_concept("mixed", [*WORDS["colors"], "umpteen"])
     tokens = tokenize_concept(concept, llama.tokenizer, pieces)
-    rank_heads(llama, activations, tokens, options=Options(pieces=pieces), draws=7)
+    rank_heads(llama, activations, tokens, options=Options(pieces=pieces), lists=7)
     size = len(tokens.kept) if pieces == "mean" else len(tokens.token_ids)
     assert len(drawn) == 7
     for ids in drawn:
@@ -157,18 +158,49 @@ def test_chance_is_over_lists_as_long_as_the_concept_without_its_words(
 def test_chance_is_the_mean_over_its_lists_and_the_same_every_time(
     llama, activations, colors, drawn
 ):
-    ranking = rank_heads(llama, activations, colors, draws=3)
+    ranking = rank_heads(llama, activations, colors, lists=3)
     atoms = vocabulary_atoms(llama)
     h = oracle.head_output(activations.z[0, 0], llama.head_weights(0)[0])
     each = [oracle.somp(h, atoms[ids], len(ids)).explained[-1] for ids in drawn]
     assert ranking.chance[0, 0].item() == pytest.approx(sum(each) / 3, rel=1e-3)
-    assert ranking.chance.equal(rank_heads(llama, activations, colors, draws=3).chance)
+    assert ranking.chance.equal(rank_heads(llama, activations, colors, lists=3).chance)
+
+
+def test_heads_stand_in_the_order_of_their_distance_from_chance(llama, activations, colors):
+    ranking = rank_heads(llama, activations, colors, lists=3)
+    over = [head.over for head in ranking.heads]
+    assert over == sorted(over, reverse=True)
+    assert all(h.over == pytest.approx(h.score - h.chance) for h in ranking.heads)
+    raw = rank_heads(llama, activations, colors, options=Options(order="raw"), lists=3)
+    scores = [head.score for head in raw.heads]
+    assert scores == sorted(scores, reverse=True)
+    assert raw.scores.equal(ranking.scores) and raw.chance.equal(ranking.chance)
+
+
+def test_no_head_that_may_be_at_chance_is_preselected(llama, activations, colors):
+    ranking = rank_heads(llama, activations, colors, lists=3)
+    chosen = ranking.preselected(ranking.total_heads)
+    above = [head.head for head in ranking.heads if head.low > 0]
+    assert list(chosen) == above
+    assert len(chosen) < ranking.total_heads
+
+
+def test_a_list_of_random_words_does_not_stand_above_chance(llama, activations):
+    """The concept's place taken by what chance is made of: no head is surely above."""
+    generator = random.Random(5)
+    above = 0
+    for _ in range(10):
+        words = generator.sample(EVERYTHING.words, 5)
+        tokens = tokenize_concept(make_concept("random", words), llama.tokenizer)
+        ranking = rank_heads(llama, activations, tokens)
+        above += sum(head.above_chance for head in ranking.heads)
+    assert above / (10 * ranking.total_heads) < 0.15
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_a_concept_of_all_words_still_has_a_chance_level(llama, activations, criterion, drawn):
     tokens = tokenize_concept(EVERYTHING, llama.tokenizer)
-    ranking = rank_heads(llama, activations, tokens, criterion, draws=2)
+    ranking = rank_heads(llama, activations, tokens, criterion, lists=2)
     assert ranking.chance.isfinite().all()
     for ids in drawn:
         assert len(set(ids)) == len(tokens.token_ids)
@@ -196,22 +228,44 @@ layers_of_8 = st.dictionaries(
 @given(chosen=layers_of_8, seed=st.integers(0, 100))
 def test_a_control_has_as_many_other_heads_in_each_layer(chosen, seed):
     heads = [Head(layer, index) for layer, indices in chosen.items() for index in indices]
-    control = matched_control(heads, 4, 8, seed)
+    control = matched_control(heads, range(4), 8, seed)
     assert Counter(h.layer for h in control) == Counter(h.layer for h in heads)
     assert len(set(control)) == len(control)
     assert not set(control) & set(heads)
     assert all(0 <= h.index < 8 for h in control)
-    assert control == matched_control(heads, 4, 8, seed)
+    assert control == matched_control(heads, range(4), 8, seed)
 
 
 def test_another_seed_draws_another_control():
     heads = [Head(layer, 0) for layer in range(4)]
-    assert len({matched_control(heads, 4, 8, seed) for seed in range(10)}) > 5
+    assert len({matched_control(heads, range(4), 8, seed) for seed in range(10)}) > 5
 
 
-def test_a_control_that_a_layer_has_no_heads_for_is_refused():
-    with pytest.raises(OptionError, match="Layer 1 has 4 heads and 3 of them are edited: too few"):
-        matched_control([Head(1, i) for i in range(3)], 2, 4)
+@given(
+    chosen=st.sets(st.builds(Head, st.sampled_from([0, 2, 3, 7]), st.integers(0, 4)), max_size=10),
+    seed=st.integers(0, 20),
+)
+def test_a_control_can_always_be_drawn_from_the_nearest_layers(chosen, seed):
+    layers = (0, 2, 3, 7)
+    control = matched_control(chosen, layers, 5, seed)
+    assert len(set(control)) == len(control) == len(chosen)
+    assert not set(control) & chosen
+    assert {head.layer for head in control} <= set(layers)
+    stayed = Counter(h.layer for h in chosen) & Counter(h.layer for h in control)
+    for layer, n_chosen in Counter(h.layer for h in chosen).items():
+        assert stayed[layer] >= min(n_chosen, 5 - n_chosen), "a layer serves itself first"
+
+
+def test_what_a_layer_has_too_few_heads_for_comes_from_the_next_and_is_counted():
+    edit = Edit.of([Head(2, i) for i in range(4)], 0)
+    control = Edit.of(matched_control(edit.factors, range(4), 5), 0)
+    assert Counter(head.layer for head in control.factors) == {2: 1, 1: 3}
+    assert moved(edit, control) == 3
+
+
+def test_a_control_of_more_heads_than_are_left_is_refused():
+    with pytest.raises(OptionError, match="5 of 8 heads are edited: too few are left"):
+        matched_control([Head(i // 4, i % 4) for i in range(5)], range(2), 4)
 
 
 # A head opened.
@@ -259,5 +313,5 @@ def test_one_text_is_refused_where_the_variance_over_texts_is_asked_for(criterio
     one = capture(llama, make_prompt_set("one", ["the cat is red"]))
     tokens = tokenize_concept(COLORS, llama.tokenizer)
     with pytest.raises(PromptError, match="only one text"):
-        rank_heads(llama, one, tokens, criterion, draws=0)
-    assert rank_heads(llama, one, tokens, criterion, Options(centre=False), draws=0).heads
+        rank_heads(llama, one, tokens, criterion, lists=1)
+    assert rank_heads(llama, one, tokens, criterion, Options(centre=False), lists=1).heads

@@ -159,7 +159,7 @@ def test_texts_that_are_too_many_are_named_by_their_file():
     prompt_set = make_prompt_set("mine", ["a long text about nothing at all"] * 1000)
     usual = Options()
     code = ranking_snippet("tiny-lm", find_concept("colors"), prompt_set, "somp", usual, usual)
-    assert "prompts='mine.txt'" in code
+    assert "prompt_set='mine.txt'" in code
     assert len(code) < 1000
 
 
@@ -168,7 +168,7 @@ def test_a_built_in_set_that_is_not_the_usual_one_is_named():
     usual = Options()
     code = ranking_snippet("tiny-lm", find_concept("colors"), prompt_set, "somp", usual, usual)
     compile(code, "code", "exec")
-    assert "prompts='stories'" in code
+    assert "prompt_set='stories'" in code
     default = find_prompt_set(None, "tiny-lm")
     code = ranking_snippet("tiny-lm", find_concept("colors"), default, "somp", usual, usual)
     assert "prompt_set" not in code

@@ -152,7 +152,8 @@ def try_control(
     `questions` are the concept's own.
     """
     draws = [
-        matched_control(heads, model.n_layers, model.n_heads, seed) for seed in range(CONTROL_DRAWS)
+        matched_control(heads, model.head_layers, model.n_heads, seed)
+        for seed in range(CONTROL_DRAWS)
     ]
     trials = [try_edit(model, questions, concept, draw, factor) for draw in draws]
     low, middle, high = statistics.quantiles(

@@ -35,6 +35,7 @@ def _options(model: LoadedModel, parsed: argparse.Namespace) -> Options:
         fold_norm=not parsed.no_final_norm,
         pooling=parsed.pooling or model.usual_pooling,
         pieces=parsed.pieces,
+        order=parsed.order,
     )
 
 
@@ -91,7 +92,7 @@ def rank(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
         pooling = ranking.options.pooling
         save(session.activations(parsed.model, prompt_set, pooling), parsed.activations)
     if parsed.recipe:
-        heads = ranking.top(max(parsed.top, 0))
+        heads = ranking.preselected(max(parsed.top, 0))
         edit = Edit.of(heads, parse_factor(str(parsed.factor)))
         save(Recipe.of(edit, ranking), parsed.recipe)
     result = ranking.as_dict(max(parsed.top, 0))
@@ -101,12 +102,14 @@ def rank(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
         f"{result['n_samples']} {_kind(prompt_set)}, {len(result['words'])} words"
         + (f", {len(dropped)} dropped ({', '.join(list(dropped)[:5])} …)" if dropped else "")
         + f", read at {result['n_positions']} positions ({ranking.options.pooling})",
-        f"{'#':>3}  {'head':<8} {parsed.criterion:>10}  {'chance':>7}  "
+        f"{'#':>3}  {'head':<8} {parsed.criterion:>10}  {'chance':>7}  {'over':>6}  "
         f"{'95 % of draws':<16} {'rank':<9}",
     ]
     lines += [
-        f"{h['rank']:>3}  {h['head']:<8} {h['score']:>10.3f}  {h['chance']:>7.3f}  "
+        f"{h['rank']:>3}  {h['head']:<8} {h['score']:>10.3f}  {h['chance']:>7.3f} "
+        f" {h['over']:>6.3f}  "
         f"{h['low']:.3f} – {h['high']:.3f}    {h['best_rank']} – {h['worst_rank']}"
+        + ("" if h["above_chance"] else "   not above chance")
         for h in result["heads"]
     ]
     return result, "\n".join(lines)

@@ -21,6 +21,7 @@ def ranking_table(ranking: Ranking, n: int = 30) -> pd.DataFrame:
             "head": [str(h.head) for h in heads],
             "score": [round(h.score, 3) for h in heads],
             "chance": [round(h.chance, 3) for h in heads],
+            "over": [round(h.over, 3) for h in heads],
             "±": [_interval(h) for h in heads],
             "of all": [f"{h.rank / total:.1%}" for h in heads],
         }
@@ -28,7 +29,7 @@ def ranking_table(ranking: Ranking, n: int = 30) -> pd.DataFrame:
 
 
 def _interval(head: RankedHead) -> str:
-    """Where 95 % of bootstrap draws put the score, as the page writes numbers."""
+    """Where 95 % of bootstrap draws put the difference, as the page writes numbers."""
     if head.low is None or head.high is None:
         return ""
     return f"{head.low:.2f}–{head.high:.2f}"

@@ -68,7 +68,7 @@ def view_of(ranking: Ranking, prompt_set: PromptSet, shipped: bool = False) -> V
         n_layers=n_layers,
         n_heads=n_heads,
         total_heads=ranking.total_heads,
-        top=ranking.top(TOP),
+        top=ranking.preselected(TOP),
         shipped=shipped,
         n_positions=ranking.n_positions,
     )

@@ -1,9 +1,11 @@
-"""How sure a score is: the bootstrap over samples, in head space.
+"""How sure a score is, and how far above chance: the bootstrap over samples, in head space.
 
 The samples are drawn anew with replacement; every head sees the same draws. What explains a head
 (the picked atoms) stays fixed, so that a draw costs no pursuit: the explained and the total energy
 of each sample are worked out once, and a draw is a weighted sum of them (Efron, Tibshirani 1993).
-The interval tells how the score moves with the texts, not how the picks would.
+The chance level is drawn along with the score: over the samples, and as what one more random word
+list would get, so that a list of random words rarely stands above chance. The interval tells how
+the difference moves with texts and lists, not how the picks would.
 """
 
 from dataclasses import dataclass
@@ -20,9 +22,10 @@ _GROUP = 16  # heads at once: enough to keep a GPU busy, little enough for a pro
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """Where scores and ranks lie in SHARE of the draws."""
+    """Where differences from chance and ranks lie in SHARE of the draws."""
 
     low: Float[Tensor, "layer head"]
+    """Of the score minus its chance level."""
     high: Float[Tensor, "layer head"]
     best_rank: Int[Tensor, "layer head"]
     """From 1."""
@@ -50,13 +53,16 @@ def share_explained(
 
 def drawn_shares(
     heads: PrecomputedHeads,
-    basis: Float[Tensor, "head step d_head"],
+    form: Float[Tensor, "head d_head d_head"],
     counts: Float[Tensor, "draw sample"],
     centre: bool,
 ) -> Float[Tensor, "draw head"]:
-    """`share_explained` in every draw, about the draw's own mean if centred. Needs the samples."""
+    """`share_explained` in every draw, about the draw's own mean if centred. Needs the samples.
+
+    `form` is basisᵀ·basis; the shares are linear in it.
+    """
     # Squares along the basis, and of all of H: both are quadratic forms of z.
-    forms = torch.stack([basis.mT @ basis, heads.gram])
+    forms = torch.stack([form, heads.gram])
     n = counts.sum(1)
     found = []
     for start in range(0, len(heads), _GROUP):
@@ -73,15 +79,33 @@ def drawn_shares(
     return torch.cat(found).T.clamp(0, 1)
 
 
-def spread_of(drawn: Float[Tensor, "draw layer head"]) -> Spread:
-    """The intervals of scores and of ranks among all heads."""
-    flat = drawn.flatten(1).cpu()
+def draw_lists(
+    lists: Float[Tensor, "list layer head"], n_draws: int = N_DRAWS, seed: int = 0
+) -> Float[Tensor, "draw layer head"]:
+    """How far one more random word list would score from the mean of these.
+
+    Student's t with one degree less than there are lists: what is known of a normal variable from
+    so few of them (the prediction interval). 0 where there is one list only.
+    """
+    n = len(lists)
+    if n < 2:
+        return lists.new_zeros(n_draws, *lists.shape[1:])
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn(n, n_draws, generator=generator)
+    t = normal[0] / normal[1:].square().mean(0).sqrt() * (1 + 1 / n) ** 0.5
+    return t.to(lists.device)[:, None, None] * lists.std(0)
+
+
+def spread_of(
+    over: Float[Tensor, "draw layer head"], ordered_by: Float[Tensor, "draw layer head"]
+) -> Spread:
+    """The intervals of the differences from chance, and of ranks among all heads."""
+    shape, flat = over.shape[1:], ordered_by.flatten(1).cpu()
     # Layers without heads have no score: they come last and push no rank.
     order = flat.nan_to_num(nan=-torch.inf).argsort(dim=1, descending=True, stable=True)
     ranks = torch.empty_like(order)
     ranks.scatter_(1, order, torch.arange(1, flat.shape[1] + 1).expand_as(order))
     edges = torch.tensor([(1 - SHARE) / 2, (1 + SHARE) / 2])
-    low, high = flat.quantile(edges, dim=0)
+    low, high = over.flatten(1).cpu().quantile(edges, dim=0)
     best, worst = ranks.float().quantile(edges, dim=0).round().long()
-    shape = drawn.shape[1:]
     return Spread(low.view(shape), high.view(shape), best.view(shape), worst.view(shape))

@@ -21,7 +21,7 @@ from headviz.pursuit.engine.projection import span_basis
 from headviz.pursuit.engine.somp import pursue_precomputed
 from headviz.pursuit.options import Options
 
-Draw = Callable[[Float[Tensor, "draw sample"]], Float[Tensor, "draw layer head"]]
+Draw = Callable[[Tensor, Float[Tensor, "draw sample"]], Float[Tensor, "draw layer head"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +30,10 @@ class Scores:
 
     values: Float[Tensor, "layer head"]
     """NaN in layers without heads."""
+    linear: Float[Tensor, "number *axis"]
+    """What the scores are linear in: its mean over dictionaries gives the mean of their scores."""
     draw: Draw
-    """The scores with each sample counted as often as a row of counts says."""
+    """From `linear`, the scores with each sample counted as often as a row of counts says."""
 
 
 def precompute_model(
@@ -81,13 +83,14 @@ def logit_lens(
     """Mean logit that the head's write gives to the concept's tokens (the paper's baseline)."""
     means = torch.stack([d.atoms.mean(0) for d in dictionaries])
     z = activations.z[list(model.head_layers)].flatten(0, 1)
-    for in_head in heads.project(means).unbind(1):
+
+    def draw(in_head: Tensor, counts: Tensor) -> Tensor:
         logits = torch.einsum("hsk,hk->hs", z, in_head)
+        return placed(model, counts / counts.sum(1, keepdim=True) @ logits.T)
 
-        def draw(counts: Tensor, logits: Tensor = logits) -> Tensor:
-            return placed(model, counts / counts.sum(1, keepdim=True) @ logits.T)
-
-        yield Scores(placed(model, logits.mean(1)), draw)
+    for in_head in heads.project(means).unbind(1):
+        every = torch.ones(1, z.shape[1], device=z.device)
+        yield Scores(draw(in_head, every)[0], in_head, draw)
 
 
 def placed(
@@ -120,17 +123,17 @@ def _shares(
     # One product for all dictionaries: each reads the output projections from memory once.
     sizes = [len(d.atoms) for d in dictionaries]
     in_heads = heads.project(torch.cat([d.atoms for d in dictionaries])).split(sizes, 1)
+
+    def draw(form: Tensor, counts: Tensor) -> Tensor:
+        return placed(model, drawn_shares(heads, form, counts, options.centre))
+
     for dictionary, in_head in zip(dictionaries, in_heads, strict=True):
         atoms = dictionary.atoms
         if len(atoms) <= options.steps:
             basis = span_basis(atoms, in_head)  # all of them get picked: their order is no matter
         else:
             basis = pursue_precomputed(heads, atoms, options.steps, rule, in_head=in_head).basis
-
-        def draw(counts: Tensor, basis: Tensor = basis) -> Tensor:
-            return placed(model, drawn_shares(heads, basis, counts, options.centre))
-
-        yield Scores(placed(model, share_explained(heads, basis)), draw)
+        yield Scores(placed(model, share_explained(heads, basis)), basis.mT @ basis, draw)
 
 
 Criterion = Callable[

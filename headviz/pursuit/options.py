@@ -3,10 +3,17 @@
 The paper leaves some of them open; the defaults are ours.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from headviz.base.errors import OptionError
+
+ORDERS: Mapping[str, str] = {
+    "over-chance": "how far the score stands above its chance level",
+    "raw": "the score alone, as in the paper: in real models heads of the first layers, which "
+    "explain any list of words, come first",
+}
 
 
 @dataclass(frozen=True)
@@ -25,11 +32,15 @@ class Options:
     """One of capture.POOLINGS."""
     pieces: str = "single"
     """One of concepts.PIECES."""
+    order: str = "over-chance"
+    """One of ORDERS: what the heads are ranked by."""
 
     def __post_init__(self) -> None:
-        """Raise OptionError for a number of steps out of range."""
+        """Raise OptionError for a number of steps out of range or an unknown order."""
         if not 1 <= self.steps <= 1000:
             raise OptionError(f"steps is {self.steps}; choose 1 to 1000.")
+        if self.order not in ORDERS:
+            raise OptionError(f"Unknown order {self.order!r}. Known: {', '.join(ORDERS)}.")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON and cache keys."""

@@ -43,14 +43,14 @@ def _harmless(cell: Cell) -> Cell:
 
 
 def ranking_table(ranking: Ranking) -> Table:
-    """All heads, the highest score first."""
-    columns = ("rank", "head", "layer", "index", "score", "chance")
-    spread = ("low", "high", "best_rank", "worst_rank")
+    """All heads in order; `low` to `high` is where the difference `over` lies."""
+    columns = ("rank", "head", "layer", "index", "score", "chance", "over")
+    spread = ("low", "high", "above_chance", "best_rank", "worst_rank")
     return Table(
         columns + spread,
         tuple(
             (
-                *(h.rank, str(h.head), h.head.layer, h.head.index, h.score, h.chance),
+                *(h.rank, str(h.head), h.head.layer, h.head.index, h.score, h.chance, h.over),
                 *(getattr(h, name) for name in spread),
             )
             for h in ranking.heads

@@ -13,6 +13,7 @@ from headviz.heads.capture import Progress, no_progress
 from headviz.inputs.concepts import Concept
 from headviz.inputs.prompt_sets import PromptSet
 from headviz.models.loaded import LoadedModel
+from headviz.pursuit.ranking import Ranking
 from headviz.session.session import Session
 from headviz.studies.causal import ablation, attribution
 from headviz.studies.cells import RANDOM
@@ -50,13 +51,18 @@ Arm = Callable[[Selecting], Float[Tensor, "layer head"]]
 
 
 def pursuit(selecting: Selecting) -> Float[Tensor, "layer head"]:
-    """Share of the head's variance that the concept's tokens explain: the paper's method."""
-    return _ranked(selecting, "somp")
+    """How far the share of variance that the concept's tokens explain stands above chance."""
+    return _ranked(selecting, "somp").over
+
+
+def raw_pursuit(selecting: Selecting) -> Float[Tensor, "layer head"]:
+    """That share alone: the paper's method to the letter."""
+    return _ranked(selecting, "somp").scores
 
 
 def logit_lens(selecting: Selecting) -> Float[Tensor, "layer head"]:
     """Mean logit that the head's write gives to the concept's tokens: the paper's baseline."""
-    return _ranked(selecting, "logit-lens")
+    return _ranked(selecting, "logit-lens").scores
 
 
 def by_gradient(selecting: Selecting) -> Float[Tensor, "layer head"]:
@@ -71,6 +77,7 @@ def by_ablation(selecting: Selecting) -> Float[Tensor, "layer head"]:
 
 ARMS: Mapping[str, Arm | None] = {
     "pursuit": pursuit,
+    "raw": raw_pursuit,
     "logit-lens": logit_lens,
     "attribution": by_gradient,
     "ablation": by_ablation,
@@ -99,15 +106,14 @@ def in_order(scores: Float[Tensor, "layer head"]) -> tuple[Head, ...]:
     return tuple(Head(number // n_heads, number % n_heads) for number in order)
 
 
-def _ranked(selecting: Selecting, criterion: str) -> Float[Tensor, "layer head"]:
-    ranking = selecting.session.rank(
+def _ranked(selecting: Selecting, criterion: str) -> Ranking:
+    return selecting.session.rank(
         selecting.name,
         selecting.concept,
         selecting.prompt_set,
         criterion,
         progress=selecting.progress,
     )
-    return ranking.scores
 
 
 def _forced(selecting: Selecting) -> list:

@@ -91,7 +91,7 @@ def settings_of(
     ks: Sequence[int],
     alphas: Sequence[float],
     draws: int,
-    size: tuple[int, int],
+    size: tuple[Sequence[int], int],
 ) -> dict[Setting, Edit]:
     """Every setting and its edit: the unedited model first, then the arms.
 
@@ -101,10 +101,10 @@ def settings_of(
         ks: numbers of heads.
         alphas: factors.
         draws: random draws a (k, α).
-        size: the model's layers and heads a layer.
+        size: the numbers of the model's layers with heads, and the heads of each.
 
     Raises:
-        OptionError: where a layer has too few heads left for a random draw.
+        OptionError: where too few heads are left for a random draw.
     """
     found: dict[Setting, Edit] = {BASE: NO_EDIT}
     for k in ks:

@@ -96,7 +96,7 @@ def lay_out(
     )
     scores = {arm: scored(arm, selecting, folder) for arm in request.arms if ARMS[arm] is not None}
     orders = {arm: in_order(scores[arm]) if arm in scores else () for arm in request.arms}
-    size = (model.n_layers, model.n_heads)
+    size = (model.head_layers, model.n_heads)
     settings = settings_of(orders, ks, request.alphas, request.draws, size)
     cells = grid(settings, shards_of(plan.material, SHARD), _depends_on(request, plan, model))
     return Study(request, plan, model, scores, ks, tuple(cells), folder)

@@ -77,7 +77,7 @@ def transfer(
     }
     orders = {name: in_order(study.scores[first]) for name, study in studies.items()}
     model = next(iter(studies.values())).model
-    size = (model.n_layers, model.n_heads)
+    size = (model.head_layers, model.n_heads)
     finished = []
     for name, study in studies.items():
         others = {f"{_HEADS_OF}{other}": orders[other] for other in names if other != name}
