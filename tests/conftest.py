@@ -39,6 +39,14 @@ hypothesis.settings.register_profile("headviz", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("headviz")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory) -> Path:
+    """The cache folder of this run: what this machine has fetched before is no test's affair."""
+    folder: Path = tmp_path_factory.mktemp("cache")
+    os.environ["HEADVIZ_CACHE"] = str(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def repo() -> Path:
     """The repository's folder."""

@@ -37,7 +37,8 @@ ABOVE = ["__init__", "__main__"]
 HOOK_OWNERS = {"headviz/heads", "headviz/clip"}
 """Who sets torch hooks: heads, and clip, whose towers have a norm and a projection of their own."""
 
-CORE_REQUIREMENTS = ["torch", "transformers", "numpy", "safetensors", "pillow"]
+CORE_REQUIREMENTS = ["torch", "transformers", "numpy", "safetensors", "pillow", "filelock"]
+"""Without gguf and accelerate only GGUF files do not open."""
 PAGE_ONLY = {"gradio", "plotly", "pandas"}
 MACHINE_PATH = re.compile(r"(?<![\w.~/-])/(?:(?:work|root)\b|(?:home|Users|opt)/\w)")
 REGISTRY = re.compile(

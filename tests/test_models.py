@@ -11,7 +11,7 @@ from tiny_models import CONTEXT
 from headviz.base.assets import TRAINED_HERE
 from headviz.base.errors import ModelError, OptionError
 from headviz.models.devices import choose_device
-from headviz.models.load import model_revision
+from headviz.models.places import model_revision
 from headviz.session.open_model import open_model
 from toyworld.__main__ import MAKERS
 
@@ -172,7 +172,7 @@ def test_the_revision_changes_with_weights_config_and_tokenizer_alone(folder):
 
 
 def test_the_revision_of_a_very_large_file_changes_with_its_ends_and_time(folder, monkeypatch):
-    monkeypatch.setattr("headviz.models.load._HASH_WHOLE_BELOW", 2**22)
+    monkeypatch.setattr("headviz.models.places._HASH_WHOLE_BELOW", 2**22)
     large = folder / "model.safetensors"
     with large.open("ab") as file:
         file.truncate(2**23 + 100)

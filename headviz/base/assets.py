@@ -1,8 +1,9 @@
-"""Where the models, texts and concepts that ship with headviz are.
+"""Where the models, texts and concepts that ship with headviz are, and where the cache is.
 
 Knows names and folders; reads no file in them.
 """
 
+import os
 from pathlib import Path
 
 from headviz.base.errors import ModelError
@@ -10,6 +11,11 @@ from headviz.base.errors import ModelError
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 TRAINED_HERE = ("tiny-lm", "tiny-vlm", "tiny-clip")
 """Models that this repository trains; without their weights they are not built in."""
+
+
+def cache_folder() -> Path:
+    """Where results and converted models are kept; HEADVIZ_CACHE names another place."""
+    return Path(os.environ.get("HEADVIZ_CACHE") or Path(__file__).resolve().parents[2] / "cache")
 
 
 def built_in_models() -> dict[str, Path]:

@@ -21,12 +21,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from headviz.base.assets import cache_folder
 from headviz.base.errors import CacheError
 from headviz.base.shapes import Tensor
 
 FORMAT = 1
-_CACHE = Path(__file__).resolve().parents[2] / "cache"
-DEFAULT_FOLDER = Path(os.environ.get("HEADVIZ_CACHE") or _CACHE) / "activations"
+DEFAULT_FOLDER = cache_folder() / "activations"
 _ABANDONED = 3600.0  # seconds after which a half-written file belongs to a process that died
 
 

@@ -17,8 +17,8 @@ from headviz.clip.word_vocabulary import CLIP_POOLINGS, capture_images, tower_mo
 from headviz.heads.capture import HeadActivations
 from headviz.inputs.concepts import known_concepts
 from headviz.inputs.prompt_sets import PromptSet
-from headviz.models.load import local_folder
 from headviz.models.loaded import LoadedModel
+from headviz.models.places import local_folder
 
 _WITH_TAG = re.compile(r"[\w.-]+:[\w.-]+")
 

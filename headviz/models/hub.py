@@ -4,6 +4,7 @@ Knows the hub's answers and turns them into one sentence each; knows nothing of 
 The token goes to the hub and nowhere else: no sentence of this module can hold it.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,10 +100,9 @@ def find_on_hub(
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     files = {file: sizes[file] for file in wanted(list(sizes))}
     if not files:
-        raise ModelError(
-            f"The model {name!r} has no .safetensors weights on the hub, the only format headviz "
-            "loads."
-        )
+        gguf = next((file for file in sizes if file.endswith(".gguf")), None)
+        other = f", but GGUF files: name one, as {name}/{gguf}." if gguf else "."
+        raise ModelError(f"The model {name!r} has no .safetensors weights on the hub{other}")
     counted = getattr(info.safetensors, "parameters", None) or {}
     return HubRepo(name, info.sha, files, missing_of(name, info.sha, files), dict(counted))
 
@@ -126,6 +126,27 @@ def cached_folder(name: str) -> tuple[Path, str] | None:
         return None
     folder = Path(config).parent
     return folder, folder.name
+
+
+def cached_file(name: str, file: str) -> Path | None:
+    """A file of a model that was downloaded before, None where it was not."""
+    try:
+        found = try_to_load_from_cache(name, file)
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def cached_weights(name: str) -> Path | None:
+    """The folder of a model that was downloaded before with all its weights, else None."""
+    cached = cached_folder(name)
+    if cached is None:
+        return None
+    folder, index = cached[0], cached[0] / "model.safetensors.index.json"
+    if index.is_file():
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return folder if all((folder / file).is_file() for file in files) else None
+    return folder if any(folder.glob("*.safetensors")) else None
 
 
 def place_on_hub(name: str, refuse: Callable[[str], ModelError]) -> tuple[Path | HubRepo, str]:

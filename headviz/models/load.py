@@ -4,9 +4,7 @@ Safetensors only, remote code never. Says why it chose the device and the number
 nothing of concepts, prompts or edits.
 """
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,13 +16,11 @@ from transformers import (
     AutoTokenizer,
 )
 
-from headviz.base.assets import built_in_models, check_trained
 from headviz.base.errors import HeadvizError, ModelError
 from headviz.base.progress import Progress, no_progress
 from headviz.models.devices import QUANTISED, choose_device
-from headviz.models.download import fetch
 from headviz.models.families import Family, family_of
-from headviz.models.hub import HubRepo, config_of, first_line, place_on_hub
+from headviz.models.hub import HubRepo, config_of, first_line
 from headviz.models.layout import describe
 from headviz.models.loaded import LoadedModel
 from headviz.models.memory_plan import (
@@ -34,11 +30,11 @@ from headviz.models.memory_plan import (
     weights_in_memory,
     weights_of_hub,
 )
+from headviz.models.places import Fetching, locate
 from headviz.models.read_weights import check_quantising, read_model
 from headviz.models.weights import run_device
 
 _SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-_HASH_WHOLE_BELOW = 256 * 2**20  # bytes; larger weight files are hashed by their ends and size
 
 
 Described = Callable[[Family], LoadedModel]
@@ -81,9 +77,9 @@ def load_model(
     name = name.strip()
     wish = _Wish(name, device, dtype, held, progress)
     check_quantising(wish.quantised)
-    place, revision = _locate(name)
+    place = locate(name)
     try:
-        folder = wish.fetch(place) if isinstance(place, HubRepo) else place
+        folder, revision = place.bring(Fetching(progress, wish.look))
         family = family_of(AutoConfig.from_pretrained(folder, **_SAFE))
         has_vision = family is not None and family.vision_spec is not None
         reader: Any = AutoProcessor if has_vision else AutoTokenizer
@@ -139,80 +135,17 @@ class _Wish:
         self._progress(0.0, str(plan))
         return plan
 
-    def fetch(self, hub: HubRepo) -> Path:
-        """The folder of a model of the hub, after a look at its config and its size."""
+    def look(self, hub: HubRepo) -> None:
+        """At config and size of a model of the hub. Raises ModelError where it is not for here."""
         family_of(AutoConfig.from_pretrained(config_of(hub), **_SAFE))
         weights = weights_of_hub(hub, self.format, self.quantised)
         self.plan(hub.weights_bytes, weights, hub.missing)
-        return fetch(hub, self._progress)
 
 
 def _places(model: Any) -> str:
     found = dict.fromkeys((getattr(model, "hf_device_map", None) or {}).values())
     names = {"cpu": "main memory", "disk": "the disk"}
     return ", ".join(names.get(str(place), f"GPU {place}") for place in found) or "one device"
-
-
-def _locate(name: str) -> tuple[Path | HubRepo, str]:
-    """A folder or a model of the hub, and the revision."""
-    if not name:
-        raise ModelError(f"No model named. Built in: {', '.join(built_in_models())}.")
-    folder = built_in_models().get(name) or local_folder(name)
-    if folder is None:
-        check_trained(name)
-        return place_on_hub(name, lambda why: ModelError(_unknown(name, why)))
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"The folder {name!r} has no config.json: it is no model folder.")
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"The folder {name!r} has no .safetensors weights, the only format headviz loads. "
-            "Write them with model.save_pretrained(folder)."
-        )
-    return folder, model_revision(folder)
-
-
-def local_folder(name: str) -> Path | None:
-    """The folder of that name on this machine, None where there is none."""
-    try:
-        folder = Path(name).expanduser()
-        return folder if folder.is_dir() else None
-    except (OSError, RuntimeError):  # too long for a path; ~ of nobody
-        return None
-
-
-def model_revision(folder: Path) -> str:
-    """Twelve hex digits over a folder's config, tokenizer and weights.
-
-    Of a very large file only both ends, the size and the time of its last change are read.
-    """
-    digest = hashlib.sha256()
-    names = (
-        "config.json",
-        "tokenizer.json",
-        "tokenizer.model",
-        "processor_config.json",
-        "preprocessor_config.json",
-        "chat_template.jinja",
-    )
-    files = [folder / n for n in names if (folder / n).is_file()]
-    for path in files + sorted(folder.glob("*.safetensors")):
-        size = path.stat().st_size
-        digest.update(f"{path.name}:{size};".encode())
-        with path.open("rb") as file:
-            if size <= _HASH_WHOLE_BELOW:
-                digest.update(file.read())
-                continue
-            digest.update(file.read(2**22))
-            file.seek(-(2**22), 2)
-            digest.update(file.read() + str(path.stat().st_mtime_ns).encode())
-    return digest.hexdigest()[:12]
-
-
-def _unknown(name: str, why: str) -> str:
-    return (
-        f"Unknown model {name!r}: not built in ({', '.join(built_in_models())}), no local folder, "
-        f"and {why}."
-    )
 
 
 def _load_failure(name: str, error: Exception) -> str:

@@ -7,7 +7,6 @@ runs a model, so that hooks of two visitors never overlap.
 import threading
 from collections.abc import Iterator, Sequence
 
-from headviz.base.assets import built_in_models
 from headviz.base.errors import CacheError, ModelError
 from headviz.base.head import Head
 from headviz.base.lru import LRU
@@ -21,6 +20,7 @@ from headviz.heads.prompts import default_prompt
 from headviz.inputs.concepts import Concept, tokenize_concept
 from headviz.inputs.images import Picture
 from headviz.inputs.prompt_sets import PromptSet
+from headviz.models.known import offered_models
 from headviz.models.loaded import LoadedModel
 from headviz.models.model_cache import ModelCache
 from headviz.pursuit.all_spectra import all_spectra
@@ -66,8 +66,8 @@ class Session:
         self._spectra: LRU[Spectrum] = LRU(512)
 
     def model_names(self) -> tuple[str, ...]:
-        """Models to offer: the allowed ones, or the built-in ones."""
-        return self.allowed if self.allowed is not None else tuple(built_in_models())
+        """Models to offer: the allowed ones, or the default where it is here and the built-in."""
+        return self.allowed if self.allowed is not None else offered_models()
 
     def take_notices(self) -> list[str]:
         """The sentences noted since the last call."""

@@ -17,7 +17,7 @@ from headviz.base.head import Head
 from headviz.heads.capture import Progress, no_progress
 from headviz.inputs.concepts import Concept, ConceptTokens, WordTokens, known_concepts
 from headviz.inputs.prompt_sets import find_prompt_set
-from headviz.models.load import model_revision
+from headviz.models.places import model_revision
 from headviz.pursuit.bootstrap import Spread
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking

@@ -16,7 +16,7 @@ from headviz.base.errors import ModelError
 from headviz.base.progress import Progress, no_progress
 from headviz.models.download import fetch
 from headviz.models.hub import HubRepo, config_of, first_line, place_on_hub
-from headviz.models.load import local_folder, model_revision
+from headviz.models.places import local_folder, model_revision
 
 _TOXIC = ("toxic", "toxicity", "hate", "hateful", "offensive", "label_1")
 _BATCH = 64

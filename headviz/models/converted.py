@@ -1,0 +1,133 @@
+"""Models that were converted: a folder of the cache for each content, whole or not there.
+
+A folder is named for the sha256 of what it was made from, made beside its place and renamed when it
+is whole: what was stopped, killed or cut off is never read. A lock lets one process make it while
+others wait. Knows nothing of what is converted, and how.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from headviz.base.assets import cache_folder
+from headviz.base.errors import ModelError
+from headviz.base.progress import Progress, no_progress
+from headviz.models.memory import size_text
+
+FORMAT = 1
+"""Part of a folder's name: of how a file is converted."""
+_POLL = 0.2  # seconds between two looks at the lock of another
+_CHUNK = 2**22
+
+
+def converted_folder(content: str) -> Path:
+    """Where the model made from content of this sha256 is, or would be."""
+    return cache_folder() / "models" / f"gguf-{FORMAT}-{content[:32]}"
+
+
+def is_converted(content: str) -> bool:
+    """Whether it is there, whole."""
+    return converted_folder(content).is_dir()
+
+
+def content_of(parts: Sequence[Path], progress: Progress = no_progress) -> str:
+    """The sha256 of a file; of several, that of theirs.
+
+    Remembered for as long as size and time of a file stay: reading gigabytes takes a while. Raises
+    ModelError for a file that cannot be read.
+    """
+    digests = [_sha256(part, progress) for part in parts]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
+def _sha256(file: Path, progress: Progress) -> str:
+    path = str(file.resolve())
+    name = hashlib.sha256(path.encode()).hexdigest()[:32]
+    kept = cache_folder() / "models" / "contents" / f"{name}.json"
+    try:
+        status = file.stat()
+        now = [path, status.st_size, status.st_mtime_ns]
+        with suppress(OSError, ValueError):
+            *then, digest = json.loads(kept.read_text(encoding="utf-8"))
+            if then == now:
+                return str(digest)
+        hashed, done = hashlib.sha256(), 0
+        with file.open("rb") as content:
+            while chunk := content.read(_CHUNK):
+                progress(done / max(status.st_size, 1), f"looking at {file.name}")
+                hashed.update(chunk)
+                done += len(chunk)
+    except OSError as error:
+        raise ModelError(f"The file {file.name!r} cannot be read: {error.strerror}.") from None
+    digest = hashed.hexdigest()
+    with suppress(OSError):  # it is read again next time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps([*now, digest]), encoding="utf-8")
+    return digest
+
+
+@contextmanager
+def locked(content: str, progress: Progress = no_progress) -> Iterator[Path]:
+    """Hold the right to make the folder of this content, whose place is given.
+
+    Waits for whoever has it, and removes what a killed process left. Raises ModelError where the
+    cache folder takes no file, and what `progress` raises.
+    """
+    target = converted_folder(content)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(target.with_name(f"{target.name}.lock"))
+        while not lock.is_locked:
+            with suppress(Timeout):
+                lock.acquire(timeout=_POLL)
+                continue
+            progress(0.0, "waiting for another process that fetches or converts the same model")
+    except OSError as error:
+        raise disk_error(error) from None
+    try:
+        for left in target.parent.glob(f".{target.name}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield target
+    finally:
+        lock.release()
+
+
+@contextmanager
+def scratch(target: Path) -> Iterator[Path]:
+    """An empty folder beside `target`, removed at the end. Raises ModelError where none can be."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise disk_error(error) from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_disk(name: str, n_bytes: int) -> None:
+    """Raise ModelError where the disk of the cache does not take so many bytes for `name`."""
+    place = cache_folder()
+    there = next(folder for folder in (place, *place.parents) if folder.is_dir())
+    free = shutil.disk_usage(there).free
+    if free < n_bytes:
+        raise ModelError(
+            f"{name!r} takes {size_text(n_bytes)} of the disk of the cache folder, which has "
+            f"{size_text(free)} left. Free some, or set HEADVIZ_CACHE to another."
+        )
+
+
+def disk_error(error: OSError) -> ModelError:
+    """What to say where the cache folder takes no more."""
+    return ModelError(
+        f"The cache folder does not take the model ({error.strerror or error}). Free some space, "
+        "or set HEADVIZ_CACHE to another."
+    )

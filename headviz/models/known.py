@@ -1,0 +1,85 @@
+"""Models that are known by name: what they are, what they take, and where they come from.
+
+The table is assets/models.json; adding a model is a row. Any other folder or hub name works as
+well. Knows nothing of how a model is fetched and loaded.
+"""
+
+import json
+from dataclasses import dataclass
+
+from headviz.base import assets
+from headviz.base.assets import built_in_models
+from headviz.models.converted import is_converted
+from headviz.models.hub import cached_weights
+from headviz.models.package import PackagedFile
+
+DEFAULT = "smollm2-135m"
+"""What the page opens on, once it is here."""
+KINDS = ("language", "vision", "clip")
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """One row of the table."""
+
+    name: str
+    """What to call it by; also that of the hub for those that come from there alone."""
+    title: str
+    kind: str
+    """Of KINDS."""
+    licence: str
+    layers: int
+    heads: int
+    """Query heads of a layer."""
+    parameters: int
+    """How many numbers; of models of the hub, rounded."""
+    n_bytes: int
+    """What is downloaded or ships, without the small files; of models of the hub, rounded."""
+    hub: str = ""
+    """Its name on the hub; empty where it comes from elsewhere."""
+    package: PackagedFile | None = None
+    """The package that holds it, which is asked before the hub."""
+    gated: bool = False
+    """Whether the hub gives it only to those who accepted its licence."""
+    note: str = ""
+    """What it is good for, in a few words."""
+
+    @property
+    def total_heads(self) -> int:
+        """Heads of all layers."""
+        return self.layers * self.heads
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it opens without a network."""
+        if self.package is not None and is_converted(self.package.sha256):
+            return True
+        if self.hub:
+            return cached_weights(self.hub) is not None
+        folder = assets.ASSETS / self.name
+        return any(folder.glob("*.safetensors"))
+
+    def memory(self, bytes_each: int) -> int:
+        """Bytes of memory that it takes, with numbers of so many bytes and room to work in."""
+        return int(self.parameters * bytes_each * 1.1)
+
+
+def known_models() -> dict[str, KnownModel]:
+    """Name -> row, in the order of the table: the default, the built-in ones, then by size."""
+    file = assets.ASSETS / "models.json"
+    if not file.is_file():
+        return {}
+    rows = json.loads(file.read_text(encoding="utf-8"))
+    return {row["name"]: _model(**row) for row in rows}
+
+
+def _model(package: dict[str, str | int] | None = None, **row: object) -> KnownModel:
+    packaged = PackagedFile(**package) if package else None  # type: ignore[arg-type]
+    return KnownModel(**row, package=packaged)  # type: ignore[arg-type]
+
+
+def offered_models() -> tuple[str, ...]:
+    """Names to begin with: the default where it is here, and the built-in ones."""
+    default = known_models().get(DEFAULT)
+    first = (DEFAULT,) if default is not None and default.is_here else ()
+    return (*first, *built_in_models())

