@@ -32,6 +32,9 @@ TEXTS = (
 )
 """Of very different lengths, some longer than Mistral's window; two fall into pieces."""
 
+GENERAL_TEXTS = ("what color is the dog", "the horse saw seven fish", "one bird")
+"""For a model that has no texts of its own."""
+
 
 @pytest.fixture(scope="session")
 def load(tiny_model_folder) -> Callable[[str], LoadedModel]:
@@ -57,6 +60,12 @@ def texts() -> PromptSet:
     return PromptSet("texts", TEXTS)
 
 
+@pytest.fixture(scope="session")
+def general_texts() -> PromptSet:
+    """The texts of a model that has none of its own, in the folder of `assets`."""
+    return PromptSet("questions", GENERAL_TEXTS)
+
+
 @pytest.fixture
 def session(tmp_path) -> Session:
     """A session whose cache is its own."""
@@ -65,12 +74,15 @@ def session(tmp_path) -> Session:
 
 @pytest.fixture
 def assets(tmp_path, tiny_model_folder, monkeypatch) -> Path:
-    """An assets folder with the built-in model `toy`, its prompt set and two concepts."""
+    """An assets folder: the built-in model `toy`, its prompt set, a general one, two concepts."""
     folder = tmp_path / "assets"
     shutil.copytree(tiny_model_folder("llama"), folder / "toy")
     (folder / "toy" / "prompt_sets").mkdir()
     lines = "".join(json.dumps({"prompt": text}) + "\n" for text in TEXTS)
     (folder / "toy" / "prompt_sets" / "questions.jsonl").write_text(lines, encoding="utf-8")
+    (folder / "prompt_sets").mkdir()
+    lines = "".join(json.dumps({"prompt": text}) + "\n" for text in GENERAL_TEXTS)
+    (folder / "prompt_sets" / "questions.jsonl").write_text(lines, encoding="utf-8")
     (folder / "concepts").mkdir()
     for name in ("colors", "numbers"):
         content = "\n".join([f"Names of {name}", *WORDS[name], "umpteen"])

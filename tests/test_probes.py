@@ -113,13 +113,15 @@ def test_the_digest_changes_with_any_text_and_their_order():
     assert PromptSet("x", ("a",)).digest == PromptSet("y", ("a",)).digest
 
 
-def test_a_name_is_a_built_in_set_or_a_file_and_none_is_the_models_default(assets, texts, tmp_path):
+def test_a_name_is_a_built_in_set_or_a_file_and_none_is_the_models_default(
+    assets, texts, general_texts, tmp_path
+):
     own = tmp_path / "own.txt"
     own.write_text("mine")
     assert find_prompt_set(None, "toy").texts == texts.texts
     assert find_prompt_set("questions", "toy").texts == texts.texts
     assert find_prompt_set(str(own), "toy") == PromptSet("own", ("mine",))
-    assert find_prompt_set(None, "another model").texts == texts.texts
+    assert find_prompt_set(None, "another model").texts == general_texts.texts
 
 
 @pytest.mark.parametrize("name", ["question", "no/such/file.txt", "a" * 5000, "nul\0", ""])

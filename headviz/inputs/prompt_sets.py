@@ -20,6 +20,8 @@ from headviz.inputs.images import SUFFIXES, Picture, open_picture
 
 MAX_BYTES = 10 * 2**20
 MAX_TEXTS = 5000
+GENERAL = ("questions", "descriptions", "tasks")
+"""The sets in assets/prompt_sets, which fit any language model; the first is the default."""
 _COLUMNS = ("text", "prompt", "question", "sentence", "caption")
 
 
@@ -54,15 +56,32 @@ def built_in_prompt_sets(model_name: str) -> dict[str, Path]:
     return _texts(folder.glob("*")) | _image_folders(folder.glob("*"))
 
 
-def default_prompt_sets(model_name: str, has_vision: bool = False) -> dict[str, Path]:
-    """The model's own prompt sets, or those of every built-in model where it has none.
+def general_prompt_sets() -> dict[str, Path]:
+    """Name -> file of the sets for any language model, in the order of GENERAL."""
+    found = _texts((assets.ASSETS / "prompt_sets").glob("*"))
+    return {name: found[name] for name in GENERAL if name in found}
 
-    A model that sees is offered pictures, any other one texts.
+
+def default_prompt_sets(model_name: str, has_vision: bool = False) -> dict[str, Path]:
+    """The prompt sets to offer for a model, the default first: its own, where it has any.
+
+    Any other model that sees is offered the pictures of the built-in ones, and any other language
+    model the general texts. The built-in models' texts tell of a toy world and stay theirs.
     """
     shipped = assets.ASSETS.glob("*/prompt_sets/*")
     return built_in_prompt_sets(model_name) or (
-        _image_folders(shipped) if has_vision else _texts(shipped)
+        _image_folders(shipped) if has_vision else general_prompt_sets()
     )
+
+
+def known_prompt_sets(model_name: str, has_vision: bool = False) -> dict[str, Path]:
+    """The prompt sets that may be named: those offered first, then the general ones.
+
+    A general set is hidden by one of the model's own of the same name.
+    """
+    general = {} if has_vision else general_prompt_sets()
+    offered = default_prompt_sets(model_name, has_vision)
+    return offered | {name: path for name, path in general.items() if name not in offered}
 
 
 def _texts(paths: Iterable[Path]) -> dict[str, Path]:
@@ -88,7 +107,7 @@ def find_prompt_set(
     Raises:
         UnknownName, PromptError or PictureError.
     """
-    known = default_prompt_sets(model_name, has_vision)
+    known = known_prompt_sets(model_name, has_vision)
     if name_or_path is None:
         name_or_path = next(iter(known), "")
     if name_or_path in known:

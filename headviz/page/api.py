@@ -23,8 +23,8 @@ from headviz.inputs.image_folders import open_pictures
 from headviz.inputs.images import Picture
 from headviz.inputs.prompt_sets import (
     PromptSet,
-    default_prompt_sets,
     find_prompt_set,
+    known_prompt_sets,
     make_prompt_set,
     picture_prompt_set,
 )
@@ -141,7 +141,7 @@ class Api:
         if texts:
             return make_prompt_set("texts", texts)
         has_vision = self.session.model(model).has_vision
-        known = default_prompt_sets(model, has_vision)
+        known = known_prompt_sets(model, has_vision)
         if prompt_set and prompt_set not in known:  # never a path: it would be one of the server
             raise UnknownName("prompt set", prompt_set, known, "Or send texts.")
         return find_prompt_set(prompt_set or None, model, has_vision, prompt)

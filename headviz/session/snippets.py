@@ -12,7 +12,7 @@ from headviz.base.head import Head
 from headviz.editing.generate import Sampling
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import Concept, known_concepts
-from headviz.inputs.prompt_sets import PromptSet, default_prompt_sets, find_prompt_set
+from headviz.inputs.prompt_sets import PromptSet, find_prompt_set, known_prompt_sets
 from headviz.pursuit.options import Options
 
 _INLINE = 4000  # characters of texts that a snippet holds
@@ -113,7 +113,7 @@ def _reading(model: str, prompt_set: PromptSet) -> tuple[list[str], list[str]]:
     """Lines before the call, and the arguments of the call, that give the prompt set again."""
     asked = prompt_set.texts[0] if prompt_set.pictures else ""
     prompt = [f"prompt={_literal(asked)}"] if asked else []
-    known = default_prompt_sets(model, bool(prompt_set.pictures))
+    known = known_prompt_sets(model, bool(prompt_set.pictures))
     if prompt_set.name in known:
         built_in = find_prompt_set(prompt_set.name, model, bool(prompt_set.pictures), asked)
         if built_in.digest == prompt_set.digest:
