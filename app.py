@@ -1,68 +1,8 @@
 """Opens the page: `python app.py`. Hugging Face Spaces starts this file as well."""
 
-import argparse
-import os
 import sys
-import threading
-from collections.abc import Sequence
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-
-from headviz.base.assets import built_in_models
-from headviz.clip.load import built_in_clips
-from headviz.page.page import build_page, launch_options
-from headviz.session.session import Session
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser, whose help README quotes."""
-    parser = argparse.ArgumentParser(prog="python app.py", description="Open the headviz page.")
-    parser.add_argument("--host", default=None, metavar="H", help="address, 127.0.0.1 by default")
-    parser.add_argument("--port", type=int, default=None, metavar="P", help="7860 by default")
-    parser.add_argument("--share", action="store_true", help="a public link through gradio.live")
-    parser.add_argument(
-        "--models",
-        metavar="NAME,…",
-        help="models that visitors may load; 'any' for all. Default: any on this machine's own "
-        "address, the built-in ones where others can reach the page",
-    )
-    return parser
-
-
-def allowed_models(models: str | None, public: bool) -> list[str] | None:
-    """The models that may be loaded, None for any: a public page must not read local folders."""
-    if models == "any" or (models is None and not public):
-        return None
-    if models is None:
-        return [*built_in_models(), *built_in_clips()]
-    return [name.strip() for name in models.split(",") if name.strip()]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Open the page and serve it until interrupted."""
-    options = build_parser().parse_args(arguments)
-    on_spaces = "SPACE_ID" in os.environ
-    host = options.host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
-    public = options.share or on_spaces or host not in LOOPBACK
-    session = Session(allowed=allowed_models(options.models, public))
-    if not session.model_names():
-        print("headviz: --models names no model.", file=sys.stderr)
-        return 2
-    # The first model loads while the visitor reads the shipped results.
-    first = session.model_names()[0]
-    threading.Thread(target=session.model, args=(first,), daemon=True).start()
-    build_page(session).launch(
-        server_name=None if on_spaces else host,
-        server_port=options.port or (None if on_spaces else 7860),
-        share=options.share,
-        max_file_size="200mb",
-        footer_links=["api", "gradio", "settings"],
-        **launch_options(),
-    )
-    return 0
-
+from headviz.page.launch import main
 
 if __name__ == "__main__":
     sys.exit(main())

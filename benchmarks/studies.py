@@ -1,4 +1,4 @@
-"""`python -m headviz bench studies`: how long a study takes, against the plain way of the same run.
+"""`python -m benchmarks studies`: how long a study takes, against the plain way of the same run.
 
 The plain way asks transformers' own `generate` for one prompt at a time, the edit applied by the
 same hooks; for ablation, one whole pass a head. Both do the same work on as much as can be waited

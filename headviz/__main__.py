@@ -1,17 +1,15 @@
-"""The command line: `python -m headviz models|concepts|rank|spectrum|generate|bake|check|…`.
+"""The command line: `headviz page|rank|…`, or `python -m headviz` with the same.
 
-Every command is the same call that the page makes. Bad input ends with status 2 and one sentence.
+Every command is the same call that the page makes; `page` opens it. Bad input ends with status 2
+and one sentence.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmarks.pursuit.pursuit import bench_pursuit
-from benchmarks.studies import bench_studies
 from headviz.base.errors import HeadvizError
 from headviz.cli import bake_command as edit_command
 from headviz.cli import commands
@@ -20,7 +18,8 @@ from headviz.cli.console import Console
 from headviz.heads.capture import POOLINGS
 from headviz.heads.edits import WHERE
 from headviz.inputs.concepts import PIECES
-from headviz.models.devices import DEVICES, DTYPES, QUANTISED, choose_device
+from headviz.models.devices import DEVICES, DTYPES, QUANTISED
+from headviz.page import launch
 from headviz.pursuit.criteria import CRITERIA
 from headviz.pursuit.engine.somp import BUDGET
 from headviz.pursuit.options import ORDERS, Options
@@ -33,6 +32,8 @@ from headviz.studies import reports
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = build_parser().parse_args(arguments)
+    if options.run is launch.serve:  # it answers until it is interrupted, and prints no result
+        return launch.serve(options)
     memory = getattr(options, "memory", None)
     budget = int(memory * 2**30) if memory else BUDGET
     console = Console()
@@ -105,17 +106,12 @@ def build_parser() -> argparse.ArgumentParser:
     reporting = _command(parsers, "reports", reports.HELP, reports.run_command)
     reports.add_arguments(reporting)
 
-    bench = _command(parsers, "bench", "measure speed against a plain oracle", _bench)
-    bench.add_argument(
-        "what",
-        choices=["pursuit", "studies"],
-        help="pursuit: the search for heads and tokens; studies: their answers and ablation",
-    )
-    bench.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
-    bench.add_argument("--out", metavar="FOLDER", help="where the picture of the growth goes")
-
     shipping = _command(parsers, "ship", "make a built-in model's shipped results anew", _ship)
     _add_model(shipping)
+
+    page = parsers.add_parser("page", help=launch.HELP, description=launch.HELP)
+    launch.add_arguments(page)
+    page.set_defaults(run=launch.serve)
     return parser
 
 
@@ -169,17 +165,6 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw-atoms", action="store_true", help="atoms of their own length")
     parser.add_argument("--order", default=default.order, help=f"{', '.join(ORDERS)}")
     parser.add_argument("--no-final-norm", action="store_true", help="leave the norm's gain out")
-
-
-def _bench(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
-    def say(line: str) -> None:
-        print(line, file=sys.stderr)
-
-    if parsed.what == "studies":
-        return bench_studies(session, parsed.quick, say)
-    device, _, _ = choose_device(parsed.device, parsed.dtype)
-    out = Path(parsed.out) if parsed.out else None
-    return bench_pursuit(device, parsed.quick, out, say)
 
 
 def _ship(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:

@@ -41,7 +41,7 @@ make_venv() {
 ensure_env() {
     local level="$1" target="." stamp covered
     make_venv
-    stamp="$({ cat requirements.txt pyproject.toml; pwd; } | cksum)"
+    stamp="$({ cat requirements.txt pyproject.toml setup.py; pwd; } | cksum)"
     if [ "$(cat ".venv/.headviz-$level" 2>/dev/null)" = "$stamp" ]; then return; fi
     [ "$level" = app ] || target=".[$level]"
     say "installing what headviz needs ($level); the first time takes minutes and some 6 GB"

@@ -7,11 +7,11 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
+from benchmarks.__main__ import main
 from benchmarks.pursuit import choices, growth, pursuit, tasks
 from benchmarks.pursuit.machine import Rates, watched
 from benchmarks.pursuit.oracle import plain_somp
 from benchmarks.pursuit.tasks import CONCEPT, TASKS, compare, floor, problem, smaller
-from headviz.__main__ import main
 from headviz.pursuit.engine.somp import pursue
 
 CPU = torch.device("cpu")
@@ -37,7 +37,7 @@ def tiny(monkeypatch):
 
 
 def test_the_whole_table_is_plain_data_and_a_picture(tiny, tmp_path, capsys):
-    command = ["bench", "pursuit", "--quick", "--device", "cpu", "--json", "--out", str(tmp_path)]
+    command = ["pursuit", "--quick", "--device", "cpu", "--json", "--out", str(tmp_path)]
     assert main(command) == 0
     found = json.loads(capsys.readouterr().out)
     assert [row["task"] for row in found["table"]] == [task.name for task in TASKS]

@@ -37,16 +37,16 @@ def test_the_help_is_the_program_s_own(readme, monkeypatch):
 
 
 def test_the_command_lines_of_readme_parse(readme):
-    import app
+    from benchmarks.__main__ import build_parser as benchmarks_parser
     from toyworld.__main__ import parser as toyworld_parser
 
     parsers = {
         "python -m toyworld": toyworld_parser(),
         "python -m headviz": headviz_parser(),
-        "python app.py": app.build_parser(),
+        "python -m benchmarks": benchmarks_parser(),
     }
     lines = re.findall(r"^    (python (?:-m )?\S+.*)$", readme, re.MULTILINE)
-    assert len(lines) == 12
+    assert len(lines) == 13
     for line in lines:
         start = next(s for s in parsers if line.startswith(f"{s} "))
         known = set()

@@ -1,4 +1,4 @@
-"""`python -m headviz bench pursuit`: the whole table as plain data and as text."""
+"""`python -m benchmarks pursuit`: the whole table as plain data and as text."""
 
 import platform
 from collections.abc import Callable, Sequence

@@ -1,21 +1,19 @@
-"""Where the models, texts and concepts that ship with headviz are, and where the cache is.
+"""Where the models, texts and concepts that ship with headviz are.
 
-Knows names and folders; reads no file in them.
+In a checkout they lie beside the package, where people add their own; an installed headviz has them
+inside it. Knows names and folders; reads no file in them.
 """
 
-import os
 from pathlib import Path
 
 from headviz.base.errors import ModelError
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
+_PACKAGE = Path(__file__).resolve().parents[1]
+CHECKOUT: Path | None = None if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent
+"""The repository that this headviz runs from, None where it is installed."""
+ASSETS = (CHECKOUT or _PACKAGE) / "assets"
 TRAINED_HERE = ("tiny-lm", "tiny-vlm", "tiny-clip")
 """Models that this repository trains; without their weights they are not built in."""
-
-
-def cache_folder() -> Path:
-    """Where results and converted models are kept; HEADVIZ_CACHE names another place."""
-    return Path(os.environ.get("HEADVIZ_CACHE") or Path(__file__).resolve().parents[2] / "cache")
 
 
 def built_in_models() -> dict[str, Path]:

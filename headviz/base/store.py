@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from headviz.base.assets import cache_folder
+from headviz.base.cache_folder import cache_folder
 from headviz.base.errors import CacheError
 from headviz.base.shapes import Tensor
 
 FORMAT = 1
-DEFAULT_FOLDER = cache_folder() / "activations"
 _ABANDONED = 3600.0  # seconds after which a half-written file belongs to a process that died
 
 
@@ -40,7 +39,7 @@ def key_of(**parts: Any) -> str:
 class Store:
     """A folder of entries, the least recently used ones dropped beyond `max_bytes`."""
 
-    folder: Path = DEFAULT_FOLDER
+    folder: Path = field(default_factory=lambda: cache_folder() / "activations")
     max_bytes: int = 2 * 2**30
 
     def get(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from headviz.base.assets import cache_folder
+from headviz.base.cache_folder import cache_folder
 from headviz.base.errors import ModelError
 from headviz.base.progress import Progress, no_progress
 from headviz.models.memory import size_text

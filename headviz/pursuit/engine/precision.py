@@ -2,7 +2,7 @@
 
 float32 is the default: its picks are those of float64 but for near ties. bfloat16 rounds the
 factors of every product to 8 bits and still sums in float32; matrix units do that several times
-faster, and heads whose best atoms are close pick others (`python -m headviz bench pursuit` counts
+faster, and heads whose best atoms are close pick others (`python -m benchmarks pursuit` counts
 how many). Nothing is stored in bfloat16.
 """
 

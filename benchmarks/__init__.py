@@ -1,0 +1,1 @@
+"""Benchmarks that anyone can run; headviz imports none of them."""
