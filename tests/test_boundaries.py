@@ -6,9 +6,11 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -39,8 +41,6 @@ DOOR = ("headviz.__main__", "headviz.page.launch")
 HOOK_OWNERS = {"headviz/heads", "headviz/clip"}
 """Who sets torch hooks: heads, and clip, whose towers have a norm and a projection of their own."""
 
-CORE_REQUIREMENTS = ["torch", "transformers", "numpy", "safetensors", "pillow", "filelock"]
-"""Without gguf and accelerate only GGUF files do not open."""
 PAGE_ONLY = {"gradio", "plotly", "pandas"}
 MACHINE_PATH = re.compile(r"(?<![\w.~/-])/(?:(?:work|root)\b|(?:home|Users|opt)/\w)")
 REGISTRY = re.compile(
@@ -137,9 +137,37 @@ def test_only_their_owners_set_hooks(file):
     assert owned or not setters, "\n".join(setters)
 
 
+def demanded(part: str = "") -> list[str]:
+    """The packages of requirements.txt, or of the one part of it under the comment `# part: …`."""
+    parts = (REPO / "requirements.txt").read_text(encoding="utf-8").split("\n\n")
+    lines = [line for text in parts if text.startswith(f"# {part}") for line in text.splitlines()]
+    return [Requirement(line.split("#")[0]).name for line in lines if not line.startswith("#")]
+
+
+def of_extras() -> list[str]:
+    """The packages of pyproject.toml's extras, headviz itself left out."""
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = chain.from_iterable(project["optional-dependencies"].values())
+    return [name for name in (Requirement(line).name for line in extras) if name != "headviz"]
+
+
+def test_every_package_that_is_imported_is_demanded_itself():
+    """Not only by another package, which may leave it out some day."""
+    declared = {canonical(name) for name in [*demanded(), *of_extras()]}
+    known = {*sys.stdlib_module_names, "headviz"}
+    wrong = {
+        f"{module_of(file)} line {line}: {name}"
+        for file in FILES
+        for line, name in imported(file)
+        if (top := name.split(".")[0]) not in known
+        and declared.isdisjoint(map(canonical, offered().get(top, [])))
+    }
+    assert not wrong, "\n".join(sorted(wrong))
+
+
 def test_the_core_imports_with_its_own_requirements_alone():
     modules = [module_of(file) for file in FILES if room_of(module_of(file)) != "page"]
-    hidden = sorted(names_outside(closure(CORE_REQUIREMENTS)))
+    hidden = sorted(names_outside(closure(demanded("core"))))
     assert {*hidden} >= PAGE_ONLY, "this environment cannot prove it: the page is not installed"
     done = subprocess.run(
         [sys.executable, "-c", IMPORT_WITHOUT, json.dumps(hidden), json.dumps(modules)],

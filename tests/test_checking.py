@@ -34,7 +34,6 @@ def test_the_built_in_model_passes(capsys):
 
 
 def test_the_built_in_clip_model_passes_the_laws_of_towers(capsys):
-    pytest.importorskip("open_clip")
     assert main(["check", "tiny-clip", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["passed"] is True
@@ -117,7 +116,6 @@ def test_rows_that_read_each_other_break_a_law(load, monkeypatch):
     ],
 )
 def test_a_tower_opened_wrongly_breaks_its_law(tmp_path, broken, law):
-    pytest.importorskip("open_clip")
     tower = open_model(str(make_clip(tmp_path / "clip")), "cpu", "auto")
     broken(tower)
     findings = measure(TowerFixture(tower), TOWER_LAWS)

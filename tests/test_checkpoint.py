@@ -213,7 +213,6 @@ def test_a_quantised_model_is_refused(llama, tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore:Attempting to save a model with offloaded modules")
 @pytest.mark.filterwarnings("ignore:Current model requires")
 def test_a_model_that_lies_partly_on_the_disk_is_baked_too(llama, tmp_path):
-    pytest.importorskip("accelerate")
     places = {name: "cpu" for name, _ in llama.model.model.named_children() if name != "layers"}
     places = {f"model.{name}": device for name, device in places.items()} | {"lm_head": "cpu"}
     for layer in range(llama.n_layers):

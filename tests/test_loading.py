@@ -274,5 +274,5 @@ def test_weights_of_8_bits_need_a_gpu_or_are_asked_for_by_name(tiny_model_folder
     with pytest.raises(OptionError, match=r"int8 weights need a CUDA GPU.*--dtype bfloat16"):
         open_model(str(tiny_model_folder("llama")), dtype="int8")
     monkeypatch.setattr(reading, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"int4 weights need bitsandbytes .* 'headviz\[large\]'"):
+    with pytest.raises(ModelError, match=r"int4 weights need bitsandbytes: .*'headviz\[large\]'"):
         open_model(str(tiny_model_folder("llama")), "cpu", "int4")

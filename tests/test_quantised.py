@@ -20,7 +20,6 @@ from headviz.pursuit.ranking import rank_heads
 from headviz.session.open_model import open_model
 
 pytest.importorskip("bitsandbytes")
-pytest.importorskip("accelerate")
 if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
 

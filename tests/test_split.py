@@ -21,7 +21,6 @@ from headviz.session.open_model import open_model
 from headviz.session.session import Session
 
 pytest_plugins = ["loaded", "seeing"]
-pytest.importorskip("accelerate")
 
 COLORS = make_concept("colors", WORDS["colors"])
 EDIT = Edit({Head(0, 1): -1.0, Head(1, 3): 4.0})
@@ -156,15 +155,6 @@ def test_what_does_not_fit_where_it_was_asked_for_is_refused(load, monkeypatch):
     message = str(raised.value)
     assert "needs 145 kB of memory and 100 kB are left on cpu" in message
     assert "--device spread" in message
-
-
-def test_without_accelerate_it_says_what_to_install(load, monkeypatch):
-    monkeypatch.setattr(plans, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"needs accelerate \(pip install 'headviz\[large\]'\)"):
-        open_model(load("llama").name, device="spread")
-    monkeypatch.setattr(plans, "memory_left", lambda device: 100_000)
-    with pytest.raises(ModelError, match=r"145 kB .* pip install 'headviz\[large\]'"):
-        open_model(load("llama").name)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")

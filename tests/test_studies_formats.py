@@ -67,8 +67,8 @@ def test_trivia_qa_as_json_lines_of_the_hub(tmp_path):
 
 
 def test_trivia_qa_as_parquet_of_the_hub(tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     import pyarrow
+    from pyarrow import parquet
 
     file = tmp_path / "validation-00000-of-00001.parquet"
     parquet.write_table(pyarrow.Table.from_pylist([HUB_ROW]), file)

@@ -8,10 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow
 import pytest
 from fake_hub import PAD, stopping
 from huggingface_hub import constants
 from PIL import Image
+from pyarrow import parquet
 
 from headviz.base.errors import Cancelled
 from headviz.studies.captioning import plan as captioning_plan
@@ -25,8 +27,6 @@ from headviz.studies.toxicity import plan as toxicity_plan
 
 pytest_plugins = ["fake_hub", "loaded", "seeing"]
 
-pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
-parquet = pytest.importorskip("pyarrow.parquet")
 
 CARD = """---
 license: mit

@@ -2,7 +2,8 @@
 
 A built-in model, a local folder (open_clip_config.json and safetensors weights) and a model of the
 hub are all made by `open_clip.create_model_and_transforms`. open_clip is imported here alone, and
-only when a model is loaded: the rest of headviz works without it. Knows nothing of heads.
+only when a model is loaded: importing it takes seconds, and the core does without it. Knows nothing
+of heads.
 """
 
 import hashlib
@@ -26,10 +27,6 @@ from headviz.models.memory_plan import plan_of, weights_bytes, weights_in_memory
 DEFAULT_TAG = "laion2b_s34b_b79k"
 CONFIG = "open_clip_config.json"
 LOCAL = "local-dir:"
-INSTALL = (
-    "CLIP models need open_clip. Install it with `pip install open_clip_torch` "
-    "(torchvision of the same build as torch comes with it)."
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,13 +87,14 @@ def load_clip(
         held: bytes of memory that `make_room` will free.
 
     Raises:
-        ModelError: in one sentence, where open_clip is missing, or the model cannot be had, does
-            not fit, or cannot be loaded.
+        ModelError: in one sentence, where the model cannot be had, does not fit, or cannot be
+            loaded.
         UnknownName: for an architecture or a tag that open_clip does not have.
         OptionError: for an unknown device.
     """
+    import open_clip
+
     name = name.strip()
-    open_clip = _open_clip()
     where, _, _ = choose_device(device, "float32")
     source, tag = _locate(name, open_clip)
 
@@ -126,14 +124,6 @@ def load_clip(
     model = model.eval().requires_grad_(False)
     progress(1.0, f"{name} is loaded")
     return ClipModel(name, _fingerprint(model), model, preprocess, tokenizer, where)
-
-
-def _open_clip() -> Any:
-    try:
-        import open_clip
-    except ImportError as error:
-        raise ModelError(INSTALL) from error
-    return open_clip
 
 
 def _locate(name: str, open_clip: Any) -> tuple[str, str | None]:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -78,8 +77,6 @@ def convert_into(target: Path, parts: Sequence[Path], progress: Progress = no_pr
     """Make the folder `target`, unless it is there, for whoever holds its lock."""
     if target.is_dir():
         return
-    if not (find_spec("gguf") and find_spec("accelerate")):
-        raise ModelError("GGUF files need the packages gguf and accelerate: install both with pip.")
     headers = [read_header(part) for part in parts]
     _check_vocabulary(headers)
     _check_room(headers)

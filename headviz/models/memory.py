@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+import psutil
 import torch
 
 _CGROUP = Path("/sys/fs/cgroup")
-_MEMINFO = Path("/proc/meminfo")
 
 
 def size_text(n_bytes: int) -> str:
@@ -39,21 +39,10 @@ def devices_left() -> dict[int | str, int]:
     return left if cpu is None else {**left, "cpu": cpu}
 
 
-def _main_memory_left() -> int | None:
-    found = [left for left in (_of_system(), _of_container()) if left is not None]
-    return min(found) if found else None
-
-
-def _of_system() -> int | None:
-    if _MEMINFO.is_file():
-        for line in _MEMINFO.read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    try:
-        import psutil  # comes with accelerate
-    except ImportError:
-        return None
-    return int(psutil.virtual_memory().available)
+def _main_memory_left() -> int:
+    left = int(psutil.virtual_memory().available)
+    container = _of_container()
+    return left if container is None else min(left, container)
 
 
 def _of_container() -> int | None:

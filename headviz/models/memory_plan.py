@@ -6,7 +6,6 @@ happen, or why it cannot.
 
 import json
 from dataclasses import dataclass
-from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 
@@ -104,12 +103,6 @@ def plan_of(
     can_spread = not quantised or (device.type == "cuda" and whole >= needed)
     if asked not in ("auto", SPREAD) or not can_spread:
         raise ModelError(_too_large(plan, quantised))
-    if find_spec("accelerate") is None:
-        raise ModelError(
-            f"To spread {name!r} over devices and disk needs accelerate ({INSTALL})."
-            if plan.fits
-            else f"{_too_large(plan, quantised)} To spread it, {INSTALL}."
-        )
     return Plan(name, n_bytes, to_fetch, needed, left, device, True, limits)
 
 

@@ -28,8 +28,8 @@ _BAR = "Loading weights"  # as transformers names it; the tests would notice ano
 
 def check_quantising(quantised: str) -> None:
     """Raise ModelError, with what to install, where weights of 8 or 4 bits cannot be made."""
-    if quantised and not (find_spec("bitsandbytes") and find_spec("accelerate")):
-        raise ModelError(f"{quantised} weights need bitsandbytes and accelerate: {INSTALL}.")
+    if quantised and not find_spec("bitsandbytes"):
+        raise ModelError(f"{quantised} weights need bitsandbytes: {INSTALL}.")
 
 
 def read_model(
@@ -67,7 +67,7 @@ def read_model(
             "offload_folder": scratch,
         }
         logging.getLogger("accelerate").setLevel(logging.ERROR)  # that some are on the disk
-    elif find_spec("accelerate") and (quantised or plan.device.type != "cpu"):
+    elif quantised or plan.device.type != "cpu":
         options["device_map"] = {"": plan.device}
     model = None
     try:

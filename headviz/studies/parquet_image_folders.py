@@ -1,7 +1,7 @@
 """Pictures with classes or captions out of Parquet files of the hub: bytes in a column of structs.
 
 Class numbers get their names from the files' own metadata, or from the data set's card (README.md).
-Only the pictures that are wanted are read. Needs pyarrow.
+Only the pictures that are wanted are read.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ def read_parquet_images(
 ) -> tuple[list[tuple[Picture, str]], tuple[str, ...]]:
     """`n` pictures (or all) with their classes, and the names of all classes.
 
-    Raises StudyError where pyarrow is missing, or a column is, naming those that there are.
+    Raises StudyError where a column is missing, naming those that there are.
     """
     read = _read(files, n, seed, name, _LABELS)
     names = _class_names(read.metadata, read.column, files[0])
@@ -62,13 +62,9 @@ def _captions(value: Any) -> tuple[str, ...]:
 
 def _read(files: Sequence[Path], n: int, seed: int, name: str, columns: Sequence[str]) -> _Read:
     """`n` pictures (or all), and the first of `columns` that there is."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise StudyError(
-            f"{name} comes as Parquet files, which need pyarrow: pip install pyarrow."
-        ) from None
+    import pyarrow
+    import pyarrow.parquet
+
     try:
         opened = [pyarrow.parquet.ParquetFile(file) for file in files]
     except (OSError, pyarrow.ArrowException) as error:

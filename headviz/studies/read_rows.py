@@ -1,6 +1,6 @@
 """Rows of a data set's file: JSON, JSON lines, CSV, TSV or Parquet, as published, possibly gzipped.
 
-A row comes back as a dict. Parquet needs pyarrow. Knows no data set.
+A row comes back as a dict. Knows no data set.
 """
 
 import csv
@@ -91,13 +91,9 @@ def _from_table(text: str, columns: tuple[str, ...]) -> list[Row]:
 
 
 def _from_parquet(path: Path) -> list[Row]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise StudyError(
-            f"{path.name} is a Parquet file, which needs pyarrow: pip install pyarrow."
-        ) from None
+    import pyarrow
+    import pyarrow.parquet
+
     try:
         rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
     except (OSError, pyarrow.ArrowException) as error:

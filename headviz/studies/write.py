@@ -1,11 +1,9 @@
 """What a finished study leaves in its folder: summary.csv, a table of cells, report.md, figures.
 
-The cells go into cells.parquet, or where pyarrow is missing into cells.csv; figures are SVG and a
-page, and PNG where resvg is installed (an optional extra).
+The cells go into cells.parquet; figures are SVG and a page, and PNG where resvg is installed (an
+optional extra).
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -57,16 +55,9 @@ def drawn(figures: Mapping[str, str], title: str) -> dict[str, bytes]:
 
 
 def _cells(rows: Sequence[dict[str, Any]]) -> tuple[str, bytes]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        buffer = io.StringIO(newline="")
-        writer = csv.DictWriter(buffer, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return "cells.csv", buffer.getvalue().encode()
+    import pyarrow
+    import pyarrow.parquet
+
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(_complete(rows)), sink)
     return "cells.parquet", sink.getvalue().to_pybytes()
