@@ -5,8 +5,8 @@
 >>> edit = headviz.Edit.of(ranking.top(2), factor=-1)
 >>> result = headviz.compare("tiny-lm", "Question: ...", edit, ranking.words)
 
-These functions, `spectrum`, `activations` and `bake` share one Session; make your own for other
-devices or caches. All of it is described in docs/api.md.
+These functions, `spectrum`, `activations`, `zero_shot` and `bake` share one Session; make your own
+for other devices or caches. All of it is described in docs/api.md.
 """
 
 from collections.abc import Sequence
@@ -17,20 +17,19 @@ from PIL import Image
 
 from headviz.base.errors import HeadvizError
 from headviz.base.head import Head
+from headviz.clip.zero_shot import ZeroShot, ZeroShotRequest
 from headviz.editing.bake import Checkpoint, write_checkpoint
-from headviz.editing.compare import Comparison, last_of
+from headviz.editing.compare import CompareRequest, Comparison, last_of
 from headviz.editing.generate import Sampling
 from headviz.editing.recipe import Recipe
 from headviz.heads.capture import HeadActivations
-from headviz.heads.edits import Edit
+from headviz.heads.edits import NO_EDIT, Edit
 from headviz.inputs.concepts import Concept, find_concept
 from headviz.inputs.image_folders import open_pictures
 from headviz.inputs.images import Picture, open_picture
 from headviz.inputs.prompt_sets import (
     PromptSet,
-    find_prompt_set,
     make_prompt_set,
-    picture_prompt_set,
 )
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking
@@ -48,12 +47,13 @@ __all__ = [
     "HeadvizError",
     "Options",
     "Picture",
-    "ProbeSet",
+    "PromptSet",
     "Ranking",
     "Recipe",
     "Sampling",
     "Session",
     "Spectrum",
+    "ZeroShot",
     "activations",
     "bake",
     "compare",
@@ -64,6 +64,7 @@ __all__ = [
     "rank",
     "save",
     "spectrum",
+    "zero_shot",
 ]
 
 ImageLike = Path | str | bytes | Image.Image | Picture
@@ -91,7 +92,7 @@ def rank(
         concept: a preset's name, or a list of words.
         prompt_set: what to read the heads on: a built-in set, a file of texts, a folder or zip of
             pictures, a PromptSet of yours, or None for the model's own.
-        criterion: one of headviz.criteria.CRITERIA.
+        criterion: one of headviz.pursuit.criteria.CRITERIA.
         options: choices that the score depends on.
         images: pictures (files, bytes or PIL images) to read the heads on in place of `prompt_set`.
         prompt: what is asked about each picture; empty for the model's usual prompt.
@@ -125,8 +126,7 @@ def activations(
 ) -> HeadActivations:
     """Every head's signal on every text or picture; `pooling` is the model's usual one if None."""
     samples = _prompt_set(model, prompt_set, images, prompt)
-    usual = default_session().default_options(model).pooling
-    return default_session().activations(model, samples, pooling or usual)
+    return default_session().activations(model, samples, pooling)
 
 
 def compare(
@@ -143,11 +143,31 @@ def compare(
     A vision-language model needs one or more `images`: files, bytes or PIL images. `control_seed`
     chooses the control's heads.
     """
-    pictures = open_pictures(images)
-    streams = default_session().compare(
-        model, prompt, edit, tuple(words), True, sampling, control_seed, pictures
+    asked = CompareRequest(
+        prompt=prompt,
+        edit=edit,
+        words=tuple(words),
+        control_seed=control_seed,
+        sampling=sampling or Sampling(),
+        pictures=tuple(open_pictures(images)),
     )
-    return last_of(streams)
+    return last_of(default_session().compare(model, asked))
+
+
+def zero_shot(
+    model: str,
+    images: Sequence[ImageLike],
+    classes: Sequence[str],
+    edit: Edit = NO_EDIT,
+    control_seed: int = 0,
+) -> ZeroShot:
+    """What a CLIP model takes pictures for, of these classes: original, edited, random control.
+
+    Raises OptionError for a model that writes text: `compare` asks that.
+    """
+    pictures = [picture.image() for picture in open_pictures(images)]
+    asked = ZeroShotRequest(pictures, classes, edit, control_seed=control_seed)
+    return default_session().zero_shot(model, asked)
 
 
 def bake(model: str, edit: Edit | Recipe, folder: Path | str) -> Checkpoint:
@@ -166,8 +186,4 @@ def bake(model: str, edit: Edit | Recipe, folder: Path | str) -> Checkpoint:
 def _prompt_set(
     model: str, prompt_set: str | PromptSet | None, images: Sequence[ImageLike], prompt: str
 ) -> PromptSet:
-    if isinstance(prompt_set, PromptSet):
-        return prompt_set
-    if images:
-        return picture_prompt_set("images", open_pictures(images), prompt)
-    return find_prompt_set(prompt_set, model, default_session().model(model).has_vision, prompt)
+    return default_session().prompt_set(model, prompt_set, prompt, open_pictures(images))

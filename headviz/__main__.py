@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from headviz.base.assets import DEFAULT_MODEL
 from headviz.base.errors import HeadvizError
-from headviz.cli import bake_command as edit_command
-from headviz.cli import commands
-from headviz.cli import name_concept_command as naming_command
+from headviz.cli import bake_command, commands, name_concept_command
 from headviz.cli.console import Console
+from headviz.clip.word_vocabulary import CLIP_POOLINGS
 from headviz.heads.capture import POOLINGS
 from headviz.heads.edits import WHERE
 from headviz.inputs.concepts import PIECES
@@ -93,10 +93,10 @@ def build_parser() -> argparse.ArgumentParser:
     generate = _command(parsers, "generate", "answer with and without an edit", commands.generate)
     _add_generating(generate)
 
-    edit_command.add_arguments(_command(parsers, "bake", edit_command.HELP, edit_command.run))
+    bake_command.add_arguments(_command(parsers, "bake", bake_command.HELP, bake_command.run))
 
-    naming = _command(parsers, "name-concept", naming_command.HELP, naming_command.run)
-    naming_command.add_arguments(naming)
+    naming = _command(parsers, "name-concept", name_concept_command.HELP, name_concept_command.run)
+    name_concept_command.add_arguments(naming)
 
     check = _command(parsers, "check", "hold a model against the laws of heads", commands.check)
     check.add_argument("model", help="built-in name, folder or hub name")
@@ -116,12 +116,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_generating(generate: argparse.ArgumentParser) -> None:
-    generate.add_argument("--model", help=edit_command.MODEL_HELP)
-    generate.add_argument("--prompt", default="", help="text; may be left out beside a picture")
+    generate.add_argument("--model", help=bake_command.MODEL_HELP)
+    generate.add_argument(
+        "--prompt",
+        default="",
+        help="text; may be left out beside a picture; a CLIP model's classes, separated by commas",
+    )
     generate.add_argument(
         "--image", action="append", default=[], metavar="FILE", help="a picture; may be repeated"
     )
-    generate.add_argument("--edit", default="", help=edit_command.EDIT_HELP)
+    generate.add_argument("--edit", default="", help=bake_command.EDIT_HELP)
     generate.add_argument("--where", help=f"one of {', '.join(WHERE)}")
     generate.add_argument("--control", action="store_true", help="also edit random other heads")
     generate.add_argument("--control-seed", type=int, default=0, metavar="N")
@@ -142,7 +146,7 @@ def _command(parsers: Any, name: str, text: str, run: Any) -> argparse.ArgumentP
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="tiny-lm", help="built-in name, folder or hub name")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="built-in name, folder or hub name")
 
 
 def _add_concept(parser: argparse.ArgumentParser) -> None:
@@ -158,7 +162,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         help="a built-in set, a .txt, .csv or .jsonl file, a folder or zip of pictures",
     )
     parser.add_argument("--prompt", default="", help="what is asked about each picture")
-    parser.add_argument("--pooling", help=f"{', '.join(POOLINGS)}")
+    parser.add_argument("--pooling", help=f"{', '.join((*POOLINGS, *CLIP_POOLINGS))}")
     parser.add_argument("--pieces", default=default.pieces, help=f"{', '.join(PIECES)}")
     parser.add_argument("--iterations", type=int, default=default.steps, metavar="N")
     parser.add_argument("--no-centre", action="store_true", help="raw energy, not variance")

@@ -15,7 +15,7 @@ from tiny_vision import make_vision_model, noise
 from headviz.base.assets import built_in_models
 from headviz.base.head import Head
 from headviz.base.store import Store
-from headviz.editing.compare import last_of
+from headviz.editing.compare import CompareRequest, last_of
 from headviz.editing.generate import Sampling
 from headviz.editing.recipe import Recipe
 from headviz.heads.edits import Edit
@@ -80,7 +80,9 @@ def test_the_program_of_the_documentation_runs(served, repo):
     assert names["spectrum"] == plain(spectrum.as_dict())
     edit = Edit.of(ranking.top(3), -1)
     words = find_concept("colors").words
-    streams = session.compare("tiny-lm", QUESTION, edit, words, True, Sampling(4))
+    streams = session.compare(
+        "tiny-lm", CompareRequest(QUESTION, edit, words, sampling=Sampling(4))
+    )
     expected = plain(last_of(streams).as_dict())
     assert {k: v for k, v in names["result"].items() if k in expected} == expected
 
@@ -132,7 +134,8 @@ def test_pictures_come_as_base64(client, served):
     )
     edit = Edit({Head(0, 1): 3.0}, "image")
     streams = session.compare(
-        seeing, "what is this", edit, (), True, Sampling(2), pictures=(picture,)
+        seeing,
+        CompareRequest("what is this", edit, sampling=Sampling(2), pictures=(picture,)),
     )
     assert told["edited"] == last_of(streams).columns[1].text
 

@@ -15,6 +15,7 @@ from headviz.__main__ import main
 from headviz.base.head import Head
 from headviz.base.store import Store
 from headviz.clip import load as clip
+from headviz.editing.compare import CompareRequest
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import make_concept
 from headviz.session.session import Session
@@ -108,7 +109,8 @@ def test_generate_gives_the_texts_by_name(assets, answer, session, control):
     result = answer("generate", "--model", "toy", *asked, "--concept", "colors", *more)
     edit = Edit({Head(0, 1): -1.0, Head(1, 2): 5.0})
     sampling = headviz.Sampling(max_new_tokens=5)
-    *_, expected = session.compare("toy", "the cat is", edit, (), control, sampling)
+    asked = CompareRequest("the cat is", edit, control=control, sampling=sampling)
+    *_, expected = session.compare("toy", asked)
     texts = {column.name: column.text for column in expected.columns}
     assert {name: result[name] for name in ("original", "edited", "control")} == {
         "control": None,

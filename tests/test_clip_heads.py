@@ -18,7 +18,7 @@ from headviz.clip.embed import WORD_TEMPLATES, embed_images, embed_texts
 from headviz.clip.load import load_clip
 from headviz.clip.open_tower import open_tower
 from headviz.clip.word_vocabulary import capture_images, pixels_of, tower_model
-from headviz.clip.zero_shot import zero_shot
+from headviz.clip.zero_shot import ZeroShotRequest, zero_shot
 from headviz.editing.control import control_of
 from headviz.heads.edits import NO_EDIT, Edit, applied, factor_table
 from headviz.inputs.concepts import make_concept, tokenize_concept
@@ -155,7 +155,7 @@ def test_a_run_that_breaks_leaves_no_hook(clip, tower, images, monkeypatch, wher
     monkeypatch.setattr(tower.model.visual.transformer.resblocks[1].mlp, "forward", broken)
     with pytest.raises(RuntimeError, match="out of memory"):
         if where == "edit":
-            zero_shot(clip, tower, images, WORDS[:3], EDIT)
+            zero_shot(clip, tower, ZeroShotRequest(images, WORDS[:3], EDIT))
         else:
             capture_images(clip, tower, images)
     assert hooks_on(tower) == 0
@@ -233,7 +233,7 @@ def test_a_planted_head_is_ranked_first_for_its_word(clip, tower, images):
 
 
 def test_zero_shot_is_the_softmax_of_scaled_cosines(clip, tower, images):
-    found = zero_shot(clip, tower, images, WORDS[:3], EDIT)
+    found = zero_shot(clip, tower, ZeroShotRequest(images, WORDS[:3], EDIT))
     assert [a.name for a in found.answers] == ["original", "edited", "control"]
     texts = embed_texts(clip, WORDS[:3], ("a photo of {}",))
     scale = clip.model.logit_scale.exp().item()
@@ -245,18 +245,20 @@ def test_zero_shot_is_the_softmax_of_scaled_cosines(clip, tower, images):
 
 
 def test_each_answer_is_what_its_edit_gives_alone(clip, tower, images):
-    found = zero_shot(clip, tower, images, WORDS[:3], EDIT, control_seed=4)
-    again = zero_shot(clip, tower, images, WORDS[:3], control_of(tower, EDIT, 4), control=False)
+    found = zero_shot(clip, tower, ZeroShotRequest(images, WORDS[:3], EDIT, control_seed=4))
+    again = zero_shot(
+        clip, tower, ZeroShotRequest(images, WORDS[:3], control_of(tower, EDIT, 4), control=False)
+    )
     torch.testing.assert_close(
         found.answers[2].probabilities, again.answers[1].probabilities, rtol=1e-4, atol=1e-5
     )
     assert found.answers[2].edit == again.answers[1].edit
-    none = zero_shot(clip, tower, images, WORDS[:3])
+    none = zero_shot(clip, tower, ZeroShotRequest(images, WORDS[:3]))
     assert torch.equal(none.answers[0].probabilities, none.answers[1].probabilities)
 
 
 def test_accuracy_counts_the_likeliest_class(clip, tower, images):
-    found = zero_shot(clip, tower, images, WORDS[:3], EDIT, control=False)
+    found = zero_shot(clip, tower, ZeroShotRequest(images, WORDS[:3], EDIT, control=False))
     likeliest = [WORDS[i] for i in found.answers[0].probabilities.argmax(1)]
     assert found.accuracy(likeliest)["original"] == 1.0
     wrong = [WORDS[(WORDS.index(name) + 1) % 3] for name in likeliest]
@@ -283,10 +285,14 @@ def test_what_cannot_be_read_is_said(clip, tower, images):
     with pytest.raises(ConceptError, match="knows none of the words"):
         tower_model(clip, ["New York", " "])
     with pytest.raises(ConceptError, match="at least two different classes"):
-        zero_shot(clip, tower, images, ["red", "red"])
+        zero_shot(clip, tower, ZeroShotRequest(images, ["red", "red"]))
     with pytest.raises(PromptError, match="No image given"):
-        zero_shot(clip, tower, [], ["red", "blue"])
+        zero_shot(clip, tower, ZeroShotRequest([], ["red", "blue"]))
     with pytest.raises(OptionError, match="edit it everywhere"):
-        zero_shot(clip, tower, images, ["red", "blue"], Edit.of([Head(0, 0)], 0.0, "prompt"))
+        zero_shot(
+            clip,
+            tower,
+            ZeroShotRequest(images, ["red", "blue"], Edit.of([Head(0, 0)], 0.0, "prompt")),
+        )
     with pytest.raises(OptionError, match=r"no head L2\.H0"):
-        zero_shot(clip, tower, images, ["red", "blue"], Edit.of([Head(2, 0)], 0.0))
+        zero_shot(clip, tower, ZeroShotRequest(images, ["red", "blue"], Edit.of([Head(2, 0)], 0.0)))

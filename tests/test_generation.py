@@ -12,7 +12,7 @@ from tiny_models import CONTEXT
 
 from headviz.base.errors import OptionError, PromptError
 from headviz.base.head import Head
-from headviz.editing.compare import compare, last_of
+from headviz.editing.compare import CompareRequest, compare, last_of
 from headviz.editing.control import control_of
 from headviz.editing.generate import MAX_NEW_TOKENS, Sampling, _choose, generate
 from headviz.editing.measures import surprise
@@ -139,7 +139,7 @@ def test_the_lock_is_held_for_a_token_and_never_while_the_consumer_thinks(llama,
 
 
 def test_a_closed_stream_leaves_the_lock_free_for_another_thread(session, llama):
-    stream = session.compare(llama.name, PROMPT, EDIT)
+    stream = session.compare(llama.name, CompareRequest(PROMPT, EDIT))
     next(stream)
     stream.close()
     taken = []
@@ -178,14 +178,14 @@ def test_bad_input_is_refused_before_the_first_token(llama, prompt, edit, error,
     with pytest.raises(error, match=message):
         generate(llama, [prompt], [edit])
     with pytest.raises(error, match=message):
-        compare(llama, prompt, edit)
+        compare(llama, CompareRequest(prompt, edit))
 
 
 def test_a_control_that_cannot_be_drawn_is_refused_before_the_first_token(llama):
     most = Edit.of([Head(0, index) for index in range(3)], 0.0)
     with pytest.raises(OptionError, match="too few are left for a random control"):
-        compare(llama, PROMPT, most)
-    assert last_of(compare(llama, PROMPT, most, control=False)).done
+        compare(llama, CompareRequest(PROMPT, most))
+    assert last_of(compare(llama, CompareRequest(PROMPT, most, control=False))).done
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,8 @@ def test_numbers_out_of_range_are_refused(numbers, message):
 def test_the_columns_are_the_original_the_edit_and_its_control_each_as_alone(llama):
     sampling = Sampling(max_new_tokens=8)
     control = control_of(llama, EDIT, seed=4)
-    result = last_of(compare(llama, PROMPT, EDIT, ("red",), sampling=sampling, control_seed=4))
+    asked = CompareRequest(PROMPT, EDIT, ("red",), sampling=sampling, control_seed=4)
+    result = last_of(compare(llama, asked))
     assert [c.name for c in result.columns] == ["original", "edited", "control"]
     assert [c.edit for c in result.columns] == ["", str(EDIT), str(control)]
     for column, edit in zip(result.columns, (NO_EDIT, EDIT, control), strict=True):
@@ -221,7 +222,7 @@ def test_the_columns_are_the_original_the_edit_and_its_control_each_as_alone(lla
 
 
 def test_columns_grow_together_and_only_the_last_is_done(llama):
-    *steps, end = compare(llama, PROMPT, EDIT, sampling=Sampling(max_new_tokens=5))
+    *steps, end = compare(llama, CompareRequest(PROMPT, EDIT, sampling=Sampling(5)))
     assert [s.done for s in steps] == [False] * 5
     assert end.done
     assert [[len(c.ids) for c in s.columns] for s in steps] == [[n] * 3 for n in range(1, 6)]

@@ -5,7 +5,7 @@ import torch
 
 from headviz.base.errors import OptionError
 from headviz.base.head import Head
-from headviz.editing.compare import compare, last_of
+from headviz.editing.compare import CompareRequest, compare, last_of
 from headviz.editing.control import control_of
 from headviz.editing.generate import Sampling
 from headviz.heads.capture import capture
@@ -65,14 +65,17 @@ def test_the_random_control_stays_within_the_layers_that_are_edited(hybrid):
     control = control_of(hybrid, Edit.of([Head(3, 0), Head(3, 1)], 0.0))
     assert set(control.factors) == {Head(3, 2), Head(3, 3)}
     found = last_of(
-        compare(hybrid, "the cat is", Edit.of([Head(3, 0)], -1.0), (), True, Sampling(3))
+        compare(
+            hybrid,
+            CompareRequest("the cat is", Edit.of([Head(3, 0)], -1.0), sampling=Sampling(3)),
+        )
     )
     assert [column.name for column in found.columns] == ["original", "edited", "control"]
 
 
 def test_a_head_of_an_empty_layer_is_refused(hybrid):
     with pytest.raises(OptionError, match=r"no head L2\.H0: layer 2 .* Layers with heads: 1, 3\."):
-        compare(hybrid, "the cat is", Edit.of([Head(2, 0)], 0.0))
+        compare(hybrid, CompareRequest("the cat is", Edit.of([Head(2, 0)], 0.0)))
 
 
 def test_the_heat_map_says_which_layers_are_empty(hybrid, activations):

@@ -13,7 +13,7 @@ from baking import bake
 
 from headviz.base.errors import OptionError
 from headviz.base.head import Head
-from headviz.editing.compare import compare, last_of
+from headviz.editing.compare import CompareRequest, compare, last_of
 from headviz.editing.control import control_of
 from headviz.editing.generate import Sampling, generate
 from headviz.heads import capture as capturing
@@ -217,7 +217,9 @@ def test_a_placeholder_of_a_picture_is_never_said_however_likely(llava, pictures
     unembedding = llava.model.get_output_embeddings()
     handle = unembedding.register_forward_hook(lambda _, args, out: out.index_fill(2, ids, 1e4))
     try:
-        streams = compare(llava, PROMPT, EDIT, sampling=sampling, pictures=pictures[:1])
+        streams = compare(
+            llava, CompareRequest(PROMPT, EDIT, sampling=sampling, pictures=pictures[:1])
+        )
         said = [column.ids for column in last_of(streams).columns]
         said.append(continued(llava, prompt, 5).ids[len(prompt.ids) :])
         assert cache_says_the_same(Fixture(llava, pictures)) <= 1e-4
@@ -301,9 +303,11 @@ def test_the_vision_tower_runs_once_a_picture_however_often_the_sliders_move(lla
     try:
         for factor in (-1.0, 0.0, 3.0):
             edit = Edit.of([Head(0, 1)], factor)
-            last_of(compare(fresh, PROMPT, edit, sampling=SHORT, pictures=pictures[:2]))
+            last_of(
+                compare(fresh, CompareRequest(PROMPT, edit, sampling=SHORT, pictures=pictures[:2]))
+            )
         assert len(runs) == fresh.vision.n_encoded == 2
-        compare(fresh, PROMPT, EDIT, sampling=SHORT, pictures=pictures[2:])
+        compare(fresh, CompareRequest(PROMPT, EDIT, sampling=SHORT, pictures=pictures[2:]))
         assert len(runs) == 2, "nothing is encoded before the first token is asked for"
     finally:
         handle.remove()

@@ -9,7 +9,7 @@ from tiny_models import WORDS
 
 from headviz.base.errors import Cancelled, ConceptError, ModelError
 from headviz.base.head import Head
-from headviz.editing.compare import last_of
+from headviz.editing.compare import CompareRequest, last_of
 from headviz.editing.generate import Sampling
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import make_concept
@@ -135,7 +135,7 @@ def test_visitors_at_the_same_time_get_what_each_gets_alone(session, llama, text
     """Three threads generate, each under its own edit, while a fourth reads heads."""
 
     def compare(edit):
-        return last_of(session.compare(llama.name, PROMPT, edit, sampling=SHORT))
+        return last_of(session.compare(llama.name, CompareRequest(PROMPT, edit, sampling=SHORT)))
 
     expected = [compare(edit) for edit in EDITS]
     reading = Session(session.store, device="cpu").activations(llama.name, texts).z

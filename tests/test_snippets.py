@@ -13,7 +13,7 @@ from tiny_vision import make_vision_model, noise
 from headviz.base.assets import built_in_models
 from headviz.base.head import Head
 from headviz.base.store import Store
-from headviz.editing.compare import last_of
+from headviz.editing.compare import CompareRequest, last_of
 from headviz.editing.generate import Sampling
 from headviz.heads.edits import WHERE, Edit
 from headviz.inputs.concepts import find_concept, make_concept
@@ -75,9 +75,15 @@ def told(session, edit, sampling=None, concept=None, model="tiny-lm", pictures=(
     """What the page keeps of one press of Generate."""
     sampling = sampling or Sampling(6)
     asked = Request(model, QUESTION, pictures, edit, concept, sampling)
-    streams = session.compare(
-        model, QUESTION, edit, asked.words, True, sampling, sampling.seed, pictures
+    request = CompareRequest(
+        prompt=QUESTION,
+        edit=edit,
+        words=asked.words,
+        control_seed=sampling.seed,
+        sampling=sampling,
+        pictures=tuple(pictures),
     )
+    streams = session.compare(model, request)
     return Result(asked, (last_of(streams),))
 
 

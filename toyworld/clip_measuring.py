@@ -17,7 +17,7 @@ from PIL import Image
 from headviz.clip.embed import embed_images, embed_texts, fill
 from headviz.clip.load import ClipModel
 from headviz.clip.word_vocabulary import capture_images, tower_model
-from headviz.clip.zero_shot import zero_shot
+from headviz.clip.zero_shot import ZeroShotRequest, zero_shot
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import make_concept, tokenize_concept
 from headviz.models.loaded import LoadedModel
@@ -63,9 +63,17 @@ def answered(clip: ClipModel, tower: LoadedModel, task: Task, edit: Edit) -> dic
     """Share of right answers: original, edited, and the median of the controls."""
     runs = [
         zero_shot(
-            clip, tower, task.images, WORDS[task.concept], edit, True, s, (PROMPTS[task.concept],)
+            clip,
+            tower,
+            ZeroShotRequest(
+                images=task.images,
+                classes=WORDS[task.concept],
+                edit=edit,
+                control_seed=seed,
+                templates=(PROMPTS[task.concept],),
+            ),
         ).accuracy(task.truth)
-        for s in range(CONTROLS if edit.factors else 1)
+        for seed in range(CONTROLS if edit.factors else 1)
     ]
     control = statistics.median(run["control"] for run in runs)
     return {"original": runs[0]["original"], "edited": runs[0]["edited"], "control": control}

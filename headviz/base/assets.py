@@ -14,6 +14,8 @@ CHECKOUT: Path | None = None if (_PACKAGE / "assets").is_dir() else _PACKAGE.par
 ASSETS = (CHECKOUT or _PACKAGE) / "assets"
 TRAINED_HERE = ("tiny-lm", "tiny-vlm", "tiny-clip")
 """Models that this repository trains; without their weights they are not built in."""
+DEFAULT_MODEL = "tiny-lm"
+"""The model where none is named."""
 
 
 def built_in_models() -> dict[str, Path]:

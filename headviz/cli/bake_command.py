@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from headviz.base.assets import DEFAULT_MODEL
 from headviz.base.errors import OptionError
 from headviz.editing.bake import write_checkpoint
 from headviz.editing.recipe import Recipe, check_fit
@@ -16,8 +17,7 @@ from headviz.session.session import Session
 
 HELP = "write a checkpoint that has an edit in its weights"
 EDIT_HELP = 'factors by head, e.g. "L3.H7=-1,L2.H1=0", or a recipe\'s file'
-MODEL_HELP = "built-in name, folder or hub name; the recipe's, or tiny-lm"
-USUAL_MODEL = "tiny-lm"
+MODEL_HELP = f"built-in name, folder or hub name; the recipe's, or {DEFAULT_MODEL}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def given_recipe(
     RecipeError for a file that is none, OptionError for an edit that does not fit the model.
     """
     if not _is_file(edit):
-        name = model or USUAL_MODEL
+        name = model or session.default_model
         written = Edit.parse(edit, where or "everywhere")
         return Recipe(name, session.model(name).revision, written)
     recipe = Recipe.load(edit)

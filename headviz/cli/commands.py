@@ -1,24 +1,28 @@
 """What the commands of `python -m headviz` do: each gives plain data for JSON and a text to print.
 
-Knows nothing of how arguments are parsed and where results are printed.
+Each takes the session and the arguments under the names that `__main__` gives them. Defaults that
+depend on the model are the session's; nothing is printed here.
 """
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from headviz.base.assets import TRAINED_HERE, built_in_models
 from headviz.base.head import Head, parse_factor
 from headviz.cli.bake_command import given_recipe
 from headviz.clip.load import built_in_clips
-from headviz.editing.compare import Comparison, last_of
+from headviz.clip.tower import tower_of
+from headviz.clip.zero_shot import ZeroShot, ZeroShotRequest, classes_of
+from headviz.editing.compare import CompareRequest, Comparison, last_of
 from headviz.editing.generate import Sampling
 from headviz.editing.recipe import Recipe
 from headviz.heads.capture import HeadActivations
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import find_concept, known_concepts
 from headviz.inputs.image_folders import open_pictures
-from headviz.inputs.prompt_sets import PromptSet, built_in_prompt_sets, find_prompt_set
-from headviz.models.loaded import LoadedModel
+from headviz.inputs.prompt_sets import PromptSet, built_in_prompt_sets
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking
 from headviz.pursuit.spectrum import Spectrum
@@ -26,14 +30,18 @@ from headviz.session.open_model import check_laws
 from headviz.session.save import check_files, save
 from headviz.session.session import Session
 
+_LISTED = 3  # classes of a picture that are printed
 
-def _options(model: LoadedModel, parsed: argparse.Namespace) -> Options:
-    return Options(
+
+def _options(session: Session, parsed: argparse.Namespace) -> Options:
+    usual = session.default_options(parsed.model)
+    return replace(
+        usual,
         steps=parsed.iterations,
         centre=not parsed.no_centre,
         normalise=not parsed.raw_atoms,
         fold_norm=not parsed.no_final_norm,
-        pooling=parsed.pooling or model.usual_pooling,
+        pooling=parsed.pooling or usual.pooling,
         pieces=parsed.pieces,
         order=parsed.order,
     )
@@ -81,11 +89,9 @@ def rank(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     concept = find_concept(parsed.concept, parsed.words)
     files = {Ranking: parsed.out, HeadActivations: parsed.activations, Recipe: parsed.recipe}
     check_files(files)
-    model = session.model(parsed.model)
-    prompt_set = find_prompt_set(parsed.prompt_set, parsed.model, model.has_vision, parsed.prompt)
-    ranking = session.rank(
-        parsed.model, concept, prompt_set, parsed.criterion, _options(model, parsed)
-    )
+    prompt_set = session.prompt_set(parsed.model, parsed.prompt_set, parsed.prompt)
+    options = _options(session, parsed)
+    ranking = session.rank(parsed.model, concept, prompt_set, parsed.criterion, options)
     if parsed.out:
         save(ranking, parsed.out)
     if parsed.activations:
@@ -119,9 +125,9 @@ def spectrum(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     """The tokens that one head talks about."""
     head = Head.parse(parsed.head)
     check_files({Spectrum: parsed.out})
-    model = session.model(parsed.model)
-    prompt_set = find_prompt_set(parsed.prompt_set, parsed.model, model.has_vision, parsed.prompt)
-    found = session.spectrum(parsed.model, head, prompt_set, parsed.steps, _options(model, parsed))
+    prompt_set = session.prompt_set(parsed.model, parsed.prompt_set, parsed.prompt)
+    options = _options(session, parsed)
+    found = session.spectrum(parsed.model, head, prompt_set, parsed.steps, options)
     if parsed.out:
         save(found, parsed.out)
     lines = [f"{found.head} of {found.model}, over {found.n_samples} {_kind(prompt_set)}"]
@@ -133,29 +139,64 @@ def spectrum(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
 
 
 def generate(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
-    """An answer or caption with and without an edit."""
+    """An answer, a caption or a CLIP model's choice of class with and without an edit."""
     check_files({Comparison: parsed.out})
     recipe = given_recipe(session, parsed.model, parsed.edit, parsed.where)
     named = parsed.concept is not None or parsed.words is not None
     concept = find_concept(parsed.concept, parsed.words) if named else recipe.concept
-    sampling = Sampling(parsed.max_new_tokens, parsed.temperature, parsed.seed)
-    streams = session.compare(
-        recipe.model,
-        parsed.prompt,
-        recipe.edit,
-        concept.words if concept else (),
-        parsed.control,
-        sampling,
-        parsed.control_seed,
-        open_pictures(parsed.image),
+    words = concept.words if concept else ()
+    if not session.model(recipe.model).writes:
+        return _choose_class(session, parsed, recipe, words)
+    asked = CompareRequest(
+        prompt=parsed.prompt,
+        edit=recipe.edit,
+        words=words,
+        control=parsed.control,
+        control_seed=parsed.control_seed,
+        sampling=Sampling(parsed.max_new_tokens, parsed.temperature, parsed.seed),
+        pictures=tuple(open_pictures(parsed.image)),
     )
-    comparison = last_of(streams)
+    comparison = last_of(session.compare(recipe.model, asked))
     if parsed.out:
         save(comparison, parsed.out)
     where = recipe.edit.where
     apart = {"where": where} if where != "everywhere" else {}
     result = {"model": recipe.model, "control": None, **apart, **comparison.as_dict()}
     return result, _columns_as_text(comparison)
+
+
+def _choose_class(
+    session: Session, parsed: argparse.Namespace, recipe: Recipe, words: tuple[str, ...]
+) -> tuple[Any, str]:
+    """A CLIP model's zero-shot answers: the prompt names the classes, or else the concept does."""
+    clip = tower_of(session.model(recipe.model)).clip
+    pictures = open_pictures(parsed.image)
+    asked = ZeroShotRequest(
+        images=[picture.image() for picture in pictures],
+        classes=classes_of(clip, parsed.prompt, words),
+        edit=recipe.edit,
+        control=parsed.control,
+        control_seed=parsed.control_seed,
+    )
+    found = session.zero_shot(recipe.model, asked)
+    if parsed.out:
+        save(found, parsed.out)
+    names = [picture.name for picture in pictures]
+    return {**found.as_dict(), "pictures": names}, _answers_as_text(found, names)
+
+
+def _answers_as_text(found: ZeroShot, pictures: Sequence[str]) -> str:
+    """The likeliest classes of each answer, picture by picture."""
+    parts = []
+    for answer in found.answers:
+        edit = f" {answer.edit}" if answer.edit else ""
+        lines = [f"[{answer.name}{edit}]"]
+        for name, row in zip(pictures, answer.probabilities, strict=True):
+            top = row.topk(min(_LISTED, len(row)))
+            shares = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+            lines.append(f"{name}: " + ", ".join(f"{found.classes[i]} {p:.0%}" for i, p in shares))
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
 
 
 def _columns_as_text(comparison: Comparison) -> str:

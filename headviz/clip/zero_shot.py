@@ -5,7 +5,7 @@ of their own. No effect is shown without its control.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,6 +22,29 @@ from headviz.heads.edits import NO_EDIT, Edit, applied, factor_table
 from headviz.models.loaded import LoadedModel
 
 CLASS_TEMPLATES = ("a photo of {}",)
+
+
+def classes_of(clip: ClipModel, named: str, words: Sequence[str] = ()) -> tuple[str, ...]:
+    """The classes that a person named, separated by commas; if none, the words the model knows."""
+    classes = tuple(name.strip() for name in named.split(",") if name.strip())
+    return classes or tuple(word for word in words if clip.knows(word))
+
+
+@dataclass(frozen=True, eq=False)
+class ZeroShotRequest:
+    """Pictures, the classes to choose from, and the edit of the image tower."""
+
+    images: Sequence[Image.Image] = field(repr=False)
+    """One or more."""
+    classes: Sequence[str]
+    """Names that fill the templates; at least two."""
+    edit: Edit = NO_EDIT
+    control: bool = True
+    """Also edit as many random other heads of the same layers."""
+    control_seed: int = 0
+    """Which ones."""
+    templates: Sequence[str] = CLASS_TEMPLATES
+    """Sentences with a {} for the class; their embeddings are averaged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,27 +92,14 @@ class ZeroShot:
 
 @torch.inference_mode()
 def zero_shot(
-    clip: ClipModel,
-    tower: LoadedModel,
-    images: Sequence[Image.Image],
-    classes: Sequence[str],
-    edit: Edit = NO_EDIT,
-    control: bool = True,
-    control_seed: int = 0,
-    templates: Sequence[str] = CLASS_TEMPLATES,
-    store: Store | None = None,
+    clip: ClipModel, tower: LoadedModel, asked: ZeroShotRequest, store: Store | None = None
 ) -> ZeroShot:
     """Probabilities of the classes for each image: original, edited, and the matched control.
 
     Args:
         clip: the model.
-        tower: its image tower (`clip_heads.tower_model`), whose heads the edit names.
-        images: one or more.
-        classes: names that fill the templates; at least two.
-        edit: factors of heads.
-        control: also edit as many random other heads of the same layers.
-        control_seed: which ones.
-        templates: sentences with a {} for the class; their embeddings are averaged.
+        tower: its image tower (`word_vocabulary.tower_model`), whose heads the edit names.
+        asked: pictures, classes and edit.
         store: where text embeddings are kept.
 
     Raises:
@@ -98,6 +108,7 @@ def zero_shot(
         OptionError: for a head that the tower does not have, a layer without heads left, or an
             edit that holds only in places.
     """
+    images, classes, edit = asked.images, asked.classes, asked.edit
     if not images:
         raise PromptError("No image given. Add at least one.")
     if len(classes) < 2 or len(set(classes)) < len(classes):
@@ -105,9 +116,9 @@ def zero_shot(
     if edit.where != "everywhere":
         raise OptionError("An image tower has no prompt and no answer: edit it everywhere.")
     edits = {"original": NO_EDIT, "edited": edit}
-    if control:
-        edits["control"] = control_of(tower, edit, control_seed)
-    texts = embed_texts(clip, classes, templates, store).to(clip.device)
+    if asked.control:
+        edits["control"] = control_of(tower, edit, asked.control_seed)
+    texts = embed_texts(clip, classes, asked.templates, store).to(clip.device)
     table = factor_table(tower, list(edits.values()))
     parts = []
     for start in range(0, len(images), max(1, BATCH // len(edits))):
@@ -121,7 +132,7 @@ def zero_shot(
         model=clip.name,
         revision=clip.revision,
         classes=tuple(classes),
-        templates=tuple(templates),
+        templates=tuple(asked.templates),
         answers=tuple(
             Answers(name, str(e), found[:, n]) for n, (name, e) in enumerate(edits.items())
         ),

@@ -3,20 +3,37 @@
 No effect is shown without its control, and none without a quality figure.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from headviz.editing.control import control_of
 from headviz.editing.generate import Sampling, generate
 from headviz.editing.measures import concept_spans, first_difference, surprise
 from headviz.heads.edits import NO_EDIT, Edit
-from headviz.heads.prompts import encode_prompt
+from headviz.heads.prompts import default_prompt, encode_prompt
 from headviz.inputs.images import Picture
 from headviz.models.loaded import LoadedModel
 
 Lock = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class CompareRequest:
+    """What is asked, under which edit, and how the answers are made and measured."""
+
+    prompt: str
+    edit: Edit
+    words: tuple[str, ...] = ()
+    """Of a concept: they are counted in the texts; none are if it is empty."""
+    control: bool = True
+    """Also edit as many random other heads of the same layers."""
+    control_seed: int = 0
+    """Which ones."""
+    sampling: Sampling = field(default_factory=Sampling)
+    pictures: tuple[Picture, ...] = ()
+    """All of them beside the prompt; none for a language model."""
 
 
 @dataclass(frozen=True)
@@ -59,26 +76,21 @@ class Comparison:
 
 
 def compare(
-    model: LoadedModel,
-    prompt: str,
-    edit: Edit,
-    words: tuple[str, ...] = (),
-    control: bool = True,
-    sampling: Sampling | None = None,
-    control_seed: int = 0,
-    lock: Lock = nullcontext,
-    pictures: Sequence[Picture] = (),
+    model: LoadedModel, asked: CompareRequest, lock: Lock = nullcontext
 ) -> Iterator[Comparison]:
     """Stream original, edited and control; the last one yielded has the perplexities as well.
 
-    Raises OptionError or PromptError before the first token for a bad head or prompt.
+    An empty prompt beside a picture is the model's usual one; `lock` is held for one token at a
+    time. Raises OptionError or PromptError before the first token for a bad head or prompt.
     """
-    edits = {"original": NO_EDIT, "edited": edit}
-    if control:
-        edits["control"] = control_of(model, edit, control_seed)
+    pictures, words = asked.pictures, asked.words
+    prompt = asked.prompt or default_prompt(model) if pictures else asked.prompt
+    edits = {"original": NO_EDIT, "edited": asked.edit}
+    if asked.control:
+        edits["control"] = control_of(model, asked.edit, asked.control_seed)
     columns = [Column(name, str(e)) for name, e in edits.items()]
-    rows = [pictures] * len(edits) if pictures else ()
-    streams = generate(model, [prompt] * len(edits), list(edits.values()), sampling, lock, rows)
+    n, rows = len(edits), [pictures] * len(edits) if pictures else ()
+    streams = generate(model, [prompt] * n, list(edits.values()), asked.sampling, lock, rows)
     names = tuple(picture.name for picture in pictures)
 
     def follow() -> Iterator[Comparison]:

@@ -109,7 +109,10 @@ def find_prompt_set(
     """
     known = known_prompt_sets(model_name, has_vision)
     if name_or_path is None:
-        name_or_path = next(iter(known), "")
+        if not known:
+            kind = "pictures: name a folder or zip of them" if has_vision else "texts: name a file"
+            raise PromptError(f"Nothing to read {model_name} on is built in. It reads {kind}.")
+        name_or_path = next(iter(known))
     if name_or_path in known:
         return _open(known[name_or_path], prompt)
     with suppress(OSError):  # a text that is too long for a file's name

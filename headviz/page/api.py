@@ -14,7 +14,9 @@ import gradio as gr
 
 from headviz.base.errors import PictureError, UnknownName
 from headviz.base.head import Head
-from headviz.editing.compare import last_of
+from headviz.clip.tower import tower_of
+from headviz.clip.zero_shot import ZeroShotRequest, classes_of
+from headviz.editing.compare import CompareRequest, last_of
 from headviz.editing.generate import Sampling
 from headviz.editing.recipe import Recipe, check_fit
 from headviz.heads.edits import Edit
@@ -23,10 +25,8 @@ from headviz.inputs.image_folders import open_pictures
 from headviz.inputs.images import Picture
 from headviz.inputs.prompt_sets import (
     PromptSet,
-    find_prompt_set,
     known_prompt_sets,
     make_prompt_set,
-    picture_prompt_set,
 )
 from headviz.page.errors import shown
 from headviz.page.shared import MODEL_QUEUE
@@ -63,8 +63,7 @@ class Api:
         name = self._model(model)
         found = _concept(concept, words)
         samples = self._samples(name, texts, images, prompt_set, prompt)
-        options = self.session.default_options(name)
-        ranking = self.session.rank(name, found, samples, criterion, options)
+        ranking = self.session.rank(name, found, samples, criterion)
         return ranking.as_dict(max(int(top), 0))
 
     def spectrum(
@@ -95,29 +94,38 @@ class Api:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> dict[str, Any]:
-        """Original, edited and random control, measured.
+        """Original, edited and random control, measured; of a CLIP model, its choice of class.
 
         The edit is written as `L3.H7=-1,L2.H1=0`, or is a recipe.
         """
         recipe = self._recipe(model, edit, where)
         found = _concept(concept, words) if concept or words else recipe.concept
+        counted = found.words if found else ()
         sampling = Sampling(int(max_new_tokens), float(temperature), int(seed))
-        comparison = last_of(
-            self.session.compare(
-                recipe.model,
-                prompt,
+        pictures = _pictures(images)
+        loaded = self.session.model(recipe.model)
+        if not loaded.writes:
+            classes = classes_of(tower_of(loaded).clip, prompt, counted)
+            choice = ZeroShotRequest(
+                [picture.image() for picture in pictures],
+                classes,
                 recipe.edit,
-                found.words if found else (),
-                True,
-                sampling,
-                sampling.seed,
-                _pictures(images),
+                control_seed=sampling.seed,
             )
+            return self.session.zero_shot(recipe.model, choice).as_dict()
+        asked = CompareRequest(
+            prompt=prompt,
+            edit=recipe.edit,
+            words=counted,
+            control_seed=sampling.seed,
+            sampling=sampling,
+            pictures=pictures,
         )
+        comparison = last_of(self.session.compare(recipe.model, asked))
         return {"model": recipe.model, "where": recipe.edit.where, **comparison.as_dict()}
 
     def _model(self, name: str) -> str:
-        return name or next(iter(self.session.model_names()), "")
+        return name or self.session.default_model
 
     def _recipe(self, model: str, edit: str | dict[str, Any], where: str) -> Recipe:
         if isinstance(edit, dict):
@@ -136,15 +144,13 @@ class Api:
         prompt_set: str,
         prompt: str,
     ) -> PromptSet:
-        if images:
-            return picture_prompt_set("images", _pictures(images), prompt)
-        if texts:
+        if texts and not images:
             return make_prompt_set("texts", texts)
         has_vision = self.session.model(model).has_vision
         known = known_prompt_sets(model, has_vision)
         if prompt_set and prompt_set not in known:  # never a path: it would be one of the server
             raise UnknownName("prompt set", prompt_set, known, "Or send texts.")
-        return find_prompt_set(prompt_set or None, model, has_vision, prompt)
+        return self.session.prompt_set(model, prompt_set or None, prompt, _pictures(images))
 
 
 def _concept(name: str, words: list[str] | None) -> Concept:

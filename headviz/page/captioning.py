@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headviz.base.errors import OptionError
-from headviz.editing.compare import Comparison
+from headviz.editing.compare import CompareRequest, Comparison
 from headviz.editing.generate import Sampling
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import Concept
@@ -81,17 +81,15 @@ def _one(
 
 
 def _compare(shared: Shared, asked: Request, pictures: tuple[Picture, ...]) -> Iterator[Comparison]:
-    sampling = asked.sampling
-    return shared.session.compare(
-        asked.model,
-        asked.prompt,
-        asked.edit,
-        asked.words,
-        True,
-        sampling,
-        sampling.seed,
+    request = CompareRequest(
+        prompt=asked.prompt,
+        edit=asked.edit,
+        words=asked.words,
+        control_seed=asked.sampling.seed,
+        sampling=asked.sampling,
         pictures=pictures,
     )
+    return shared.session.compare(asked.model, request)
 
 
 def _fit(shared: Shared, picture: Picture, comparison: Comparison) -> dict[str, float]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from headviz.base.errors import PromptError
 from headviz.clip.tower import tower_of
-from headviz.clip.zero_shot import ZeroShot, zero_shot
+from headviz.clip.zero_shot import ZeroShot, ZeroShotRequest, classes_of
 from headviz.inputs.images import Picture
 from headviz.page.captioning import Request
 from headviz.page.html import TITLES
@@ -27,17 +27,10 @@ def answer(shared: Shared, asked: Request, results: list[Any]) -> Iterator[list[
     tower = tower_of(shared.session.model(asked.model))
     if not asked.pictures:
         raise PromptError("Put one or more pictures into the box first.")
-    named = [name.strip() for name in asked.prompt.split(",") if name.strip()]
-    classes = named or [word for word in asked.words if tower.clip.knows(word)]
-    with shared.session.lock:
-        found = zero_shot(
-            tower.clip,
-            tower,
-            [picture.image() for picture in asked.pictures],
-            classes,
-            asked.edit,
-            store=shared.session.store,
-        )
+    classes = classes_of(tower.clip, asked.prompt, asked.words)
+    images = [picture.image() for picture in asked.pictures]
+    request = ZeroShotRequest(images, classes, asked.edit)
+    found = shared.session.zero_shot(asked.model, request)
     results.append(found)
     columns = [_column(found, n) for n in range(len(found.answers))]
     yield [*columns, _table(found, asked.pictures)]

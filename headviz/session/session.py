@@ -7,19 +7,19 @@ runs a model, so that hooks of two visitors never overlap.
 import threading
 from collections.abc import Iterator, Sequence
 
-from headviz.base.errors import CacheError, ModelError
+from headviz.base.assets import DEFAULT_MODEL
+from headviz.base.errors import CacheError, ModelError, OptionError
 from headviz.base.head import Head
 from headviz.base.lru import LRU
 from headviz.base.progress import Progress, no_progress
 from headviz.base.store import Store, key_of
-from headviz.editing.compare import Comparison, compare
-from headviz.editing.generate import Sampling
+from headviz.clip.tower import tower_of
+from headviz.clip.zero_shot import ZeroShot, ZeroShotRequest, zero_shot
+from headviz.editing.compare import CompareRequest, Comparison, compare
 from headviz.heads.capture import HeadActivations
-from headviz.heads.edits import Edit
-from headviz.heads.prompts import default_prompt
 from headviz.inputs.concepts import Concept, tokenize_concept
 from headviz.inputs.images import Picture
-from headviz.inputs.prompt_sets import PromptSet
+from headviz.inputs.prompt_sets import PromptSet, find_prompt_set, picture_prompt_set
 from headviz.models.known import offered_models
 from headviz.models.loaded import LoadedModel
 from headviz.models.model_cache import ModelCache
@@ -92,31 +92,68 @@ class Session:
                 ),
             )
 
+    @property
+    def default_model(self) -> str:
+        """The model where none is named: the first that is offered. Raises ModelError."""
+        if self.allowed is None:
+            return DEFAULT_MODEL
+        if not self.allowed:
+            raise ModelError("No model is offered here.")
+        return self.allowed[0]
+
     def default_options(self, name: str) -> Options:
         """The options where none are given: what heads are read on depends on the model."""
         return Options(pooling=self.model(name).usual_pooling)
+
+    def prompt_set(
+        self,
+        name: str,
+        source: str | PromptSet | None = None,
+        prompt: str = "",
+        pictures: Sequence[Picture] = (),
+    ) -> PromptSet:
+        """What the heads of the model of that name are read on.
+
+        Args:
+            name: the model, whose abilities say whether texts or pictures are its usual ones.
+            source: a built-in set, a file, a folder, a set of your own, or None for the usual one.
+            prompt: what is asked about each picture; empty for the model's usual prompt.
+            pictures: what to read instead of `source`.
+
+        Raises:
+            UnknownName, PromptError or PictureError.
+        """
+        if isinstance(source, PromptSet):
+            return source
+        if pictures:
+            return picture_prompt_set("images", pictures, prompt)
+        return find_prompt_set(source, name, self.model(name).has_vision, prompt)
 
     def activations(
         self,
         name: str,
         prompt_set: PromptSet,
-        pooling: str = "prompt",
+        pooling: str | None = None,
         progress: Progress = no_progress,
     ) -> HeadActivations:
-        """Signals of all heads on the prompts: from memory, from disk, or read now and kept."""
+        """Signals of all heads on the prompts: from memory, from disk, or read now and kept.
+
+        `pooling` is the model's usual one if None.
+        """
         with self.lock:
             model = self.model(name)
+            place = pooling or model.usual_pooling
             parts = {
                 "kind": "activations",
                 "model": model.name,
                 "revision": model.revision,
                 "dtype": model.number_format,
                 "prompt_set": prompt_set.digest,
-                "pooling": pooling,
+                "pooling": place,
             }
             key = key_of(**parts)
             return self._activations.find_or_make(
-                key, lambda: self._read_or_capture(key, parts, model, prompt_set, pooling, progress)
+                key, lambda: self._read_or_capture(key, parts, model, prompt_set, place, progress)
             )
 
     def _read_or_capture(
@@ -226,30 +263,24 @@ class Session:
                 precomputed,
             )
 
-    def compare(
-        self,
-        name: str,
-        prompt: str,
-        edit: Edit,
-        words: tuple[str, ...] = (),
-        control: bool = True,
-        sampling: Sampling | None = None,
-        control_seed: int = 0,
-        pictures: Sequence[Picture] = (),
-    ) -> Iterator[Comparison]:
+    def compare(self, name: str, asked: CompareRequest) -> Iterator[Comparison]:
         """Original, edited and control, streamed; the lock is held for one token at a time.
 
-        An empty prompt beside a picture is the model's usual one.
+        Raises OptionError for a model that writes no text, and as `editing.compare` does.
         """
         model = self.model(name)
-        return compare(
-            model,
-            prompt or default_prompt(model) if pictures else prompt,
-            edit,
-            words,
-            control,
-            sampling,
-            control_seed,
-            lock=lambda: self.lock,
-            pictures=pictures,
-        )
+        if not model.writes:
+            raise OptionError(
+                f"{model.name} is a CLIP model and writes no text. Give it pictures and classes to "
+                "choose from (`generate` on the command line, headviz.zero_shot in Python)."
+            )
+        return compare(model, asked, lambda: self.lock)
+
+    def zero_shot(self, name: str, asked: ZeroShotRequest) -> ZeroShot:
+        """What a CLIP model takes pictures for: original, edited and control.
+
+        Raises OptionError for a model that writes text, and as `clip.zero_shot` does.
+        """
+        tower = tower_of(self.model(name))
+        with self.lock:
+            return zero_shot(tower.clip, tower, asked, self.store)

@@ -16,7 +16,6 @@ from headviz.base.errors import ConceptError, ModelError
 from headviz.base.head import Head
 from headviz.heads.capture import Progress, no_progress
 from headviz.inputs.concepts import Concept, ConceptTokens, WordTokens, known_concepts
-from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.models.places import model_revision
 from headviz.pursuit.bootstrap import Spread
 from headviz.pursuit.options import Options
@@ -97,7 +96,7 @@ def ship(session: Session, name: str, progress: Progress = no_progress) -> Path:
     if name not in built_in_models():
         raise ModelError(f"{name!r} is not built in. Built in: {', '.join(built_in_models())}.")
     model = session.model(name)
-    prompt_set = find_prompt_set(None, name, model.has_vision)
+    prompt_set = session.prompt_set(name)
     options = session.default_options(name)
     concepts = {}
     for concept in known_concepts().values():

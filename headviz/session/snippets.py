@@ -89,23 +89,14 @@ def zero_shot_snippet(
     model: str, classes: Sequence[str], edit: Edit, pictures: Sequence[str]
 ) -> str:
     """A program that prints what a CLIP model takes pictures for, on average over them."""
-    return "\n".join(
-        [
-            "import headviz",
-            "from headviz.zero_shot import zero_shot",
-            "",
-            "# The pictures have to lie beside this program.",
-            f"files = {_literal(list(pictures))}",
-            f"classes = {_literal(list(classes))}",
-            f"edit = {_call('headviz.Edit.parse', [_literal(str(edit))])}",
-            f"tower = headviz.default_session().model({model!r})",
-            "images = [headviz.open_picture(file).image() for file in files]",
-            "found = zero_shot(tower.clip, tower, images, classes, edit)",
-            "for answer in found.answers:",
-            "    shares = answer.probabilities.mean(0).tolist()",
-            "    print(answer.name, {c: round(p, 3) for c, p in zip(classes, shares)})",
-            "",
-        ]
+    asked = [repr(model), _literal(list(pictures)), _literal(list(classes)), "edit"]
+    return _program(
+        ["# The pictures have to lie beside this program."],
+        f"edit = {_call('headviz.Edit.parse', [_literal(str(edit))])}",
+        f"found = {_call('headviz.zero_shot', asked)}",
+        "for answer in found.answers:",
+        "    shares = answer.probabilities.mean(0).tolist()",
+        "    print(answer.name, {c: round(p, 3) for c, p in zip(found.classes, shares)})",
     )
 
 
