@@ -235,7 +235,7 @@ def test_a_full_disk_half_way_is_one_sentence_and_nothing_is_lost(tmp_path):
         folder.write("second", {"texts": ["x" * 10_000]})
     assert folder.read("first") == {"texts": ["x"]}
     assert folder.read("second") is None
-    assert not list(folder.path.glob(".writing-*"))
+    assert not list(folder.path.rglob(".writing-*"))
 
 
 def table(folder):

@@ -1,7 +1,6 @@
 """Keeps tensors on disk by content key: atomic, checked, bounded in size, shared by processes.
 
-An entry is one safetensors file whose metadata carries a checksum of its tensors. It is written
-beside its place and then renamed, so another process sees a whole entry or none. The names of
+An entry is one safetensors file whose metadata carries a checksum of its tensors. The names of
 entries come from `key_of`: everything that the content depends on, the format's version included.
 (diskcache would do, but it pickles; a cache folder that someone else can write must not run code.)
 """
@@ -9,7 +8,6 @@ entries come from `key_of`: everything that the content depends on, the format's
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,6 +22,7 @@ from safetensors.torch import save
 from headviz.base.cache_folder import cache_folder
 from headviz.base.errors import CacheError
 from headviz.base.shapes import Tensor
+from headviz.base.write_whole import UNFINISHED, write_whole
 
 FORMAT = 1
 _ABANDONED = 3600.0  # seconds after which a half-written file belongs to a process that died
@@ -66,17 +65,10 @@ class Store:
         cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         text = json.dumps(dict(notes), sort_keys=True)
         content = save(cpu, {"notes": text, "sha256": _checksum(cpu, text)})
-        temporary: str | None = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".writing-")
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            Path(temporary).replace(self._path(key))
+            write_whole(self._path(key), content)
         except OSError as error:
-            if temporary:
-                with suppress(OSError):
-                    Path(temporary).unlink()
             reason = error.strerror or str(error)
             raise CacheError(
                 f"The result was not kept in the cache ({reason}); it is only shown. "
@@ -88,7 +80,7 @@ class Store:
         return self.folder / f"{key}.safetensors"
 
     def _drop_oldest(self) -> None:
-        for path in self.folder.glob(".writing-*"):
+        for path in self.folder.glob(f"{UNFINISHED}*"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > _ABANDONED:
                     path.unlink()

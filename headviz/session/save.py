@@ -4,10 +4,7 @@ What can be saved as what is a table, FORMATS. The layouts are described in docs
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from safetensors.torch import save as pack
 
 from headviz.base.errors import OptionError, SaveError
 from headviz.base.shapes import Tensor
+from headviz.base.write_whole import write_whole
 from headviz.clip.zero_shot import ZeroShot
 from headviz.editing.compare import Comparison
 from headviz.editing.recipe import Recipe
@@ -48,17 +46,9 @@ def save(result: Any, path: Path | str) -> Path:
     """
     path = Path(path)
     content = to_bytes(result, _kind_of(path))
-    temporary: str | None = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
+        write_whole(path, content)
     except OSError as error:
-        if temporary is not None:
-            with suppress(OSError):
-                Path(temporary).unlink()
         reason = error.strerror or str(error)
         raise SaveError(f"{path.name} cannot be written ({reason}).") from error
     return path
@@ -80,12 +70,6 @@ def _kind_of(path: Path | str) -> str:
 
 def _listing(kind: type) -> str:
     return " or ".join(f".{name}" for name in FORMATS[kind])
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _json(data: Any) -> bytes:

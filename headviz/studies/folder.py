@@ -6,14 +6,13 @@ folder of another study is refused, so that no results mix.
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headviz.base.write_whole import UNFINISHED, write_whole
 from headviz.studies.samples import StudyError
 
 _CONFIG = "config.json"
@@ -34,7 +33,7 @@ class StudyFolder:
         folder = cls(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            others = [p.name for p in path.iterdir() if not p.name.startswith(".writing-")]
+            others = [p.name for p in path.iterdir() if not p.name.startswith(UNFINISHED)]
         except OSError as error:
             raise StudyError(f"{path} cannot be made ({error.strerror or error}).") from error
         if _CONFIG in others:
@@ -94,19 +93,10 @@ class StudyFolder:
     def write_bytes(self, name: str, content: bytes) -> None:
         """The same for bytes."""
         target = self.path / name
-        temporary: str | None = None
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.path, prefix=".writing-")
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(target)
+            write_whole(target, content, lasting=True)
         except OSError as error:
-            if temporary:
-                with suppress(OSError):
-                    Path(temporary).unlink()
             raise StudyError(
                 f"{name} was not written ({error.strerror or error}). What was finished before is "
                 "kept: make room and run the same command again to go on."
