@@ -1,6 +1,7 @@
 """The hook point: each layer's attention output projection, whose input holds the heads in a row.
 
-Capture reads there and edits multiply there, through the one function of this file.
+Capture reads there and edits multiply there, both through `projection_inputs`, so that they cannot
+disagree on what a head is. Every hook is set inside a context manager that takes it away again.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,10 +18,7 @@ from headviz.models.loaded import LoadedModel
 def projection_inputs(
     model: LoadedModel, read: Callable[[int, Tensor], Tensor | None]
 ) -> Iterator[None]:
-    """While open, `read(layer, signals)` sees each projection's input and may return another.
-
-    The one place where hooks are set: capture and edits cannot disagree on what a head is.
-    """
+    """While open, `read(layer, signals)` sees each projection's input and may return another."""
     handles: list[Any] = []
 
     def hook_of(layer: int) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
@@ -53,3 +51,23 @@ def projection_output(
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def layer_arguments(
+    model: LoadedModel, read: Callable[[int, tuple[Any, ...], dict[str, Any]], None]
+) -> Iterator[None]:
+    """While open, `read(layer, positional, named)` sees what each decoder layer is called with."""
+    handles: list[Any] = []
+
+    def hook_of(layer: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        return lambda _, args, named: read(layer, args, named)
+
+    try:
+        for number, layer in enumerate(model.layers):
+            hook = hook_of(number)
+            handles.append(layer.register_forward_pre_hook(hook, with_kwargs=True))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

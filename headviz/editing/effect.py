@@ -1,0 +1,234 @@
+"""What a head does to a concept: what the model loses on its words without the head, and what else
+moves.
+
+On texts with continuations (given answers, or what the model says itself): at every position whose
+next token begins a word of the concept, the loss is by how much that token's log-probability falls
+under an edit, in nats, averaged over these positions; at the others the side effect is the
+divergence KL(unedited ‖ edited) of the next token's distribution, in nats, averaged likewise. Both
+come with intervals over texts. Estimated by one backward pass for all heads at once (attribution
+patching: Nanda 2023; Syed et al. 2023), or measured by really turning heads; the measurement
+decides. Knows nothing of how heads were chosen.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from headviz.base.errors import OptionError, PromptError
+from headviz.base.head import Head
+from headviz.base.shapes import Bool, Float, Int, Tensor
+from headviz.editing.passages import Passage, begins_word
+from headviz.heads.capture import Progress, no_progress
+from headviz.heads.edits import Edit, factor_table
+from headviz.heads.forward import batch_of
+from headviz.heads.replay import Replay
+from headviz.models.loaded import LoadedModel
+
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+"""Tokens of a batch at most, padding counted: a stop waits for one batch."""
+OTHERS = 512
+"""Positions beside the concept at which the side effect is measured, at most."""
+_MOST_LOGITS = 2**26  # numbers kept of the unedited distributions: a quarter of a gibibyte
+_DRAWS = 200
+SHARE = 0.95  # of the bootstrap draws that an interval holds
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What one edit does, text by text; the sums of its parts."""
+
+    lost: Float[Tensor, " text"]
+    """Sum over the concept's positions of the fall in log-probability, in nats."""
+    n_lost: Float[Tensor, " text"]
+    moved: Float[Tensor, " text"]
+    """Sum over the other positions of KL(unedited ‖ edited), in nats."""
+    n_moved: Float[Tensor, " text"]
+
+    def effect(self) -> "Effect":
+        """The means, with intervals over texts."""
+        generator = torch.Generator().manual_seed(0)
+        n = len(self.lost)
+        drawn = torch.randint(n, (_DRAWS, n), generator=generator)
+        parts = []
+        for total, count in ((self.lost, self.n_lost), (self.moved, self.n_moved)):
+            means = total[drawn].sum(1) / count[drawn].sum(1).clamp_min(1)
+            edges = means.quantile(torch.tensor([(1 - SHARE) / 2, (1 + SHARE) / 2]))
+            parts += [float(total.sum() / count.sum().clamp_min(1)), *map(float, edges)]
+        return Effect(*parts, n_positions=int(self.n_lost.sum()))
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What an edit costs the concept, and what else it moves."""
+
+    need: float
+    """Mean fall of the log-probability of the concept's words, in nats; negative if they rise."""
+    need_low: float
+    """The 95 % interval over texts."""
+    need_high: float
+    side: float
+    """Mean KL divergence elsewhere, in nats."""
+    side_low: float
+    side_high: float
+    n_positions: int = 0
+    """Words of the concept that it was measured on."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One batch of passages: what is scored in it, and what the unedited model says there."""
+
+    replay: Replay
+    at: Bool[Tensor, "row position"]
+    """Positions whose next token is scored."""
+    tokens: Int[Tensor, " scored"]
+    own: Bool[Tensor, " scored"]
+    """Where the next token begins a word of the concept."""
+    row: Int[Tensor, " scored"]
+    base: Float[Tensor, "scored vocab"]
+    """Log-probabilities without an edit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Passages read once, on which any number of edits are measured."""
+
+    model: LoadedModel
+    parts: tuple[_Part, ...]
+    words: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        model: LoadedModel,
+        passages: Sequence[Passage],
+        words: Sequence[str],
+        progress: Progress = no_progress,
+    ) -> "Reader":
+        """Read the passages without an edit.
+
+        Raises PromptError where no word of the concept is said in any of them.
+        """
+        marks = [begins_word(model, one.prompt.ids[one.first :], words) for one in passages]
+        if not any(any(mark) for mark in marks):
+            raise PromptError(
+                f"None of the {len(passages)} texts says a word of the concept "
+                f"({', '.join(list(words)[:5])} …), so that nothing can be lost. Choose texts that "
+                "do: questions answered by its words, or tasks that call for them."
+            )
+        kept = _kept_others(model, marks)
+        parts = []
+        for rows in _batches(model, passages):
+            progress(len(parts) / len(passages), "reading the texts without an edit")
+            parts.append(
+                _read(
+                    model,
+                    [passages[row] for row in rows],
+                    [marks[row] for row in rows],
+                    [kept[row] for row in rows],
+                )
+            )
+        return cls(model, tuple(parts), tuple(words))
+
+    def measure(self, edit: Edit, progress: Progress = no_progress) -> Measured:
+        """What the edit does to these texts. Edits of places other than everywhere are refused."""
+        if edit.where != "everywhere":
+            raise OptionError("The effect is measured for edits that hold everywhere.")
+        table = factor_table(self.model, [edit])
+        sums = []
+        for number, part in enumerate(self.parts):
+            progress(number / len(self.parts), "measuring what the edit does")
+            with torch.no_grad():
+                now = part.replay.logits(_rows(table, part), part.at).log_softmax(1)
+            sums.append(_sums(part, now))
+        return Measured(*(torch.cat(column).cpu() for column in zip(*sums, strict=True)))
+
+    def estimate(self, progress: Progress = no_progress) -> Float[Tensor, "layer head"]:
+        """The loss without each head to first order, in nats: attribution patching.
+
+        The derivative of the words' mean log-probability by each head's factor, at factor 1.
+        """
+        total = torch.zeros(self.model.n_layers, self.model.n_heads, device=self.model.device)
+        n_own = sum(int(part.own.sum()) for part in self.parts)
+        for number, part in enumerate(self.parts):
+            progress(number / len(self.parts), "estimating what each head does")
+            if not bool(part.own.any()):
+                continue
+            with torch.inference_mode(False), torch.enable_grad():
+                size = (1, *total.shape)
+                table = torch.ones(size, device=self.model.device, requires_grad=True)
+                first = self.model.head_layers[0]
+                now = part.replay.logits(_rows(table, part), part.at, first).log_softmax(1)
+                value = now[part.own].gather(1, part.tokens[part.own, None]).sum()
+                (slope,) = torch.autograd.grad(value, table)
+            total += slope[0]
+        return (total / n_own).float().cpu()
+
+
+def single_effects(
+    reader: Reader, heads: Sequence[Head], factor: float = 0.0, progress: Progress = no_progress
+) -> Iterator[tuple[Head, Effect]]:
+    """Each head turned alone, one after the other, as each is done."""
+    for number, head in enumerate(heads):
+        progress(number / len(heads), f"turning head {number + 1} of {len(heads)}")
+        yield head, reader.measure(Edit.of([head], factor)).effect()
+
+
+def _rows(table: Float[Tensor, "1 layer head"], part: _Part) -> Float[Tensor, "row layer head"]:
+    return table.expand(len(part.at), -1, -1)
+
+
+def _sums(part: _Part, now: Float[Tensor, "scored vocab"]) -> list[Float[Tensor, " row"]]:
+    chosen = part.tokens[:, None]
+    lost = (part.base.gather(1, chosen) - now.gather(1, chosen))[:, 0]
+    moved = (part.base.exp() * (part.base - now)).sum(1).clamp_min(0)
+    own, others = part.own.float(), (~part.own).float()
+    zero = lost.new_zeros(len(part.at))
+    return [
+        zero.index_add(0, part.row, values) for values in (lost * own, own, moved * others, others)
+    ]
+
+
+def _kept_others(model: LoadedModel, marks: Sequence[Sequence[bool]]) -> list[tuple[bool, ...]]:
+    """Which tokens are scored: all of the concept's, and a fixed random part of the others."""
+    n_own = sum(sum(mark) for mark in marks)
+    vocabulary = model.model.get_output_embeddings().weight.shape[0]
+    room = max(32, min(OTHERS, _MOST_LOGITS // vocabulary - n_own))
+    n_others = sum(len(mark) for mark in marks) - n_own
+    generator = torch.Generator().manual_seed(0)
+    keep = torch.rand(n_others, generator=generator).argsort() < room
+    chosen = iter(keep.tolist())
+    return [tuple(own or next(chosen) for own in mark) for mark in marks]
+
+
+def _batches(model: LoadedModel, passages: Sequence[Passage]) -> Iterator[list[int]]:
+    most = BATCH_TOKENS.get(model.device.type, 4096)
+    rows: list[int] = []
+    for row in sorted(range(len(passages)), key=lambda n: len(passages[n].prompt.ids)):
+        if rows and len(passages[row].prompt.ids) * (len(rows) + 1) > most:
+            yield rows
+            rows = []
+        rows.append(row)
+    if rows:
+        yield rows
+
+
+def _read(
+    model: LoadedModel,
+    passages: Sequence[Passage],
+    marks: Sequence[Sequence[bool]],
+    kept: Sequence[Sequence[bool]],
+) -> _Part:
+    batch = batch_of(model, [one.prompt for one in passages], left=False)
+    at, own = torch.zeros_like(batch.image), torch.zeros_like(batch.image)
+    for row, (one, mark, keep) in enumerate(zip(passages, marks, kept, strict=True)):
+        said = slice(one.first - 1, one.first - 1 + len(mark))
+        at[row, said] = torch.tensor(keep, device=at.device)
+        own[row, said] = torch.tensor(mark, device=at.device)
+    row, position = at.nonzero().T
+    replay = Replay.of(model, batch)
+    table = torch.ones(len(at), model.n_layers, model.n_heads, device=model.device)
+    with torch.no_grad():
+        base = replay.logits(table, at).log_softmax(1)
+    return _Part(replay, at, batch.ids[row, position + 1], own[at], row, base)
