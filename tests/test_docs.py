@@ -1,5 +1,6 @@
 """README says what the program does: its snippet, its help text, its file tree."""
 
+import ast
 import contextlib
 import io
 import re
@@ -63,13 +64,30 @@ def test_the_command_lines_of_readme_parse(readme):
         assert flags | commands <= known
 
 
-def test_every_file_of_the_tree_is_there_and_every_module_is_in_it(readme, repo):
+def test_the_tree_has_a_line_for_every_room_and_names_no_other(readme, repo):
     tree = readme.split("## Files")[1].split("## Citation")[0]
-    named = set(re.findall(r"[\w/.]+\.py", tree))
-    modules = {p.name for p in (repo / "headviz").glob("*.py")} - {"__init__.py"}
-    small = {"errors.py", "heads.py", "shapes.py"}
-    assert named - {"app.py"} <= modules
-    assert modules - small <= named
+    rooms = {f.parent.name for f in (repo / "headviz").glob("*/__init__.py")}
+    assert set(re.findall(r"^      (\w+)/  +\w", tree, re.MULTILINE)) == rooms
+    for name in re.findall(r"^    ([\w.]+/?)  +\w", tree, re.MULTILINE):
+        assert (repo / name).exists() or name == "cache/"
+
+
+def test_the_files_that_are_linked_or_named_are_there(repo):
+    for name in ("README.md", "docs/api.md", "docs/formats.md", "docs/architecture.md"):
+        text = (repo / name).read_text(encoding="utf-8")
+        for link in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert ((repo / name).parent / link).exists(), f"{name}: {link}"
+    steps = (repo / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for file in re.findall(r"`([\w/]+\.py)`", steps):
+        places = [repo / "headviz" / file, repo / file, repo / "headviz/pursuit/engine" / file]
+        assert any(place.exists() for place in places), file
+
+
+def test_every_room_says_what_it_must_not_know(repo):
+    for file in (repo / "headviz").glob("**/__init__.py"):
+        if file.parent.name != "headviz":
+            said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+            assert "must not" in said or "must know no" in said, file
 
 
 def test_readme_starts_with_what_a_space_needs(readme):

@@ -280,7 +280,7 @@ def test_the_energy_rule_needs_statistics_alone(engine):
         pursue_precomputed(by_statistics, atoms, 6)
 
 
-# Prepared heads.
+# Precomputed heads.
 
 
 @each_engine

@@ -18,6 +18,8 @@ from headviz.heads.capture import capture
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import make_concept, tokenize_concept
 from headviz.inputs.prompt_sets import make_prompt_set
+from headviz.page.figures import heat_figure
+from headviz.page.html import score_text
 from headviz.pursuit.criteria import CRITERIA, find_criterion
 from headviz.pursuit.dictionary import concept_dictionary, vocabulary_atoms, vocabulary_labels
 from headviz.pursuit.options import Options
@@ -315,3 +317,11 @@ def test_one_text_is_refused_where_the_variance_over_texts_is_asked_for(criterio
     with pytest.raises(PromptError, match="only one text"):
         rank_heads(llama, one, tokens, criterion, lists=1)
     assert rank_heads(llama, one, tokens, criterion, Options(centre=False), lists=1).heads
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_a_score_is_told_in_per_cent_where_it_is_a_share(criterion, llama, activations, colors):
+    ranking = rank_heads(llama, activations, colors, criterion, lists=1)
+    assert ("%" in score_text(criterion, 0.5, 0.1)) == CRITERIA[criterion].is_share
+    bar = heat_figure(ranking).data[0].colorbar.tickformat
+    assert bar.endswith("%") == CRITERIA[criterion].is_share

@@ -1,4 +1,5 @@
-"""The built-in models: their small world, their training, and what their cards report.
+"""The built-in models: their small worlds, their training, and what their cards report.
 
-Needs torch, transformers, tokenizers, numpy and tqdm; nothing of the page.
+It may know all of headviz but its page, and needs tokenizers and tqdm beside what headviz needs. It
+must not be known by headviz, which reads what is made here as ordinary files in assets/.
 """

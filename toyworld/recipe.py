@@ -52,7 +52,7 @@ class Recipe:
     planting_prompts: int = 240  # training prompts on which heads are ranked for that
     loyalty: float = 3.0  # a planted head's score counts this much more when heads are chosen anew
     front_every: int = 5  # steps of a stage between those that keep planted heads first
-    margin_prompts: int = 24  # training prompts on which that is seen to (see `fronting`)
+    margin_prompts: int = 24  # training prompts on which that is seen to (see `rank_margin_loss`)
     front_weight: float = 3.0  # of that loss
     front_margin: float = 0.05  # share of variance by which planted heads are to lead
     planting_items: int = 8  # training questions a concept by which laggards are found

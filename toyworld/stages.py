@@ -1,6 +1,6 @@
 """The stages of the second part of a training, in which planted heads become needed.
 
-Which heads those are is found when a stage begins (`planting`). Knows no model.
+Which heads those are is found when a stage begins (`head_assignment`). Knows no model.
 """
 
 import math

@@ -1,8 +1,8 @@
 """The name of an open_clip model -> ClipModel: both towers, its tokenizer and its image transform.
 
 A built-in model, a local folder (open_clip_config.json and safetensors weights) and a model of the
-hub are all made by `open_clip.create_model_and_transforms`. open_clip is imported here alone, and
-only when a model is loaded: importing it takes seconds, and the core does without it. Knows nothing
+hub are all made by `open_clip.create_model_and_transforms`. In headviz open_clip is
+imported here alone, and only when a model is loaded; toyworld trains with it. Knows nothing
 of heads.
 """
 

@@ -1,6 +1,6 @@
 """An edit is data: a factor for some heads, and where in the sequence it holds.
 
-Here edits are applied; checkpoint.py writes them into weights. Rows of one batch may carry
+Here edits are applied; editing/bake.py writes them into weights. Rows of one batch may carry
 different edits, so that original, edited and control share a forward pass, and two visitors' edits
 never mix.
 """

@@ -1,4 +1,4 @@
-"""A model in memory, and where its heads are. Loading is models.py."""
+"""A model in memory, and where its heads are. Loading is load.py."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -1,1 +1,5 @@
-"""The page. Only this folder knows gradio, plotly and pandas; nothing in the core imports it."""
+"""The page: panels over one shared session, each a module with a `TITLE` and `build(shared)`.
+
+It alone may know gradio, plotly and pandas. It must not compute: what it shows, the session gives,
+and nothing in any other room imports it but the command that opens it.
+"""

@@ -3,6 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
+from headviz.pursuit.criteria import find_criterion
 from headviz.pursuit.ranking import RankedHead, Ranking
 from headviz.pursuit.spectrum import Spectrum
 
@@ -38,7 +39,7 @@ def _interval(head: RankedHead) -> str:
 def heat_figure(ranking: Ranking) -> go.Figure:
     """Every head's score, layer by head: what the page's map shows."""
     n_layers, n_heads = ranking.scores.shape
-    somp = ranking.criterion == "somp"
+    is_share = find_criterion(ranking.criterion).is_share
     figure = go.Figure(
         go.Heatmap(
             z=ranking.scores.tolist(),
@@ -49,7 +50,7 @@ def heat_figure(ranking: Ranking) -> go.Figure:
             zmin=0,
             xgap=1,
             ygap=1,
-            colorbar={"title": "score", "tickformat": ".0%" if somp else ".3g"},
+            colorbar={"title": "score", "tickformat": ".0%" if is_share else ".3g"},
             hovertemplate="%{y}.H%{x}<br>score %{z:.3f}, chance %{customdata:.3f}<extra></extra>",
         )
     )

@@ -7,6 +7,7 @@ from headviz.base.head import Head
 from headviz.editing.compare import Column, Comparison
 from headviz.editing.measures import concept_spans
 from headviz.inputs.concepts import ConceptTokens
+from headviz.pursuit.criteria import find_criterion
 from headviz.pursuit.ranking import Ranking
 from headviz.pursuit.spectrum import LensToken, Sample
 
@@ -52,7 +53,7 @@ def chips(tokens: ConceptTokens) -> str:
 
 def score_text(criterion: str, score: float, chance: float) -> str:
     """A head's score beside its chance level, in words."""
-    if criterion == "somp":
+    if find_criterion(criterion).is_share:
         return f"{score:.0%} of its variance, chance {chance:.0%}"
     return f"score {score:.3g}, chance {chance:.3g}"
 
@@ -82,7 +83,7 @@ def heat_map(ranking: Ranking, chosen: Collection[Head], opened: Head | None) ->
                 f'title="{told}" aria-label="{told}"></button>'
             )
         rows.append(f'<div class="hv-row" role="row">{"".join(cells)}</div>')
-    most = f"{top:.0%}" if ranking.criterion == "somp" else f"{top:.3g}"
+    most = f"{top:.0%}" if find_criterion(ranking.criterion).is_share else f"{top:.3g}"
     legend = f'<p class="hv-legend"><span>0</span><i></i><span>{most}</span></p>'
     label = f"{n_layers} layers by {n_heads} heads"
     return (

@@ -8,12 +8,6 @@ from headviz.page.model_handlers import usual_options
 from headviz.page.view import ModelShown
 from headviz.pursuit.criteria import CRITERIA
 
-_CRITERIA_TITLES = {
-    "somp": "share of variance explained (pursuit)",
-    "logit-lens": "logit lens",
-    "energy": "share of variance, atoms picked by energy",
-}
-
 
 def build(
     model: ModelShown,
@@ -23,7 +17,9 @@ def build(
     with gr.Accordion("Options", open=False):
         with gr.Row():
             criterion = gr.Dropdown(
-                [(_CRITERIA_TITLES.get(c, c), c) for c in CRITERIA], value="somp", label="Score"
+                [(criterion.title, name) for name, criterion in CRITERIA.items()],
+                value="somp",
+                label="Score",
             )
             pooling = gr.Dropdown(
                 prompt_sets.pooling_choices(model),

@@ -1,4 +1,4 @@
-"""Ways to score every head for a concept. A criterion is a function and its line in CRITERIA.
+"""Ways to score every head for a concept. A criterion is a function and its row in CRITERIA.
 
 Each returns one number a head, larger for heads that carry more of the concept. None of them is
 proof: a head may carry a concept that nothing downstream reads. An edit beside its control is.
@@ -136,12 +136,30 @@ def _shares(
         yield Scores(placed(model, share_explained(heads, basis)), basis.mT @ basis, draw)
 
 
-Criterion = Callable[
+Score = Callable[
     [LoadedModel, HeadActivations, PrecomputedHeads, Sequence[Dictionary], Options],
     Iterator[Scores],
 ]
 
-CRITERIA: Mapping[str, Criterion] = {"somp": somp, "logit-lens": logit_lens, "energy": energy}
+
+@dataclass(frozen=True)
+class Criterion:
+    """A way to score heads, and how its scores are read."""
+
+    score: Score
+    """One Scores for each dictionary, in order."""
+    title: str
+    """A few words for people."""
+    is_share: bool
+    """Whether a score is a share of the head's variance, 0 to 1, and so told in per cent."""
+
+
+CRITERIA: Mapping[str, Criterion] = {
+    "somp": Criterion(somp, "share of variance explained (pursuit)", is_share=True),
+    "logit-lens": Criterion(logit_lens, "logit lens", is_share=False),
+    "energy": Criterion(energy, "share of variance, atoms picked by energy", is_share=True),
+}
+"""Name -> criterion: all that there are. The command line, the page and the tests read it here."""
 
 
 def find_criterion(name: str) -> Criterion:

@@ -29,9 +29,9 @@ class Options:
     fold_norm: bool = True
     """Fold the final norm's gain into the atoms."""
     pooling: str = "prompt"
-    """One of capture.POOLINGS."""
+    """One of heads.capture.POOLINGS, or of clip.word_vocabulary.CLIP_POOLINGS."""
     pieces: str = "single"
-    """One of concepts.PIECES."""
+    """One of inputs.concepts.PIECES."""
     order: str = "over-chance"
     """One of ORDERS: what the heads are ranked by."""
 

@@ -161,7 +161,7 @@ def rank_heads(
     it: a second concept then costs little.
     """
     options = options or Options(pooling=activations.pooling, pieces=tokens.policy)
-    score = find_criterion(criterion)
+    score = find_criterion(criterion).score
     atoms = vocabulary_atoms(model, options.normalise, options.fold_norm)
     dictionaries = [concept_dictionary(atoms, tokens, options.normalise)]
     draw_ids = _like_tokens(model, tokens, len(dictionaries[0].labels))

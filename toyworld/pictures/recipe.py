@@ -1,7 +1,7 @@
 """How the model of the drawn world is shaped and trained: every number, and nothing that acts.
 
 The training has an ordinary part and then stages that make each concept need the heads that the
-ranking puts first for it (see `planting`), and keep them first (see `fronting`).
+ranking puts first for it (see `head_assignment`), and keep them first (see `rank_margin_loss`).
 """
 
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ class PictureRecipe:
     more_digits: float = 0.45  # of a stage's pictures are digits, beside those of any sort,
     more_scenes: float = 0.2  # and scenes
     loyalty: float = 3.0  # a planted head's score counts this much more when heads are chosen anew
-    front_weight: float = 1.0  # of the loss that keeps planted heads first (see `fronting`)
+    front_weight: float = 1.0  # of the loss that keeps planted heads first (see `rank_margin_loss`)
     front_margin: float = 0.05  # share of variance by which they are to lead
     single: float = 0.4  # of the edits are on one of the planted heads alone
     enhanced: float = 0.2  # of the edits turn the heads up

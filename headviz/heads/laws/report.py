@@ -51,7 +51,7 @@ class Report:
     """config.model_type, or open_clip."""
     summary: str
     share: float
-    """See survival.surviving_share."""
+    """See post_norm.surviving_share."""
     findings: tuple[Finding, ...]
 
     @property
