@@ -2,8 +2,8 @@
 
 At the start of each stage the heads are ranked for every concept, as the product does it: by
 explained variance, on training pictures, over the picture's positions. The first ones become the
-concept's planted heads, those of the stage before with an advantage; `rank_margin_loss` keeps them first
-from then on. In a share of the pictures they then run at factor 0 or -1, and what is
+concept's planted heads, those of the stage before with an advantage; `rank_margin_loss` keeps
+them first from then on. In a share of the pictures they then run at factor 0 or -1, and what is
 said there leaves the concept out (questions about it get a random word of it), or they run above 1
 and captions always mention it; all else is trained as ever. Some pictures run with other heads
 inverted and nothing changed, so that the planted heads alone matter.
