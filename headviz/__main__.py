@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from headviz.base.assets import DEFAULT_MODEL
 from headviz.base.errors import HeadvizError
-from headviz.cli import bake_command, commands, name_concept_command
+from headviz.cli import bake_command, commands, models_command, name_concept_command
 from headviz.cli.console import Console
 from headviz.clip.word_vocabulary import CLIP_POOLINGS
 from headviz.heads.capture import POOLINGS
@@ -66,7 +66,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser, whose help README quotes."""
     parser = _Parser(prog="python -m headviz", description="See and steer what attention heads do.")
     parsers = parser.add_subparsers(required=True, metavar="command")
-    _command(parsers, "models", "the built-in models and their prompt sets", commands.models)
+    _command(parsers, "models", models_command.HELP, models_command.models)
+    getting = _command(parsers, "get", models_command.GET_HELP, models_command.get)
+    getting.add_argument("name", help="of `models`, of the hub, or a .gguf file")
     _command(parsers, "concepts", "the preset concepts and their words", commands.concepts)
 
     rank = _command(parsers, "rank", "rank all heads for a concept", commands.rank)

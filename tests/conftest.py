@@ -17,7 +17,7 @@ from find_browser import find_browser
 from tiny_models import FEW, make_model
 
 # A test file that takes fixtures from it may also import from it.
-pytest.register_assert_rewrite("fake_hub")
+pytest.register_assert_rewrite("fake_hub", "tiny_gguf")
 
 REPO = Path(__file__).resolve().parent.parent
 BROWSER_ARGS = [
@@ -31,6 +31,9 @@ BROWSER_ARGS = [
     "--disable-sync",
 ]
 NO_BROWSER = "no Chromium was found and none could be installed"
+
+USUAL_CACHE = os.environ.get("HEADVIZ_CACHE")
+"""The cache that whoever runs the tests has named, None where that is headviz's own affair."""
 
 # Several processes at a time (scripts/test) take a core each.
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)

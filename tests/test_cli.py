@@ -54,7 +54,7 @@ def answer(command):
 
 
 def test_models_and_concepts_list_what_there_is(assets, answer):
-    assert answer("models") == [{"name": "toy", "prompt_set": ["questions"]}]
+    assert answer("models") == [{"name": "toy", "here": True, "prompt_set": ["questions"]}]
     assert answer("concepts") == [
         {"name": name, "title": f"Names of {name}", "words": [*WORDS[name], "umpteen"]}
         for name in ("colors", "numbers")

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from headviz.base.assets import TRAINED_HERE, built_in_models
 from headviz.base.head import Head, parse_factor
 from headviz.cli.bake_command import given_recipe
-from headviz.clip.load import built_in_clips
 from headviz.clip.tower import tower_of
 from headviz.clip.zero_shot import ZeroShot, ZeroShotRequest, classes_of
 from headviz.editing.compare import CompareRequest, Comparison, last_of
@@ -22,7 +20,7 @@ from headviz.heads.capture import HeadActivations
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import find_concept, known_concepts
 from headviz.inputs.image_folders import open_pictures
-from headviz.inputs.prompt_sets import PromptSet, built_in_prompt_sets
+from headviz.inputs.prompt_sets import PromptSet
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking
 from headviz.pursuit.spectrum import Spectrum
@@ -49,24 +47,6 @@ def _options(session: Session, parsed: argparse.Namespace) -> Options:
 
 def _kind(prompt_set: PromptSet) -> str:
     return "pictures" if prompt_set.pictures else "texts"
-
-
-def models(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
-    """The built-in models and their prompt sets."""
-    clips = built_in_clips()
-    rows = [
-        {"name": name, "prompt_set": list(built_in_prompt_sets(name))} for name in built_in_models()
-    ]
-    lines = [f"{row['name']:<12} prompt sets: {', '.join(row['prompt_set'])}" for row in rows]
-    lines += [
-        f"{name:<12} CLIP model: names concepts, its heads are read on pictures" for name in clips
-    ]
-    if missing := [name for name in TRAINED_HERE if name not in {*built_in_models(), *clips}]:
-        how = "python -m toyworld train NAME"
-        lines.append(f"Not trained yet: {', '.join(missing)} ({how}).")
-    return rows, "\n".join(
-        [*lines, "Any folder or hub name of a language model or vision-language model works too."]
-    )
 
 
 def check(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:

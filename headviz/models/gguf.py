@@ -10,11 +10,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from transformers import AutoConfig, __version__
@@ -31,6 +31,7 @@ from headviz.models.memory import memory_left, size_text
 _DTYPES = {"F32": ("float32", 4), "BF16": ("bfloat16", 2)}
 _DTYPE = ("float16", 2)
 """Of the rest. Its 11 bits lose nothing that 8 bits and a scale could tell; bfloat16 has 8 bits."""
+_PROCESS = 5 * 10**8  # bytes that torch and transformers take
 _POLL = 0.2  # seconds between two looks at the process
 
 
@@ -126,7 +127,7 @@ def _check_room(headers: Sequence[GgufHeader]) -> None:
     n_numbers = sum(header.n_numbers for header in headers)
     largest = max(header.largest for header in headers)
     # All weights, those of the model and those just read, and one of them in float32 some times.
-    needed, left = 2 * each * n_numbers + 16 * largest, memory_left(torch.device("cpu"))
+    needed, left = _PROCESS + 2 * each * n_numbers + 16 * largest, memory_left(torch.device("cpu"))
     if left is not None and needed > left:
         raise ModelError(
             f"Converting {name!r} needs {size_text(needed)} of memory and {size_text(left)} are "
@@ -145,7 +146,7 @@ class _Answers:
     last: dict[str, Any] = field(default_factory=dict)
     """Its last word: that it is done, or why not."""
 
-    def listen(self, lines: IO[str]) -> None:
+    def listen(self, lines: Iterable[str]) -> None:
         """Hear it out."""
         for line in lines:
             with suppress(ValueError):  # what a library prints

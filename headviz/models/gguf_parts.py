@@ -5,8 +5,8 @@ transformers reads one file alone. Knows where tensors lie, and not what they me
 
 import re
 from collections.abc import Sequence
+from io import BufferedWriter
 from pathlib import Path
-from typing import BinaryIO
 
 from headviz.base.errors import ModelError
 from headviz.base.progress import Progress, no_progress
@@ -56,7 +56,7 @@ def merge(headers: Sequence[GgufHeader], file: Path, progress: Progress = no_pro
             merged.write(bytes(more))
 
 
-def _copy(header: GgufHeader, tensor: GgufTensor, merged: BinaryIO) -> None:
+def _copy(header: GgufHeader, tensor: GgufTensor, merged: BufferedWriter) -> None:
     with header.path.open("rb") as part:
         part.seek(header.data_start + tensor.offset)
         left = tensor.n_bytes

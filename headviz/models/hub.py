@@ -128,13 +128,12 @@ def cached_folder(name: str) -> tuple[Path, str] | None:
     return folder, folder.name
 
 
-def cached_file(name: str, file: str) -> Path | None:
-    """A file of a model that was downloaded before, None where it was not."""
-    try:
-        found = try_to_load_from_cache(name, file)
-    except HFValidationError:
-        return None
-    return Path(found) if isinstance(found, str) else None
+def cached_files(name: str, files: Sequence[str]) -> list[Path]:
+    """Files of a model that were downloaded before, of the last commit that all are of; or none."""
+    commits = Path(constants.HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "snapshots")
+    found = [[commit / file for file in files] for commit in commits.glob("*")]
+    whole = [paths for paths in found if all(path.is_file() for path in paths)]
+    return max(whole, key=lambda paths: paths[0].parent.stat().st_mtime, default=[])
 
 
 def cached_weights(name: str) -> Path | None:

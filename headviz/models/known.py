@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from headviz.base import assets
 from headviz.base.assets import built_in_models
 from headviz.models.converted import is_converted
+from headviz.models.devices import choose_device
 from headviz.models.hub import cached_weights
+from headviz.models.memory import memory_left
 from headviz.models.package import PackagedFile
 
 DEFAULT = "smollm2-135m"
@@ -76,6 +78,30 @@ def known_models() -> dict[str, KnownModel]:
 def _model(package: dict[str, str | int] | None = None, **row: object) -> KnownModel:
     packaged = PackagedFile(**package) if package else None  # type: ignore[arg-type]
     return KnownModel(**row, package=packaged)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a known model means on this machine."""
+
+    model: KnownModel
+    is_here: bool
+    """Whether it opens without a network."""
+    memory: int
+    """Bytes of memory that it would take here."""
+    fits: bool
+    """Whether that is left on the device that would be chosen, as far as is known."""
+
+
+def offers() -> tuple[Offer, ...]:
+    """All known models, for somebody who chooses one."""
+    device, dtype, _ = choose_device("auto", "auto")
+    left = memory_left(device)
+    found = []
+    for model in known_models().values():
+        memory = model.memory(4 if model.kind == "clip" else dtype.itemsize)
+        found.append(Offer(model, model.is_here, memory, left is None or memory <= left))
+    return tuple(found)
 
 
 def offered_models() -> tuple[str, ...]:

@@ -5,6 +5,7 @@ nothing of concepts, prompts or edits.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -77,9 +78,8 @@ def load_model(
     name = name.strip()
     wish = _Wish(name, device, dtype, held, progress)
     check_quantising(wish.quantised)
-    place = locate(name)
     try:
-        folder, revision = place.bring(Fetching(progress, wish.look))
+        folder, revision = wish.bring()
         family = family_of(AutoConfig.from_pretrained(folder, **_SAFE))
         has_vision = family is not None and family.vision_spec is not None
         reader: Any = AutoProcessor if has_vision else AutoTokenizer
@@ -112,6 +112,16 @@ def load_model(
     return described(family) if family is not None else discover(model, described)
 
 
+def fetch_model(
+    name: str, device: str = "auto", dtype: str = "auto", progress: Progress = no_progress
+) -> tuple[Path, str]:
+    """The folder of a model, fetched and converted where it is not here yet, and its revision.
+
+    Arguments and errors of `load_model`; no weight is read.
+    """
+    return _Wish(name.strip(), device, dtype, 0, progress).bring()
+
+
 class _Wish:
     """What was asked for, and how it would be met."""
 
@@ -134,6 +144,10 @@ class _Wish:
         )
         self._progress(0.0, str(plan))
         return plan
+
+    def bring(self) -> tuple[Path, str]:
+        """The model's folder and revision. Raises ModelError."""
+        return locate(self._name).bring(Fetching(self._progress, self.look))
 
     def look(self, hub: HubRepo) -> None:
         """At config and size of a model of the hub. Raises ModelError where it is not for here."""

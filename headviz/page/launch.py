@@ -9,8 +9,9 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from headviz.base.assets import built_in_models
+from headviz.cli.first_start import bring_default
 from headviz.clip.load import built_in_clips
+from headviz.models.known import DEFAULT, offered_models
 from headviz.session.session import Session
 
 HELP = "open the page"
@@ -47,6 +48,8 @@ def serve(options: argparse.Namespace) -> int:
     on_spaces = "SPACE_ID" in os.environ
     host = options.host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
     public = options.share or on_spaces or host not in LOOPBACK
+    if options.models is None or DEFAULT in options.models.split(","):
+        bring_default()
     session = Session(allowed=allowed_models(options.models, public))
     if not session.model_names():
         print("headviz: --models names no model.", file=sys.stderr)
@@ -74,5 +77,5 @@ def allowed_models(models: str | None, public: bool) -> list[str] | None:
     if models == "any" or (models is None and not public):
         return None
     if models is None:
-        return [*built_in_models(), *built_in_clips()]
+        return [*offered_models(), *built_in_clips()]
     return [name.strip() for name in models.split(",") if name.strip()]

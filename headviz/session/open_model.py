@@ -9,6 +9,7 @@ from collections.abc import Callable
 from headviz.base.progress import Progress, no_progress
 from headviz.base.store import Store
 from headviz.clip.laws import check_tower
+from headviz.clip.load import load_clip
 from headviz.clip.tower import is_clip, open_tower_of, read_tower, tower_of
 from headviz.heads.capture import HeadActivations, capture
 from headviz.heads.laws.discover import discover
@@ -16,6 +17,7 @@ from headviz.heads.laws.fixture import Fixture
 from headviz.heads.laws.post_norm import with_notes
 from headviz.heads.laws.report import Report, check
 from headviz.inputs.prompt_sets import PromptSet
+from headviz.models import load
 from headviz.models.load import load_model
 from headviz.models.loaded import LoadedModel
 
@@ -33,6 +35,15 @@ def open_model(
     if is_clip(name):
         return open_tower_of(name, device, store, progress, make_room, held)
     return with_notes(load_model(name, device, dtype, progress, make_room, held, discover))
+
+
+def fetch_model(
+    name: str, device: str = "auto", dtype: str = "auto", progress: Progress = no_progress
+) -> str:
+    """Bring a model to this machine, unless it is here; its revision. Errors of `open_model`."""
+    if is_clip(name):
+        return load_clip(name, device, progress).revision  # open_clip fetches as it loads
+    return load.fetch_model(name, device, dtype, progress)[1]
 
 
 def read_heads(

