@@ -14,8 +14,8 @@ from headviz.clip.embed import similarity
 from headviz.clip.load import load_clip
 from headviz.editing.measures import concept_spans
 from headviz.inputs.concepts import find_concept
+from headviz.studies.built_in_pictures import captioned_pictures, classed_pictures
 from headviz.studies.classifier import load_classifier
-from headviz.studies.drawn import CLASSES, drawn_captions, drawn_classes
 from headviz.studies.finding import find
 from headviz.studies.request import Request
 from headviz.studies.samples import StudyError
@@ -89,10 +89,10 @@ def test_captioning_counts_words_and_asks_cider_and_clip(session, vision_folder,
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("concept", CLASSES)
+@pytest.mark.parametrize("concept", NAMED)
 def test_drawn_pictures_to_pick_heads_on_are_none_of_those_judged(concept):
     request = Request("classification", "tiny-vlm", concept, limit=24, selection=20)
-    material, classes = drawn_classes(request, "Which {what}: {classes}?")
+    material, classes = classed_pictures(request, "Which {what}: {classes}?")
     assert classes == NAMED[concept]
     assert not {s.key for s in material.selection} & {s.key for s in material.evaluation}
     assert all(s.answers[0] in classes for s in material.evaluation if s.inside)
@@ -100,10 +100,21 @@ def test_drawn_pictures_to_pick_heads_on_are_none_of_those_judged(concept):
 
 
 def test_drawn_captions_leave_different_things_out():
-    material = drawn_captions(Request("captioning", "tiny-vlm", limit=6, selection=8), "Describe.")
+    material = captioned_pictures(
+        Request("captioning", "tiny-vlm", limit=6, selection=8), "Describe."
+    )
     assert not {s.key for s in material.selection} & {s.key for s in material.evaluation}
     assert all(len(s.answers) == 5 for s in material.evaluation)
     assert any(len(set(s.answers)) > 1 for s in material.evaluation)
+
+
+def test_more_pictures_than_ship_are_refused():
+    many = Request("captioning", "tiny-vlm", limit=10_000, selection=8)
+    with pytest.raises(StudyError, match=r"ships 400 samples, fewer than the 10000 .*--limit"):
+        captioned_pictures(many, "Describe.")
+    many = Request("classification", "tiny-vlm", "digits", limit=12, selection=10_000)
+    with pytest.raises(StudyError, match=r"ships 400 samples, fewer than the 10000 .*--selection"):
+        classed_pictures(many, "{classes}")
 
 
 def test_a_language_model_is_refused_by_the_studies_of_pictures(session, tiny_model_folder):

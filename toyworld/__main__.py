@@ -1,4 +1,4 @@
-"""Command line of the small world: fresh test items, training from nothing, and the model card."""
+"""Command line of the small world: test items, training from nothing, model cards, study data."""
 
 import argparse
 import dataclasses
@@ -13,6 +13,7 @@ from toyworld.clip_recipe import CLIP_RECIPES
 from toyworld.documents import sample_items
 from toyworld.pictures.recipe import PICTURE_RECIPES
 from toyworld.recipe import RECIPES
+from toyworld.study_data import WRITERS
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "cache" / "toyworld"
@@ -70,6 +71,12 @@ def parser() -> argparse.ArgumentParser:
     card.add_argument("--folder", type=Path, help="the model's folder (default: assets/MODEL)")
     card.add_argument("--quick", action="store_true", help="a tenth of the samples, to try it out")
     card.set_defaults(run=run_card)
+    data = commands.add_parser("study-data", help="write what the studies read beside a model")
+    data.add_argument(
+        "model", choices=WRITERS, metavar="model", help=f"one of: {', '.join(WRITERS)}"
+    )
+    data.add_argument("--folder", type=Path, help="default: assets/MODEL/studies")
+    data.set_defaults(run=run_study_data)
     return top
 
 
@@ -172,6 +179,13 @@ CARD_WRITERS: dict[str, Callable[[argparse.Namespace, Path], None]] = {
     "tiny-clip": write_clip_card,
 }
 """Built-in model -> what measures it and writes its card."""
+
+
+def run_study_data(args: argparse.Namespace) -> None:
+    """Write the files; they are the same each time."""
+    folder = args.folder or ASSETS / args.model / "studies"
+    WRITERS[args.model](folder)
+    print(f"wrote {folder}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,8 +14,8 @@ from headviz.editing.measures import concept_spans
 from headviz.heads.prompts import prompts_of
 from headviz.inputs.concepts import find_concept
 from headviz.models.loaded import LoadedModel
+from headviz.studies.built_in_pictures import captioned_pictures
 from headviz.studies.cider import Cider
-from headviz.studies.drawn import drawn_captions
 from headviz.studies.hub_data import CAPTION_SPLITS, located
 from headviz.studies.image_folders import Shown, read_captioned
 from headviz.studies.request import REPETITION, Measure, Plan, Request
@@ -40,7 +40,9 @@ def plan(request: Request, model: LoadedModel, progress: Progress = no_progress)
     concept = find_concept(request.concept or CONCEPT, request.words)
     prompt = request.prompt or prompts_of(model)["caption"]
     material = (
-        _from_file(request, prompt, progress) if request.data else drawn_captions(request, prompt)
+        _from_file(request, prompt, progress)
+        if request.data
+        else captioned_pictures(request, prompt)
     )
     cider = Cider([sample.answers for sample in material.evaluation])
     clip = load_clip(request.clip, progress=progress) if request.clip else None

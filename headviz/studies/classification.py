@@ -14,7 +14,7 @@ from headviz.clip.name_concept import name_concept, vocabulary_words
 from headviz.heads.prompts import prompts_of
 from headviz.inputs.concepts import Concept, find_concept, make_concept
 from headviz.models.loaded import LoadedModel
-from headviz.studies.drawn import drawn_classes
+from headviz.studies.built_in_pictures import classed_pictures
 from headviz.studies.hub_data import PICTURE_SPLITS, is_on_hub, located
 from headviz.studies.image_folders import read_labelled
 from headviz.studies.request import REPETITION, Measure, Plan, Request, filled
@@ -43,7 +43,7 @@ def plan(request: Request, model: LoadedModel, progress: Progress = no_progress)
     if request.data and (Path(request.data).exists() or is_on_hub(request.data)):
         material, classes = _from_folder(request, template, progress)
     else:
-        material, classes = drawn_classes(request, template)
+        material, classes = classed_pictures(request, template)
     if request.concept == FROM_PICTURES and request.words is None:
         concept = _proposed(request, model, material, len(classes), progress)
     elif request.concept or request.words is not None:

@@ -7,8 +7,7 @@ and far less of the last ones.
 The prompt stands alone in its batch, so that all else broadcasts over the rows.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 
 from headviz.base.shapes import Float, Int, Tensor
-from headviz.heads.hooks import projection_inputs, projection_output
+from headviz.heads.hooks import layer_arguments, projection_inputs, projection_output
 from headviz.models.families import output_weight
 from headviz.models.loaded import LoadedModel
 from headviz.studies.teacher_forcing import Forced, log_probability, read
@@ -48,9 +47,14 @@ def trace(model: LoadedModel, forced: Forced) -> Trace | None:
     """Read one prompt; None where the family's layers cannot be run by themselves."""
     batch, scored = read(model, [forced])
     given: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def note(_: int, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        kept = dict(named)  # the layer is called with the dict itself
+        given.append((args or (kept.pop("hidden_states"),), kept))
+
     table = torch.ones(1, model.n_layers, model.n_heads, dtype=model.dtype, device=model.device)
     signals: dict[int, Tensor] = {}
-    with _watched(model, given), projection_inputs(model, signals.__setitem__):
+    with layer_arguments(model, note), projection_inputs(model, signals.__setitem__):
         base = log_probability(model, batch, scored, table).item()
     after = scored[0].nonzero()[:, 0]
     shares = torch.full((model.n_layers, model.n_heads), torch.inf)
@@ -113,21 +117,3 @@ def _writes(
 def _run(layer: nn.Module, hidden: Tensor, args: Sequence[Any], options: dict[str, Any]) -> Tensor:
     output = layer(hidden, *args, **options)
     return output[0] if isinstance(output, tuple) else output
-
-
-@contextmanager
-def _watched(model: LoadedModel, given: list[Any]) -> Iterator[None]:
-    """While open, what each decoder layer is given is added to the list."""
-
-    def note(_: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-        kept = dict(options)
-        given.append((args or (kept.pop("hidden_states"),), kept))
-
-    handles: list[Any] = []
-    try:
-        for layer in model.layers:
-            handles.append(layer.register_forward_pre_hook(note, with_kwargs=True))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -11,7 +11,7 @@ from headviz.base.progress import Progress, no_progress
 from headviz.heads.prompts import TEXT_PROMPTS
 from headviz.inputs.concepts import find_concept
 from headviz.models.loaded import LoadedModel
-from headviz.studies.built_in import ordinary_stories, questions
+from headviz.studies.built_in_texts import ordinary_stories, questions
 from headviz.studies.formats import read_questions
 from headviz.studies.hub_data import TEXT_SPLITS, located
 from headviz.studies.request import PERPLEXITY, REPETITION, Measure, Plan, Request, filled

@@ -17,10 +17,9 @@ from headviz.base.assets import built_in_models
 from headviz.base.errors import HeadvizError
 from headviz.base.store import key_of
 from headviz.session.session import Session
-from headviz.studies.built_in import PICTURE_MODEL, TEXT_MODEL
+from headviz.studies.built_in import PICTURE_MODEL, TEXT_MODEL, class_names
 from headviz.studies.compare_with_paper import as_markdown as readings
 from headviz.studies.compare_with_paper import in_words, read
-from headviz.studies.drawn import CLASSES
 from headviz.studies.finding import Finding, find
 from headviz.studies.planted_heads import as_markdown, best_ranks
 from headviz.studies.presets import PRESETS
@@ -101,7 +100,7 @@ def _transferred(session: Session, limit: int, draws: int, target: Path) -> str:
         kind="transfer", revision=session.model(PICTURE_MODEL).revision, **request.as_dict()
     )
     kept = _kept(session, f"transfer-{key[:12]}")
-    found = transfer(session, request, CLASSES, kept, _say)
+    found = transfer(session, request, tuple(class_names()), kept, _say)
     write_transfer(found, kept)
     _copy(kept, target)
     return (

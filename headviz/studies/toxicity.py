@@ -14,7 +14,7 @@ from headviz.base.progress import Progress, no_progress
 from headviz.heads.prompts import TEXT_PROMPTS
 from headviz.inputs.concepts import Concept, find_concept, make_concept
 from headviz.models.loaded import LoadedModel
-from headviz.studies.built_in import ordinary_stories, rude_stories
+from headviz.studies.built_in_texts import ordinary_stories, rude_stories
 from headviz.studies.classifier import load_classifier
 from headviz.studies.formats import read_prompts
 from headviz.studies.hub_data import TEXT_SPLITS, located

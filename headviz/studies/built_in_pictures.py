@@ -1,0 +1,64 @@
+"""What the built-in vision-language model's study data offers: pictures with captions or classes.
+
+Selection pictures come from the side of the split that training saw, the judged ones are held out.
+"""
+
+from headviz.studies.built_in import (
+    PICTURE_MODEL,
+    STOPS,
+    USUAL,
+    check_built_in,
+    class_names,
+    shown_rows,
+)
+from headviz.studies.request import Request, filled
+from headviz.studies.samples import Material, Sample, StudyError
+
+
+def captioned_pictures(request: Request, prompt: str) -> Material:
+    """tiny-vlm's pictures, each with five captions that leave different things out.
+
+    Raises StudyError where fewer ship than were asked for.
+    """
+    check_built_in(request, PICTURE_MODEL)
+    parts = {"selection": request.selection, "evaluation": request.limit or USUAL}
+    selection, evaluation = (
+        _samples(f"captions/{part}", n, request.seed, prompt) for part, n in parts.items()
+    )
+    return _apart(f"{PICTURE_MODEL}'s pictures", selection, evaluation)
+
+
+def classed_pictures(request: Request, template: str) -> tuple[Material, tuple[str, ...]]:
+    """tiny-vlm's pictures of one class each, and other questions about some as the outside part.
+
+    Raises StudyError for an unknown data set, and where fewer ship than were asked for.
+    """
+    check_built_in(request, PICTURE_MODEL)
+    known = class_names()
+    name = request.data or next(iter(known))
+    if name not in known:
+        raise StudyError(
+            f"There is no folder {request.data!r}. Name one, or drawn pictures of "
+            f"{', '.join(known)}."
+        )
+    n = request.limit or USUAL
+    prompt = filled(template, classes=", ".join(known[name]), what=name.removesuffix("s"))
+    selection = _samples(f"{name}/selection", request.selection, request.seed, prompt)
+    inside = _samples(f"{name}/evaluation", n - n // 3, request.seed, prompt)
+    outside = _samples(f"{name}/other", n // 3, request.seed)
+    return _apart(f"{PICTURE_MODEL}'s {name}", selection, [*inside, *outside]), known[name]
+
+
+def _samples(part: str, n: int, seed: int, prompt: str = "") -> list[Sample]:
+    """`n` samples of a part; those that bring a prompt of their own are outside the concept."""
+    return [
+        Sample(row.get("prompt", prompt), tuple(row["answers"]), "prompt" not in row, (picture,))
+        for picture, row in shown_rows(part, n, seed)
+    ]
+
+
+def _apart(name: str, selection: list[Sample], evaluation: list[Sample]) -> Material:
+    """Each picture once, and none of the selection's among the judged ones."""
+    picked = {sample.key: sample for sample in selection}
+    judged = {s.key: s for s in evaluation if s.key not in picked}
+    return Material(name, tuple(picked.values()), tuple(judged.values()), stops=STOPS)
