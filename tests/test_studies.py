@@ -101,7 +101,7 @@ def test_the_built_in_questions_keep_to_their_sides_of_the_split(session):
 def test_random_heads_are_others_of_the_same_layers():
     order = [Head(n // 8, n % 8) for n in (3, 9, 1, 17, 4, 12, 20)]
     orders = {"pursuit": order, "random": ()}
-    settings = settings_of(orders, (2, 5), (-1.0,), 10, (3, 8))
+    settings = settings_of(orders, (2, 5), (-1.0,), 10, (range(3), 8))
     assert len(settings) == 1 + 2 * 11
     for setting, edit in settings.items():
         if setting.arm == "random":
@@ -121,7 +121,7 @@ def test_a_cell_is_known_by_its_content():
     samples = tuple(Sample(f"q {i}", ("a",)) for i in range(3))
     material = Material("m", (Sample("s"),), samples)
     orders = {"pursuit": [Head(0, 1), Head(1, 1)], "logit-lens": [Head(0, 1), Head(0, 2)]}
-    settings = settings_of(orders, (1, 2), (-1.0,), 1, (2, 4))
+    settings = settings_of(orders, (1, 2), (-1.0,), 1, (range(2), 4))
     shards = shards_of(material, 2)
     cells = grid(settings, shards, {"revision": "one"})
     keys = {(c.setting, c.shard.number): c.key for c in cells}

@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     card.set_defaults(run=run_card)
     data = commands.add_parser("study-data", help="write what the studies read beside a model")
     data.add_argument(
-        "model", choices=WRITERS, metavar="model", help=f"one of: {', '.join(WRITERS)}"
+        "model", choices=tuple(WRITERS), metavar="model", help=f"one of: {', '.join(WRITERS)}"
     )
     data.add_argument("--folder", type=Path, help="default: assets/MODEL/studies")
     data.set_defaults(run=run_study_data)
