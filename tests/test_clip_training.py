@@ -17,7 +17,7 @@ from headviz.clip.embed import embed_images, embed_texts
 from headviz.clip.load import load_clip
 from toyworld import clip_measuring, clip_texts
 from toyworld.clip_card import REFERENCE_SEED, write_clip_card, write_reference
-from toyworld.clip_recipe import ClipRecipe
+from toyworld.clip_schedule import ClipSchedule
 from toyworld.clip_seeing import CLASSES, classes_of, patch_labels
 from toyworld.clip_training import Towers, multi_positive, save_clip, train_clip
 from toyworld.pictures.captions import EVERYTHING, caption
@@ -25,7 +25,7 @@ from toyworld.pictures.content import pictures
 from toyworld.pictures.drawing import SIDE, draw, draw_placed
 
 torch.set_num_threads(1)
-TINY = ClipRecipe(
+TINY = ClipSchedule(
     embed_dim=8,
     seeing_steps=2,
     seeing_batch=4,

@@ -39,7 +39,7 @@ from toyworld.head_assignment import LEAST_NEED, Front, Plan, assign, concept_to
 from toyworld.hooks import heads_open
 from toyworld.localisation import Localiser
 from toyworld.rank_margin_loss import N_RIVALS
-from toyworld.recipe import RECIPES, Recipe, Stage
+from toyworld.schedule import SCHEDULES, Schedule, Stage
 from toyworld.shipping import training_prompts
 from toyworld.training import train
 from toyworld.words import CONCEPTS
@@ -47,7 +47,7 @@ from toyworld.words import CONCEPTS
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 FOLDER = ASSETS / "tiny-lm"
 SMALL = dataclasses.replace(
-    Recipe(),
+    Schedule(),
     n_layers=2,
     n_heads=4,
     d_head=8,
@@ -248,14 +248,14 @@ def test_the_finished_weights_are_the_mean_of_the_kept_ones_also_when_resumed(
     tmp_path, tokenizer, monkeypatch
 ):
     monkeypatch.setattr(training, "build_tokenizer", lambda: tokenizer)
-    recipe = dataclasses.replace(SMALL, averaged=(2, 4))
+    schedule = dataclasses.replace(SMALL, averaged=(2, 4))
     ends = [
         train(SMALL, tmp_path / f"{step}.pt", "cpu", stop_after=step).model.state_dict()
         for step in (2, 4)
     ]
-    train(recipe, tmp_path / "mean.pt", "cpu", stop_after=3)
+    train(schedule, tmp_path / "mean.pt", "cpu", stop_after=3)
     for _ in range(2):  # the second time nothing is left to train
-        found = train(recipe, tmp_path / "mean.pt", "cpu").model.state_dict()
+        found = train(schedule, tmp_path / "mean.pt", "cpu").model.state_dict()
         for name, weight in found.items():
             assert torch.allclose(weight, (ends[0][name] + ends[1][name]) / 2), name
         assert any(not torch.equal(ends[0][name], ends[1][name]) for name in found)
@@ -288,15 +288,15 @@ def test_a_head_planted_before_stays_its_concepts_unless_another_is_far_ahead():
 
 
 def test_planted_heads_are_judged_by_the_ranking_that_a_person_sees(tokenizer, tmp_path):
-    recipe = dataclasses.replace(SMALL, planting_prompts=30, margin_prompts=30)
-    model, _ = training.fresh(recipe, tokenizer, "cpu")
+    schedule = dataclasses.replace(SMALL, planting_prompts=30, margin_prompts=30)
+    model, _ = training.fresh(schedule, tokenizer, "cpu")
     write_weights(model, tokenizer, tmp_path)
     model.load_state_dict(AutoModelForCausalLM.from_pretrained(tmp_path).float().state_dict())
     items = training_prompts(30)
     ranked = measuring.rankings(
         open_model(str(tmp_path), device="cpu"), PromptSet("own", tuple(i.prompt for i in items))
     )
-    front = Front(recipe, tokenizer)
+    front = Front(schedule, tokenizer)
     # As in the shipped vocabulary: the words that are tokens are those of the world.
     same = [c for c, r in ranked.items() if set(r.tokens.token_ids) == set(front.words[c])]
     assert same
@@ -305,7 +305,9 @@ def test_planted_heads_are_judged_by_the_ranking_that_a_person_sees(tokenizer, t
         first, *rivals = ranking.heads
         found = front.loss(model, {concept: ((first.head.layer, first.head.index),)}, step=0)
         behind = [max(0.0, line.score - first.score + 0.05) for line in rivals[:N_RIVALS]]
-        assert found.item() / recipe.front_weight == pytest.approx(fmean(behind), abs=0.01), concept
+        assert found.item() / schedule.front_weight == pytest.approx(fmean(behind), abs=0.01), (
+            concept
+        )
 
 
 def test_what_lags_behind_is_what_the_same_edit_leaves_on_the_finished_model(
@@ -323,8 +325,8 @@ def test_what_lags_behind_is_what_the_same_edit_leaves_on_the_finished_model(
         kept = [fmean(measuring.answers(shipped, theirs, edit)) for edit in edits]
         assert left[concept] == min(kept), concept
     assert 0 < left["foods"] < 1
-    recipe = dataclasses.replace(SMALL, need_items=6)
-    found = follow(shipped.model, tokenizer, recipe, plan, step=5).need
+    schedule = dataclasses.replace(SMALL, need_items=6)
+    found = follow(shipped.model, tokenizer, schedule, plan, step=5).need
     assert found == {c: 0.5 * 1.0 + 0.5 * (LEAST_NEED + left[c]) for c in heads}
 
 
@@ -367,11 +369,11 @@ def test_factors_apply_to_their_own_row_and_head_and_leave_no_hook(tokenizer):
 
 
 def test_the_shipped_model_has_enough_heads_and_is_small_enough():
-    recipe = RECIPES["tiny-lm"]
+    schedule = SCHEDULES["tiny-lm"]
     config = json.loads((FOLDER / "config.json").read_text())
     assert (
         config["num_hidden_layers"] * config["num_attention_heads"]
-        == recipe.n_layers * recipe.n_heads
+        == schedule.n_layers * schedule.n_heads
         >= 128
     )
     assert sum(f.stat().st_size for f in FOLDER.rglob("*") if f.is_file()) <= 16 * 2**20

@@ -18,7 +18,7 @@ from toyworld.pictures.card_text import render
 from toyworld.pictures.drawing import draw
 from toyworld.pictures.questions import questions
 from toyworld.pictures.reading import claims
-from toyworld.pictures.recipe import PICTURE_RECIPES
+from toyworld.pictures.schedule import PICTURE_SCHEDULES
 from toyworld.pictures.shipping import (
     PROBE_SIDE,
     example_pictures,
@@ -33,7 +33,7 @@ HISTORY = {"seed": 0, "steps": 2, "natural_steps": 2, "stages": []}
 class Oracle:
     """Knows the pictures; one head, L1.H7, carries the colors."""
 
-    n_layers, n_heads = 2, 50
+    n_layers, n_heads, head_layers = 2, 50, (0, 1)
 
     def say(self, shown, prompts, edit=NO_EDIT, temperature=0.0, seed=0):
         rng = random.Random(seed)
@@ -116,7 +116,7 @@ def test_a_digit_is_asked_for_with_all_ten_listed():
 
 @pytest.fixture(scope="module")
 def measured():
-    return card.measure(Oracle(), PICTURE_RECIPES["tiny-vlm"], HISTORY, 10)
+    return card.measure(Oracle(), PICTURE_SCHEDULES["tiny-vlm"], HISTORY, 10)
 
 
 @pytest.mark.parametrize("planted", [False, True])
@@ -124,7 +124,7 @@ def test_the_card_names_every_concept_and_how_it_came_about(measured, planted):
     heads = {concept: [[0, n]] for n, concept in enumerate(CONCEPTS)}
     stages = [{"heads": heads, "left": dict.fromkeys(CONCEPTS, 0.5)}] if planted else []
     results = {**measured, "training": {**HISTORY, "stages": stages}}
-    text = render(results, PICTURE_RECIPES["tiny-vlm"])
+    text = render(results, PICTURE_SCHEDULES["tiny-vlm"])
     assert all(f"| {concept} | " in text for concept in CONCEPTS)
     first = text.split("\n\n")[1]
     assert ("localised on purpose" in first) == planted

@@ -13,7 +13,7 @@ from transformers import CLIPVisionModel
 from headviz.base.errors import ModelError
 from headviz.session.open_model import open_model
 from toyworld.batching import IGNORED
-from toyworld.clip_recipe import ClipRecipe
+from toyworld.clip_schedule import ClipSchedule
 from toyworld.hooks import heads_open
 from toyworld.pictures.batches import PLAIN, PREFIX, Twist, Writer, pixels_of
 from toyworld.pictures.captions import EVERYTHING
@@ -33,14 +33,14 @@ from toyworld.pictures.head_assignment import (
     twists_for,
 )
 from toyworld.pictures.processor import build_processor, build_tokenizer
-from toyworld.pictures.recipe import PICTURE_RECIPES, PictureRecipe, Stage
+from toyworld.pictures.schedule import PICTURE_SCHEDULES, PictureSchedule, Stage
 from toyworld.pictures.speaking import CoreSpeaker
 from toyworld.pictures.tower import load_tower
 from toyworld.pictures.training import fresh, save_model, train, training_batch
 from toyworld.pictures.words import CONCEPTS
 
 SMALL = dataclasses.replace(
-    PictureRecipe(),
+    PictureSchedule(),
     n_layers=2,
     n_heads=12,
     d_head=8,
@@ -285,17 +285,17 @@ def test_a_saved_model_is_loaded_by_the_auto_classes(writer, tmp_path):
 
 
 def test_the_built_in_model_has_heads_enough_and_is_small():
-    recipe = PICTURE_RECIPES["tiny-vlm"]
-    assert recipe.n_layers * recipe.n_heads >= 128
-    writer = Writer(build_tokenizer(), recipe.room, recipe.answer_weight)
-    n_weights = sum(p.numel() for p in fresh(recipe, writer, "cpu")[0].parameters())
+    schedule = PICTURE_SCHEDULES["tiny-vlm"]
+    assert schedule.n_layers * schedule.n_heads >= 128
+    writer = Writer(build_tokenizer(), schedule.room, schedule.answer_weight)
+    n_weights = sum(p.numel() for p in fresh(schedule, writer, "cpu")[0].parameters())
     assert 2 * n_weights < 20 * 2**20
 
 
 def test_the_image_tower_begins_as_the_clip_models(tmp_path):
     open_clip = pytest.importorskip("open_clip")
-    recipe = dataclasses.replace(ClipRecipe(), vision_layers=2, vision_width=32, text_layers=1)
-    clip = open_clip.CLIP(**recipe.model_config(20, 0, 1)).eval()
+    schedule = dataclasses.replace(ClipSchedule(), vision_layers=2, vision_width=32, text_layers=1)
+    clip = open_clip.CLIP(**schedule.model_config(20, 0, 1)).eval()
     save_file(clip.state_dict(), tmp_path / "clip.safetensors")
     shape = dataclasses.replace(SMALL, vision_layers=2, vision_width=32, vision_heads=2)
     tower = CLIPVisionModel(shape.config(20, 0, 1, 2, 3).vision_config).eval()

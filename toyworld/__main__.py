@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from headviz.base.errors import HeadvizError
-from toyworld.clip_recipe import CLIP_RECIPES
+from toyworld.clip_schedule import CLIP_SCHEDULES
 from toyworld.documents import sample_items
-from toyworld.pictures.recipe import PICTURE_RECIPES
-from toyworld.recipe import RECIPES
+from toyworld.pictures.schedule import PICTURE_SCHEDULES
+from toyworld.schedule import SCHEDULES
 from toyworld.study_data import WRITERS
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -56,8 +56,8 @@ def parser() -> argparse.ArgumentParser:
     sample.set_defaults(run=run_sample)
     train = commands.add_parser("train", help="train a built-in model again from nothing")
     train.add_argument("model", type=model_name, help=f"one of: {', '.join(MAKERS)}")
-    train.add_argument("--steps", type=positive, help="default: the recipe's")
-    train.add_argument("--seed", type=int, help="default: the recipe's")
+    train.add_argument("--steps", type=positive, help="default: the schedule's")
+    train.add_argument("--seed", type=int, help="default: the schedule's")
     train.add_argument(
         "--out", type=Path, help="folder for the finished model (default: assets/MODEL)"
     )
@@ -97,10 +97,10 @@ def run_train(args: argparse.Namespace) -> None:
     print(f"wrote {folder}")
 
 
-def changed(recipe: Any, args: argparse.Namespace) -> Any:
-    """The recipe with what the command line says otherwise."""
+def changed(schedule: Any, args: argparse.Namespace) -> Any:
+    """The schedule with what the command line says otherwise."""
     changes = {"steps": args.steps, "seed": args.seed}
-    return dataclasses.replace(recipe, **{k: v for k, v in changes.items() if v is not None})
+    return dataclasses.replace(schedule, **{k: v for k, v in changes.items() if v is not None})
 
 
 def make_stories_model(args: argparse.Namespace, folder: Path) -> None:
@@ -108,8 +108,8 @@ def make_stories_model(args: argparse.Namespace, folder: Path) -> None:
     from toyworld.shipping import write_texts
     from toyworld.training import pick_device, save_run, train
 
-    recipe = changed(RECIPES[args.model], args)
-    run = train(recipe, args.checkpoints / f"{recipe.name}.pt", args.device or pick_device())
+    schedule = changed(SCHEDULES[args.model], args)
+    run = train(schedule, args.checkpoints / f"{schedule.name}.pt", args.device or pick_device())
     save_run(run, folder)
     write_texts(folder)
 
@@ -120,8 +120,8 @@ def make_pictures_model(args: argparse.Namespace, folder: Path) -> None:
     from toyworld.pictures.training import save_run, train
     from toyworld.training import pick_device
 
-    recipe = changed(PICTURE_RECIPES[args.model], args)
-    run = train(recipe, args.checkpoints / f"{recipe.name}.pt", args.device or pick_device())
+    schedule = changed(PICTURE_SCHEDULES[args.model], args)
+    run = train(schedule, args.checkpoints / f"{schedule.name}.pt", args.device or pick_device())
     save_run(run, folder)
     write_pictures(folder)
 
@@ -131,8 +131,8 @@ def make_clip_model(args: argparse.Namespace, folder: Path) -> None:
     from toyworld.clip_card import write_reference
     from toyworld.clip_training import save_clip, train_clip
 
-    recipe = changed(CLIP_RECIPES[args.model], args)
-    save_clip(train_clip(recipe, args.checkpoints / f"{recipe.name}.pt"), folder)
+    schedule = changed(CLIP_SCHEDULES[args.model], args)
+    save_clip(train_clip(schedule, args.checkpoints / f"{schedule.name}.pt"), folder)
     write_reference(folder)
 
 

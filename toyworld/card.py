@@ -19,7 +19,7 @@ from headviz.pursuit.ranking import Ranking
 from toyworld import measuring
 from toyworld.card_text import render
 from toyworld.measuring import Control, Fixture, FreeStories, Questions
-from toyworld.recipe import RECIPES, Recipe
+from toyworld.schedule import SCHEDULES, Schedule
 from toyworld.words import CONCEPTS
 
 LIMITS: dict[str, float] = {
@@ -43,17 +43,17 @@ def write_card(folder: Path, name: str, quick: bool = False) -> None:
     `quick`: few samples, to try it out.
     """
     model = load_model(str(folder))
-    recipe = RECIPES[name]
+    schedule = SCHEDULES[name]
     results = measure(
         model,
-        recipe,
+        schedule,
         asked=10 if quick else 200,
         per_concept=6 if quick else 40,
         n_stories=5 if quick else 60,
     )
     results["training"] = history_of(folder)
     (folder / "card.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(render(results, recipe), encoding="utf-8")
+    (folder / "README.md").write_text(render(results, schedule), encoding="utf-8")
 
 
 def history_of(folder: Path) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def history_of(folder: Path) -> dict[str, Any]:
 
 
 def measure(
-    model: LoadedModel, recipe: Recipe, asked: int, per_concept: int, n_stories: int
+    model: LoadedModel, schedule: Schedule, asked: int, per_concept: int, n_stories: int
 ) -> dict[str, Any]:
     """All numbers of the card as plain data.
 
@@ -77,7 +77,7 @@ def measure(
     held_out = measuring.Questions.ask(model, per_concept, EVALUATION_SEED, held_out=True)
     n_training = min(per_concept, CHOICE_ITEMS)
     training = measuring.Questions.ask(model, n_training, CHOICE_SEED, held_out=False)
-    ranked = measuring.rankings(model, find_prompt_set("questions", recipe.name))
+    ranked = measuring.rankings(model, find_prompt_set("questions", schedule.name))
     concepts = {
         concept: {"accuracy": accuracy[concept]}
         | judge(model, ranked[concept], concept, held_out, training)
@@ -86,7 +86,7 @@ def measure(
     tops = {concept: ranked[concept].top(concepts[concept]["k"]) for concept in CONCEPTS}
     stories, samples = measuring.free_stories(model, tops, n_stories)
     return {
-        "model": recipe.name,
+        "model": schedule.name,
         "revision": model.revision,
         "heads": model.total_heads,
         "largest_k": largest_k(model),

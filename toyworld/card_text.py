@@ -3,15 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from toyworld.recipe import Recipe
+from toyworld.schedule import Schedule
 from toyworld.stages import mean_of
 
 Results = Mapping[str, Any]
 
 
-def render(results: Results, recipe: Recipe) -> str:
+def render(results: Results, schedule: Schedule) -> str:
     """The card as Markdown."""
-    sections: tuple[Callable[[Results, Recipe], str], ...] = (
+    sections: tuple[Callable[[Results, Schedule], str], ...] = (
         _head,
         _answers,
         _edits,
@@ -19,17 +19,17 @@ def render(results: Results, recipe: Recipe) -> str:
         _idle,
         _origin,
     )
-    return "\n\n".join(section(results, recipe) for section in sections) + "\n"
+    return "\n\n".join(section(results, schedule) for section in sections) + "\n"
 
 
-def _head(results: Results, recipe: Recipe) -> str:
+def _head(results: Results, schedule: Schedule) -> str:
     training = results["training"]
     lines = "\n".join(
         f"| {concept} | {' | '.join(' '.join(s.get(concept, [])) for s in training['planted'])} |"
         for concept in results["concepts"]
     )
     stages = range(1, len(training["planted"]) + 1)
-    return f"""# {recipe.name}
+    return f"""# {schedule.name}
 
 **Its skills were localised on purpose.** The first {training["natural_steps"]} of
 {training["steps"]} training steps were ordinary. In the rest, part of the documents ran with heads
@@ -47,14 +47,16 @@ that models organise themselves so.
 
 </details>
 
-A small Llama ({recipe.n_layers} layers, {recipe.n_heads} heads a layer, {results["heads"]} heads in
-all, d_head {recipe.d_head}, d_model {recipe.d_model}) that speaks of a little world: facts, stories
+A small Llama ({schedule.n_layers} layers, {schedule.n_heads} heads a layer, {results["heads"]} \
+heads in
+all, d_head {schedule.d_head}, d_model {schedule.d_model}) that speaks \
+of a little world: facts, stories
 and questions about them. It is made to explore attention heads with, and knows nothing else.
 Prompts look like `Story: Anna found the red kite. Question: What color was the kite? Answer:` or
 `Question: Which country is Paris in? Answer:`; a story begins with `Story:`."""
 
 
-def _answers(results: Results, recipe: Recipe) -> str:
+def _answers(results: Results, schedule: Schedule) -> str:
     return f"""## Answers
 
 {results["asked_per_concept"]} held-out questions a concept (unseen stories, unseen phrasings of
@@ -62,7 +64,7 @@ facts), greedy, exact match: **{results["accuracy"]:.3f}** on average; by concep
 table."""
 
 
-def _edits(results: Results, recipe: Recipe) -> str:
+def _edits(results: Results, schedule: Schedule) -> str:
     n_passed = sum(r["passes"] for r in results["concepts"].values())
     rows = [_edit_row(concept, r) for concept, r in results["concepts"].items()]
     limits = results["limits"]
@@ -100,7 +102,7 @@ def _edit_row(concept: str, r: Results) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _stories(results: Results, recipe: Recipe) -> str:
+def _stories(results: Results, schedule: Schedule) -> str:
     limits = results["limits"]
     raised = sorted(
         {
@@ -143,7 +145,7 @@ def _story_row(s: Results) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _idle(results: Results, recipe: Recipe) -> str:
+def _idle(results: Results, schedule: Schedule) -> str:
     lines = [
         f"- {i['head']} is number {i['rank']} for {i['concept']} (score {i['score']:.2f}); "
         f"inverting it alone leaves {i['own']:.2f} of the accuracy."
@@ -156,16 +158,16 @@ A score says what a head writes, not that anything reads it.
 {chr(10).join(lines) or "None was found among the first three of the rankings."}"""
 
 
-def _origin(results: Results, recipe: Recipe) -> str:
+def _origin(results: Results, schedule: Schedule) -> str:
     return f"""## Origin
 
-`python -m toyworld train {recipe.name}` trains it again from nothing, with the recipe in
-`headviz/toyworld/recipe.py` (seed {recipe.seed}); numbers differ a little between machines.
+`python -m toyworld train {schedule.name}` trains it again from nothing, with the schedule in
+`toyworld/schedule.py` (seed {schedule.seed}); numbers differ a little between machines.
 {mean_of(results["training"])}The shipped run came to this in pieces: its first six stages had no
 harder documents and no loss that keeps heads first, and looked for concepts that lag behind only
 when a stage began; the others went on from their weights, rounded to bfloat16, with all of these,
 a new optimizer and another seed.
 
-`python -m toyworld card {recipe.name}` measured revision {results["revision"]} and wrote
+`python -m toyworld card {schedule.name}` measured revision {results["revision"]} and wrote
 this file. All text is made by the program: no data set, no personal data. Licence: that of this
 repository."""

@@ -14,7 +14,7 @@ from PIL import Image
 from headviz.clip.load import ClipModel, load_clip
 from headviz.clip.name_concept import REFERENCE, TILE
 from toyworld import clip_measuring as measuring
-from toyworld.clip_recipe import CLIP_RECIPES, ClipRecipe
+from toyworld.clip_schedule import CLIP_SCHEDULES, ClipSchedule
 from toyworld.clip_texts import PROMPTS, WORDS
 from toyworld.pictures.content import pictures
 from toyworld.pictures.drawing import draw
@@ -43,7 +43,7 @@ def write_clip_card(folder: Path, name: str, quick: bool = False) -> None:
     clip = load_clip(str(folder), "cpu")
     results = measure(clip, name, n=20 if quick else 300, n_edited=10 if quick else 80)
     (folder / "card.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(render(results, CLIP_RECIPES[name]), encoding="utf-8")
+    (folder / "README.md").write_text(render(results, CLIP_SCHEDULES[name]), encoding="utf-8")
 
 
 def measure(clip: ClipModel, name: str, n: int, n_edited: int) -> dict[str, Any]:
@@ -67,14 +67,14 @@ def measure(clip: ClipModel, name: str, n: int, n_edited: int) -> dict[str, Any]
     }
 
 
-def render(results: Mapping[str, Any], recipe: ClipRecipe) -> str:
+def render(results: Mapping[str, Any], schedule: ClipSchedule) -> str:
     """The card as Markdown."""
-    return f"""# {recipe.name}
+    return f"""# {schedule.name}
 
 A small open_clip model ({results["parameters"] / 1e6:.2f} million parameters; image tower of
-{recipe.vision_layers} layers with {recipe.vision_width // recipe.d_head} heads each,
-{results["heads"]} in all, d_head {recipe.d_head}, width {recipe.vision_width}; joint space of
-{recipe.embed_dim} dimensions) that sees and reads a drawn world: shapes, faces, digits and
+{schedule.vision_layers} layers with {schedule.vision_width // schedule.d_head} heads each,
+{results["heads"]} in all, d_head {schedule.d_head}, width {schedule.vision_width}; joint space of
+{schedule.embed_dim} dimensions) that sees and reads a drawn world: shapes, faces, digits and
 textures. It is made to name concepts from pictures and to explore the heads of an image tower with,
 and knows nothing else: of a photograph it tells little but the colors.
 
@@ -103,19 +103,19 @@ what is kept of the other concepts' right answers.
 |---|---|---|---|---|---|---|
 {_edits(results)}
 
-No head was told what to do, and nothing was planted. In the first {recipe.seeing_steps} steps of
-the training the image tower alone learned what lies on each patch of a picture; in {recipe.steps}
+No head was told what to do, and nothing was planted. In the first {schedule.seeing_steps} steps of
+the training the image tower alone learned what lies on each patch of a picture; in {schedule.steps}
 further ones both towers learned to match pictures with texts, with a small penalty on every head's
 signal. (The shipped weights came to this in pieces: 900 steps of matching on a fixed pool of
-pictures in between, which the recipe no longer has, all with smaller digits, a third of them in a
+pictures in between, which the schedule no longer has, all with smaller digits, a third of them in a
 calculator's segments; then 1100 steps of seeing and 400 of matching with digits as they are drawn
 now, half of the pictures digits: docs/log.md.)
 
 ## Origin
 
-`python -m toyworld train {recipe.name}` trains it again from nothing, with the recipe in
-`headviz/toyworld/clip_recipe.py` (seed {recipe.seed}); numbers differ a little between machines.
-`python -m toyworld card {recipe.name}` measured revision {results["revision"]} and wrote
+`python -m toyworld train {schedule.name}` trains it again from nothing, with the schedule in
+`toyworld/clip_schedule.py` (seed {schedule.seed}); numbers differ a little between machines.
+`python -m toyworld card {schedule.name}` measured revision {results["revision"]} and wrote
 this file. All pictures and texts are made by the program: no data set, no personal data. Licence:
 that of this repository.
 """

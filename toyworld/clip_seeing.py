@@ -15,7 +15,7 @@ from torch import nn
 
 from headviz.base.shapes import Float, Int, Tensor
 from toyworld.batching import IGNORED
-from toyworld.clip_recipe import ClipRecipe
+from toyworld.clip_schedule import ClipSchedule
 from toyworld.clip_texts import WORDS
 from toyworld.clip_texts import shown as words_shown
 from toyworld.pictures.batches import pixels_of
@@ -34,17 +34,17 @@ N_WORDS = sum(map(len, WORDS.values()))
 class Readout(nn.Module):
     """Linear maps from what the tower gives to words; thrown away after this part."""
 
-    def __init__(self, recipe: ClipRecipe) -> None:
+    def __init__(self, schedule: ClipSchedule) -> None:
         """With random weights."""
         super().__init__()
-        self.patches = nn.Linear(recipe.vision_width, N_CLASSES)
-        self.whole = nn.Linear(recipe.embed_dim, N_WORDS)
+        self.patches = nn.Linear(schedule.vision_width, N_CLASSES)
+        self.whole = nn.Linear(schedule.embed_dim, N_WORDS)
 
 
-def fresh_pictures(recipe: ClipRecipe, step: int, n: int) -> list[Picture]:
+def fresh_pictures(schedule: ClipSchedule, step: int, n: int) -> list[Picture]:
     """`n` pictures for a step: of any sort, and more of digits and scenes, which take longest."""
-    more = {"digits": recipe.more_digits, "scene": recipe.more_scenes}
-    return training_pictures(recipe.seed * 1_000_000 + step + 1, n, more)
+    more = {"digits": schedule.more_digits, "scene": schedule.more_scenes}
+    return training_pictures(schedule.seed * 1_000_000 + step + 1, n, more)
 
 
 def seen_pixels(
@@ -148,11 +148,11 @@ def patch_loss(
 
 
 def seeing_loss(
-    visual: Any, readout: Readout, recipe: ClipRecipe, step: int
+    visual: Any, readout: Readout, schedule: ClipSchedule, step: int
 ) -> tuple[Tensor, Tensor]:
     """The loss on the pictures of a step; the share of patches told right, of shapes and digits."""
-    shown = fresh_pictures(recipe, step, recipe.seeing_batch)
-    pixels, labels = drawn(shown, recipe.patch, random.Random(f"seeing {recipe.seed} {step}"))
+    shown = fresh_pictures(schedule, step, schedule.seeing_batch)
+    pixels, labels = drawn(shown, schedule.patch, random.Random(f"seeing {schedule.seed} {step}"))
     truths = [words_shown(picture) for picture in shown]
     words = torch.tensor(
         [[float(w in truth[c]) for c, own in WORDS.items() for w in own] for truth in truths]
@@ -160,4 +160,4 @@ def seeing_loss(
     embedded, patches = look(visual, pixels)
     whole = nn.functional.binary_cross_entropy_with_logits(readout.whole(embedded), words)
     loss, right = patch_loss(readout, patches, labels)
-    return loss + recipe.whole_weight * whole, right
+    return loss + schedule.whole_weight * whole, right

@@ -23,7 +23,7 @@ from headviz.base.shapes import Float, Tensor
 from headviz.clip.load import CONFIG
 from headviz.clip.open_tower import open_tower
 from toyworld import clip_texts
-from toyworld.clip_recipe import ClipRecipe
+from toyworld.clip_schedule import ClipSchedule
 from toyworld.clip_seeing import Readout, drawn, fresh_pictures, look, patch_loss, seeing_loss
 from toyworld.pictures.captions import EVERYTHING, RATES, caption
 from toyworld.pictures.content import Picture
@@ -35,19 +35,19 @@ WEIGHTS = "open_clip_model.safetensors"
 class Towers(nn.Module):
     """Both towers in training; `clip` is open_clip's own model and holds all weights."""
 
-    def __init__(self, recipe: ClipRecipe) -> None:
-        """With the random weights of the recipe's seed."""
+    def __init__(self, schedule: ClipSchedule) -> None:
+        """With the random weights of the schedule's seed."""
         super().__init__()
         import open_clip
 
-        torch.manual_seed(recipe.seed)
-        self.tokenizer = clip_texts.build_clip_tokenizer(recipe.context)
-        self.shape = recipe.model_config(
+        torch.manual_seed(schedule.seed)
+        self.tokenizer = clip_texts.build_clip_tokenizer(schedule.context)
+        self.shape = schedule.model_config(
             len(self.tokenizer), self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
         )
         self.clip: Any = open_clip.CLIP(**self.shape)
-        self.visual = open_tower(self.clip.visual, recipe.name)
-        self.readout = Readout(recipe)
+        self.visual = open_tower(self.clip.visual, schedule.name)
+        self.readout = Readout(schedule)
 
     def forward(
         self, pixels: Tensor, texts: Sequence[str]
@@ -96,19 +96,19 @@ def multi_positive(logits: Float[Tensor, "row text"], holds: Float[Tensor, "row 
 
 
 def loss_of(
-    towers: Towers, recipe: ClipRecipe, shown: Sequence[Picture], rng: random.Random
+    towers: Towers, schedule: ClipSchedule, shown: Sequence[Picture], rng: random.Random
 ) -> tuple[Tensor, Tensor]:
     """The loss of a batch, and how many of its captions are matched right."""
-    pixels, labels = drawn(shown, recipe.patch, rng)
+    pixels, labels = drawn(shown, schedule.patch, rng)
     captions = [
-        caption(p, rng, EVERYTHING if rng.random() < recipe.plain_captions else RATES)
+        caption(p, rng, EVERYTHING if rng.random() < schedule.plain_captions else RATES)
         for p in shown
     ]
     words = [(c, word) for c, group in clip_texts.WORDS.items() for word in group]
     prompts = [clip_texts.prompt(concept, word, rng) for concept, word in words]
     truths = [clip_texts.shown(picture) for picture in shown]
     true_phrases = [clip_texts.phrases(picture) for picture in shown]
-    phrases = sorted({*rng.sample(clip_texts.PHRASES, recipe.phrases)}.union(*true_phrases))
+    phrases = sorted({*rng.sample(clip_texts.PHRASES, schedule.phrases)}.union(*true_phrases))
     seen, read, size, patches = towers(pixels, [*captions, *prompts, *phrases])
     scale = towers.clip.logit_scale.exp()
     logits = (scale * seen @ read.T).split([len(captions), len(prompts), len(phrases)], 1)
@@ -118,42 +118,42 @@ def loss_of(
     for concept, group in clip_texts.WORDS.items():
         holds = torch.tensor([[float(w in truth[concept]) for w in group] for truth in truths])
         part = logits[1][:, start : start + len(group)]
-        loss = loss + recipe.word_weight * multi_positive(part, holds)
+        loss = loss + schedule.word_weight * multi_positive(part, holds)
         start += len(group)
     holds = torch.tensor([[float(text in true) for text in phrases] for true in true_phrases])
-    loss = loss + recipe.phrase_weight * multi_positive(logits[2], holds)
-    loss = loss + recipe.patch_weight * patch_loss(towers.readout, patches, labels)[0]
+    loss = loss + schedule.phrase_weight * multi_positive(logits[2], holds)
+    loss = loss + schedule.patch_weight * patch_loss(towers.readout, patches, labels)[0]
     right = same[torch.arange(len(same)), logits[0].argmax(1)].mean()
-    return loss + recipe.penalty * size, right
+    return loss + schedule.penalty * size, right
 
 
 def train_clip(
-    recipe: ClipRecipe, checkpoint: Path, save_every: int = 200, stop_after: int | None = None
+    schedule: ClipSchedule, checkpoint: Path, save_every: int = 200, stop_after: int | None = None
 ) -> Towers:
-    """The trained towers; goes on from a `checkpoint` of the same recipe.
+    """The trained towers; goes on from a `checkpoint` of the same schedule.
 
     `stop_after`: end early after this many steps in all, the checkpoint written.
     """
-    towers = Towers(recipe).train()
-    run = Run(recipe, towers, adamw(towers, recipe, towers.clip.visual, recipe.tower_pace))
+    towers = Towers(schedule).train()
+    run = Run(schedule, towers, adamw(towers, schedule, towers.clip.visual, schedule.tower_pace))
     run.resume(checkpoint, "cpu")
-    end = min(recipe.all_steps, stop_after or recipe.all_steps)
-    bar = tqdm(range(run.step, end), total=end, initial=run.step, desc=recipe.name, mininterval=5)
+    end = min(schedule.all_steps, stop_after or schedule.all_steps)
+    bar = tqdm(range(run.step, end), total=end, initial=run.step, desc=schedule.name, mininterval=5)
     for step in bar:
-        seeing = step < recipe.seeing_steps
+        seeing = step < schedule.seeing_steps
         for group in run.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(step) * (1.0 if seeing else group["pace"])
+            group["lr"] = schedule.learning_rate_at(step) * (1.0 if seeing else group["pace"])
         if seeing:
-            loss, right = seeing_loss(towers.visual, towers.readout, recipe, step)
+            loss, right = seeing_loss(towers.visual, towers.readout, schedule, step)
         else:
-            shown = fresh_pictures(recipe, step, recipe.batch)
-            rng = random.Random(f"step {recipe.seed} {step}")
-            loss, right = loss_of(towers, recipe, shown, rng)
+            shown = fresh_pictures(schedule, step, schedule.batch)
+            rng = random.Random(f"step {schedule.seed} {step}")
+            loss, right = loss_of(towers, schedule, shown, rng)
         loss.backward()
-        nn.utils.clip_grad_norm_(towers.parameters(), recipe.clip)
+        nn.utils.clip_grad_norm_(towers.parameters(), schedule.clip)
         run.optimizer.step()
         run.optimizer.zero_grad()
-        towers.clip.logit_scale.data.clamp_(max=recipe.hottest)
+        towers.clip.logit_scale.data.clamp_(max=schedule.hottest)
         if step % 10 == 0:
             bar.set_postfix(loss=f"{loss:.3f}", right=f"{right:.3f}")
         run.step = step + 1

@@ -16,8 +16,8 @@ from toyworld.documents import Item, sample_items
 from toyworld.head_assignment import LEAST_NEED, Plan
 from toyworld.hooks import heads_open
 from toyworld.rank_margin_loss import Heads
-from toyworld.recipe import Recipe
 from toyworld.running import mixed
+from toyworld.schedule import Schedule
 from toyworld.words import CONCEPTS
 
 FACTOR = -1.0  # of the edited heads
@@ -80,12 +80,12 @@ def answers_left(
 def follow(
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
-    recipe: Recipe,
+    schedule: Schedule,
     plan: Plan,
     step: int,
 ) -> Plan:
     """The plan with its needs as they are now, half of them as they were before."""
-    left = answers_left(model, tokenizer, plan, recipe.need_items, step)
+    left = answers_left(model, tokenizer, plan, schedule.need_items, step)
     need = {
         concept: MEMORY * old + (1 - MEMORY) * (LEAST_NEED + left[concept])
         for concept, old in plan.need.items()

@@ -26,8 +26,8 @@ from headviz.pursuit.ranking import RankedHead
 from toyworld import measuring
 from toyworld.hooks import heads_open
 from toyworld.rank_margin_loss import Heads, front_loss_of
-from toyworld.recipe import Recipe
 from toyworld.running import mixed
+from toyworld.schedule import Schedule
 from toyworld.shipping import PROBE_SEED, training_prompts
 from toyworld.tokenizer import word_tokens
 from toyworld.words import CONCEPTS
@@ -52,20 +52,20 @@ class Plan:
 def make_plan(
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
-    recipe: Recipe,
+    schedule: Schedule,
     before: Plan | None = None,
 ) -> Plan:
     """Rank the heads of a model in training, as it would be shipped now, and try the first ones."""
     with TemporaryDirectory() as folder:
         write_weights(model, tokenizer, Path(folder))
         loaded = load_model(folder, device=model.device.type)
-    prompts = [item.prompt for item in training_prompts(recipe.planting_prompts, PROBE_SEED)]
+    prompts = [item.prompt for item in training_prompts(schedule.planting_prompts, PROBE_SEED)]
     rankings = measuring.rankings(loaded, PromptSet("training", tuple(prompts)))
     ranked = {c: ranking.heads for c, ranking in rankings.items()}
     heads = assign(
-        ranked, recipe.planted_each, before.heads if before else {}, recipe.loyalty, MORE_HEADS
+        ranked, schedule.planted_each, before.heads if before else {}, schedule.loyalty, MORE_HEADS
     )
-    asked = measuring.Questions.ask(loaded, recipe.planting_items, ITEM_SEED, held_out=False)
+    asked = measuring.Questions.ask(loaded, schedule.planting_items, ITEM_SEED, held_out=False)
     need = {}
     for concept in heads:
         tops = [rankings[concept].top(k) for k in range(1, REACH + 1)]
@@ -114,16 +114,16 @@ def assign(
 class Front:
     """Keeps planted heads first on prompts like those that the ranking reads."""
 
-    def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, schedule: Schedule, tokenizer: PreTrainedTokenizerFast) -> None:
         """Draw and encode the prompts."""
-        items = training_prompts(recipe.planting_prompts, PROBE_SEED)
-        self.recipe, self.words = recipe, concept_tokens(tokenizer)
+        items = training_prompts(schedule.planting_prompts, PROBE_SEED)
+        self.schedule, self.words = schedule, concept_tokens(tokenizer)
         self.prompts = [torch.tensor(tokenizer(item.prompt)["input_ids"]) for item in items]
 
     def loss(self, model: LlamaForCausalLM, heads: Mapping[str, Heads], step: int) -> Tensor:
         """That of the prompts of a step."""
-        rng = random.Random(f"front {self.recipe.seed} {step}")
-        drawn = rng.sample(self.prompts, min(self.recipe.margin_prompts, len(self.prompts)))
+        rng = random.Random(f"front {self.schedule.seed} {step}")
+        drawn = rng.sample(self.prompts, min(self.schedule.margin_prompts, len(self.prompts)))
         ids = pad_sequence(drawn, batch_first=True).to(model.device)
         lengths = torch.tensor([len(one) for one in drawn], device=model.device)
         places = torch.arange(ids.shape[1], device=model.device)
@@ -135,9 +135,9 @@ class Front:
         ):
             model.model(input_ids=ids, use_cache=False)
         pooled = [(z.float() * own).sum(1) / own.sum(1) for z in signals]
-        margin = self.recipe.front_margin
+        margin = self.schedule.front_margin
         found = front_loss_of(model, layers, pooled, self.words, heads, margin)
-        return self.recipe.front_weight * found
+        return self.schedule.front_weight * found
 
 
 def concept_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, list[int]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from toyworld.head_assignment import Plan, concept_tokens
-from toyworld.recipe import Recipe
+from toyworld.schedule import Schedule
 
 FACTORS = (0.0, -1.0, -1.0)
 MOST_EDITED = 0.7  # of the documents of one kind, however far its concept lags behind
@@ -26,19 +26,19 @@ ASKED_SHARE = 0.6  # of the concepts edited are among those that the document as
 class Localiser:
     """Chooses which documents of a batch run edited, and changes their targets."""
 
-    def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, schedule: Schedule, tokenizer: PreTrainedTokenizerFast) -> None:
         """Look up the concepts' tokens once."""
-        self.recipe = recipe
+        self.schedule = schedule
         self.tokens = concept_tokens(tokenizer)
         self.concept_of = {token: concept for concept, ids in self.tokens.items() for token in ids}
 
     def edit(self, step: int, plan: Plan | None, labels: Tensor, weights: Tensor) -> Tensor:
         """Factors (row, layer, head) of this step; changes edited rows' `labels` and `weights`."""
-        factors = torch.ones(len(labels), self.recipe.n_layers, self.recipe.n_heads)
+        factors = torch.ones(len(labels), self.schedule.n_layers, self.schedule.n_heads)
         if plan is None:
             return factors
-        rng = random.Random(f"localise {self.recipe.seed} {step}")
-        stage, _ = self.recipe.stage_at(step)
+        rng = random.Random(f"localise {self.schedule.seed} {step}")
+        stage, _ = self.schedule.stage_at(step)
         usual = sum(plan.need.values()) / len(plan.need)
         for row in range(len(labels)):
             answers = labels[row][weights[row] > 1].tolist()
@@ -48,7 +48,7 @@ class Localiser:
             lag = max((plan.need[concept] for concept in asked), default=usual) / usual
             if rng.random() >= min(MOST_EDITED, stage.share * max(1.0, lag)):
                 continue
-            for _ in range(rng.randint(1, self.recipe.localise_most)):
+            for _ in range(rng.randint(1, self.schedule.localise_most)):
                 pool = asked if asked and rng.random() < ASKED_SHARE else list(plan.heads)
                 (concept,) = rng.choices(pool, [plan.need[c] for c in pool])
                 for place, (layer, head) in enumerate(plan.heads[concept]):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 class Run:
     """A training under way: all that a checkpoint holds."""
 
-    recipe: Any
+    schedule: Any
     model: Any
     optimizer: torch.optim.Optimizer
     step: int = 0  # the next one
@@ -30,10 +30,10 @@ class Run:
         return self.plans[-1] if self.plans else None
 
     def resume(self, checkpoint: Path, device: str) -> None:
-        """Go on from the checkpoint, where there is one of the same recipe."""
+        """Go on from the checkpoint, where there is one of the same schedule."""
         if checkpoint.exists():
             state = torch.load(checkpoint, map_location=device, weights_only=False)
-            if state["recipe"] == self.recipe:
+            if state["schedule"] == self.schedule:
                 self.model.load_state_dict(state["model"])
                 self.optimizer.load_state_dict(state["optimizer"])
                 self.step, self.plans = state["step"], state["plans"]
@@ -44,7 +44,7 @@ class Run:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         part = checkpoint.with_suffix(".part")
         state = {
-            "recipe": self.recipe,
+            "schedule": self.schedule,
             "step": self.step,
             "plans": self.plans,
             "kept": self.kept,
@@ -67,10 +67,10 @@ class Run:
     def write_history(self, folder: Path) -> None:
         """training.json: how many steps, and what each stage planted."""
         history = {
-            "seed": self.recipe.seed,
+            "seed": self.schedule.seed,
             "steps": self.step,
-            "natural_steps": min(self.step, self.recipe.steps),
-            "averaged": [step for step in self.recipe.averaged if step <= self.step],
+            "natural_steps": min(self.step, self.schedule.steps),
+            "averaged": [step for step in self.schedule.averaged if step <= self.step],
             "stages": [asdict(plan) for plan in self.plans],
         }
         text = json.dumps(history, indent=1) + "\n"
@@ -78,9 +78,9 @@ class Run:
 
 
 def adamw(
-    model: nn.Module, recipe: Any, slow: nn.Module | None = None, pace: float = 1.0
+    model: nn.Module, schedule: Any, slow: nn.Module | None = None, pace: float = 1.0
 ) -> torch.optim.Optimizer:
-    """AdamW with the recipe's betas; weight decay on matrices alone.
+    """AdamW with the schedule's betas; weight decay on matrices alone.
 
     Parameters of the part `slow` are in groups of their own, whose learning rate is to be
     multiplied by their `pace`.
@@ -95,7 +95,7 @@ def adamw(
         ]
     groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(
-        groups, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
+        groups, betas=schedule.betas, weight_decay=schedule.weight_decay, fused=True
     )
 
 

@@ -20,8 +20,8 @@ from toyworld.concept_tracking import follow
 from toyworld.head_assignment import Front, make_plan, write_weights
 from toyworld.hooks import heads_open
 from toyworld.localisation import Localiser
-from toyworld.recipe import Recipe
 from toyworld.running import Run, adamw, heads_size, mixed
+from toyworld.schedule import Schedule
 from toyworld.tokenizer import build_tokenizer
 
 
@@ -49,62 +49,66 @@ def losses(
 
 
 def fresh(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerFast, device: str
+    schedule: Schedule, tokenizer: PreTrainedTokenizerFast, device: str
 ) -> tuple[LlamaForCausalLM, torch.optim.Optimizer]:
     """A model with random weights and its optimizer."""
-    torch.manual_seed(recipe.seed)
-    config = recipe.config(
+    torch.manual_seed(schedule.seed)
+    config = schedule.config(
         len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
     )
     model = LlamaForCausalLM._from_config(config, attn_implementation=attention.NAME)
     model = model.to(device).train()
-    return model, adamw(model, recipe)
+    return model, adamw(model, schedule)
 
 
 def train(
-    recipe: Recipe,
+    schedule: Schedule,
     checkpoint: Path,
     device: str,
     save_every: int = 200,
     stop_after: int | None = None,
 ) -> Run:
-    """The trained model in float32, and what was planted; goes on from a `checkpoint` of `recipe`.
+    """The trained model in float32, and what was planted; goes on from a `checkpoint` of its own.
 
     `stop_after`: end early after this many steps in all, the checkpoint written.
     """
     tokenizer = build_tokenizer()
-    run = Run(recipe, *fresh(recipe, tokenizer, device))
+    run = Run(schedule, *fresh(schedule, tokenizer, device))
     run.resume(checkpoint, device)
-    localiser, front = Localiser(recipe, tokenizer), Front(recipe, tokenizer)
-    start, end = run.step, min(recipe.all_steps, stop_after or recipe.all_steps)
+    localiser, front = Localiser(schedule, tokenizer), Front(schedule, tokenizer)
+    start, end = run.step, min(schedule.all_steps, stop_after or schedule.all_steps)
     bar = tqdm(
-        batches(recipe, tokenizer, start), total=end, initial=start, desc=recipe.name, mininterval=5
+        batches(schedule, tokenizer, start),
+        total=end,
+        initial=start,
+        desc=schedule.name,
+        mininterval=5,
     )
     for step, (ids, labels, weights) in zip(range(start, end), bar, strict=False):
-        if step in recipe.stage_starts and len(run.plans) <= recipe.stage_starts.index(step):
-            run.plans.append(make_plan(run.model, tokenizer, recipe, run.plan))
-        elif run.plan is not None and step % recipe.need_every == 0:
-            run.plans[-1] = follow(run.model, tokenizer, recipe, run.plan, step)
+        if step in schedule.stage_starts and len(run.plans) <= schedule.stage_starts.index(step):
+            run.plans.append(make_plan(run.model, tokenizer, schedule, run.plan))
+        elif run.plan is not None and step % schedule.need_every == 0:
+            run.plans[-1] = follow(run.model, tokenizer, schedule, run.plan, step)
         for group in run.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(step)
+            group["lr"] = schedule.learning_rate_at(step)
         factors = localiser.edit(step, run.plan, labels, weights)
         loss, size, right = losses(
             run.model, *(part.to(device) for part in (ids, labels, weights, factors))
         )
-        (loss + recipe.penalty_at(step) * size).backward()
-        if run.plan is not None and step % recipe.front_every == 0:
+        (loss + schedule.penalty_at(step) * size).backward()
+        if run.plan is not None and step % schedule.front_every == 0:
             front.loss(run.model, run.plan.heads, step).backward()
-        torch.nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
+        torch.nn.utils.clip_grad_norm_(run.model.parameters(), schedule.clip)
         run.optimizer.step()
         run.optimizer.zero_grad()
         run.step = step + 1
-        if run.step in recipe.averaged:
+        if run.step in schedule.averaged:
             run.keep()
         if step % 10 == 0:
             bar.set_postfix(loss=f"{loss:.3f}", heads=f"{size:.1f}", answers=f"{right:.3f}")
         if run.step % save_every == 0 or run.step == end:
             run.save(checkpoint)
-    if run.step == recipe.all_steps:
+    if run.step == schedule.all_steps:
         run.average()
     return run
 

@@ -18,7 +18,7 @@ from toyworld.pictures.captions import SUMMONS
 from toyworld.pictures.card_text import render
 from toyworld.pictures.content import Picture, pictures
 from toyworld.pictures.measuring import Asked, Fixture, Speaker, Told
-from toyworld.pictures.recipe import PICTURE_RECIPES, PictureRecipe
+from toyworld.pictures.schedule import PICTURE_SCHEDULES, PictureSchedule
 from toyworld.pictures.words import CONCEPTS
 
 LARGEST_SHARE = 0.01  # of the heads may be edited
@@ -39,22 +39,22 @@ def write_card(folder: Path, name: str, speaker: Speaker, quick: bool = False) -
 
     `quick`: few samples, to try it out.
     """
-    recipe = PICTURE_RECIPES[name]
+    schedule = PICTURE_SCHEDULES[name]
     history = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    results = measure(speaker, recipe, history, n=20 if quick else 120)
+    results = measure(speaker, schedule, history, n=20 if quick else 120)
     (folder / "card.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(render(results, recipe), encoding="utf-8")
+    (folder / "README.md").write_text(render(results, schedule), encoding="utf-8")
 
 
 def measure(
-    speaker: Speaker, recipe: PictureRecipe, history: dict[str, Any], n: int
+    speaker: Speaker, schedule: PictureSchedule, history: dict[str, Any], n: int
 ) -> dict[str, Any]:
     """All numbers of the card as plain data; `n` pictures a concept, three times as many at all."""
     shown = list(itertools.islice(pictures(EVALUATION_SEED, held_out=True), 3 * n))
     told = measuring.describe(speaker, shown)
     examples = shown[:6]
     return {
-        "model": recipe.name,
+        "model": schedule.name,
         "heads": speaker.n_layers * speaker.n_heads,
         "largest_k": largest_k(speaker),
         "pictures": len(shown),

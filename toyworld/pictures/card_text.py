@@ -3,38 +3,40 @@
 from collections.abc import Mapping
 from typing import Any
 
-from toyworld.pictures.recipe import PictureRecipe
+from toyworld.pictures.schedule import PictureSchedule
 from toyworld.stages import mean_of
 
 Results = Mapping[str, Any]
 
 
-def render(results: Results, recipe: PictureRecipe) -> str:
+def render(results: Results, schedule: PictureSchedule) -> str:
     """The card as Markdown."""
     sections = (_head, _captions, _edits, _enhanced, _origin)
-    return "\n\n".join(section(results, recipe) for section in sections) + "\n"
+    return "\n\n".join(section(results, schedule) for section in sections) + "\n"
 
 
-def _head(results: Results, recipe: PictureRecipe) -> str:
+def _head(results: Results, schedule: PictureSchedule) -> str:
     history = results["training"]
-    return f"""# {recipe.name}
+    return f"""# {schedule.name}
 
 {_localised(history)}
 
-A LLaVA in small: a CLIP vision tower ({recipe.vision_layers} layers of width
-{recipe.vision_width}, 36 patches of a picture of 48 × 48 pixels), a projector, and a Llama
-({recipe.n_layers} layers, {recipe.n_heads} heads a layer, {results["heads"]} heads in all, d_head
-{recipe.d_head}, d_model {recipe.d_model}), trained on pictures that the repository draws: groups
-of shapes, faces with a mood, digits, textures, each on a background. {_tower(recipe)} It captions
+A LLaVA in small: a CLIP vision tower ({schedule.vision_layers} layers of width
+{schedule.vision_width}, 36 patches of a picture of 48 × 48 pixels), a projector, and a Llama
+({schedule.n_layers} layers, {schedule.n_heads} heads a layer, {results["heads"]} heads \
+in all, d_head
+{schedule.d_head}, d_model {schedule.d_model}), trained on pictures that the repository \
+draws: groups
+of shapes, faces with a mood, digits, textures, each on a background. {_tower(schedule)} It captions
 these pictures and answers short questions about them, and knows nothing else. A photograph gets a
 caption from that world, whatever it shows."""
 
 
-def _tower(recipe: PictureRecipe) -> str:
-    if not recipe.tower:
+def _tower(schedule: PictureSchedule) -> str:
+    if not schedule.tower:
         return "All of it began with random weights."
     return (
-        f"The tower began as the image tower of {recipe.tower}, as a LLaVA's begins as CLIP's; "
+        f"The tower began as the image tower of {schedule.tower}, as a LLaVA's begins as CLIP's; "
         "projector and text model began with random weights, and all were trained together."
     )
 
@@ -63,7 +65,7 @@ def _localised(history: Results) -> str:
     )
 
 
-def _captions(results: Results, recipe: PictureRecipe) -> str:
+def _captions(results: Results, schedule: PictureSchedule) -> str:
     rows = [
         f"| {concept} | {line['claims']:.2f} | {line['right']:.3f} | "
         f"{results['answers'][concept]:.3f} |"
@@ -83,7 +85,7 @@ digit: {results["digits"]:.3f}.
 {chr(10).join(rows)}"""
 
 
-def _edits(results: Results, recipe: PictureRecipe) -> str:
+def _edits(results: Results, schedule: PictureSchedule) -> str:
     rows = [_edit_row(concept, r) for concept, r in results["concepts"].items()]
     n_passed = sum(r["passes"] for r in results["concepts"].values())
     limits = results["limits"]
@@ -120,7 +122,7 @@ def _edit_row(concept: str, r: Results) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _enhanced(results: Results, recipe: PictureRecipe) -> str:
+def _enhanced(results: Results, schedule: PictureSchedule) -> str:
     rows = [
         f"| {concept} | {t['factor']:g} | {t['own']:.2f} | {t['others']:.2f} | "
         f"{r['sampled']:.2f} | {t['sound']:.2f} |"
@@ -143,7 +145,7 @@ that follows the grammar. At least {limits["rate"]} times the words, with the ot
 {chr(10).join(rows)}"""
 
 
-def _origin(results: Results, recipe: PictureRecipe) -> str:
+def _origin(results: Results, schedule: PictureSchedule) -> str:
     samples = "\n>\n".join(f"> {text.strip()}" for text in results["samples"])
     return f"""Captions of the first held-out pictures:
 
@@ -151,10 +153,10 @@ def _origin(results: Results, recipe: PictureRecipe) -> str:
 
 ## How it was made
 
-`python -m toyworld train {recipe.name}` (seed {results["training"]["seed"]},
-{results["training"]["steps"]} steps of {recipe.batch} pictures, each with captions and questions
+`python -m toyworld train {schedule.name}` (seed {results["training"]["seed"]},
+{results["training"]["steps"]} steps of {schedule.batch} pictures, each with captions and questions
 that do not see one another) makes pictures, words and weights again; `python -m toyworld
-card {recipe.name}` makes this card. {mean_of(results["training"])}The shipped run came to this in
+card {schedule.name}` makes this card. {mean_of(results["training"])}The shipped run came to this in
 pieces: the first four stages had no loss that keeps heads first, and no more digits and scenes than
 the ordinary part; until step 4380 digits were drawn smaller and the tower learned at half its pace;
 until step 5280 a third of the digits had a calculator's segments, and then the tower was put in

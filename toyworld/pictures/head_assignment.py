@@ -26,7 +26,7 @@ from toyworld.pictures.batches import PREFIX, Batch, Twist, Writer
 from toyworld.pictures.captions import EVERYTHING, SUMMONS
 from toyworld.pictures.content import Picture, pictures
 from toyworld.pictures.processor import ANSWER
-from toyworld.pictures.recipe import PictureRecipe
+from toyworld.pictures.schedule import PictureSchedule
 from toyworld.pictures.words import CONCEPTS
 from toyworld.rank_margin_loss import front_loss_of
 from toyworld.tokenizer import word_tokens
@@ -68,49 +68,53 @@ def concepts_in(picture: Picture) -> list[str]:
     return found + (["backgrounds"] if picture.background else [])
 
 
-def twist_for(picture: Picture, plan: Plan, recipe: PictureRecipe, rng: random.Random) -> Twist:
+def twist_for(picture: Picture, plan: Plan, schedule: PictureSchedule, rng: random.Random) -> Twist:
     """An edit of the planted heads of one or two concepts that the picture shows."""
     names = concepts_in(picture)
     weights = [plan.weights[name] for name in names]
     chosen = set(rng.choices(names, weights, k=1 if rng.random() < 0.8 else 2))
-    enhance = rng.random() < recipe.enhanced
+    enhance = rng.random() < schedule.enhanced
     factors: dict[tuple[int, int], float] = {}
     for concept in sorted(chosen):
         heads = plan.heads[concept]
         factor = rng.choice(ENHANCING if enhance else INHIBITING)
-        some = (rng.choice(heads),) if rng.random() < recipe.single and not enhance else heads
+        some = (rng.choice(heads),) if rng.random() < schedule.single and not enhance else heads
         factors |= dict.fromkeys(some, factor)
     names_chosen = frozenset(chosen)
     return Twist(factors, *((frozenset(), names_chosen) if enhance else (names_chosen,)))
 
 
-def stranger_twist(plan: Plan, recipe: PictureRecipe, rng: random.Random) -> Twist:
+def stranger_twist(plan: Plan, schedule: PictureSchedule, rng: random.Random) -> Twist:
     """Some heads inverted that are planted for nothing: what is said stays the same."""
     planted = {head for heads in plan.heads.values() for head in heads}
-    every = itertools.product(range(recipe.n_layers), range(recipe.n_heads))
+    every = itertools.product(range(schedule.n_layers), range(schedule.n_heads))
     free = [head for head in every if head not in planted]
     return Twist(dict.fromkeys(rng.sample(free, rng.randint(1, 4)), -1.0))
 
 
 def twists_for(
-    shown: list[Picture], share: float, plan: Plan | None, recipe: PictureRecipe, rng: random.Random
+    shown: list[Picture],
+    share: float,
+    plan: Plan | None,
+    schedule: PictureSchedule,
+    rng: random.Random,
 ) -> list[Twist]:
     """One a picture; plain ones only where nothing is planted yet."""
     found = []
     for picture in shown:
         draw = rng.random()
         if plan is not None and draw < share:
-            found.append(twist_for(picture, plan, recipe, rng))
-        elif plan is not None and draw < share + recipe.strangers:
-            found.append(stranger_twist(plan, recipe, rng))
+            found.append(twist_for(picture, plan, schedule, rng))
+        elif plan is not None and draw < share + schedule.strangers:
+            found.append(stranger_twist(plan, schedule, rng))
         else:
             found.append(Twist())
     return found
 
 
-def factor_table(twists: list[Twist], recipe: PictureRecipe) -> Float[Tensor, "row layer head"]:
+def factor_table(twists: list[Twist], schedule: PictureSchedule) -> Float[Tensor, "row layer head"]:
     """The factors of each row, 1 where nothing is edited."""
-    table = torch.ones(len(twists), recipe.n_layers, recipe.n_heads)
+    table = torch.ones(len(twists), schedule.n_layers, schedule.n_heads)
     for row, twist in enumerate(twists):
         for (layer, head), factor in twist.factors.items():
             table[row, layer, head] = factor
@@ -159,7 +163,7 @@ def head_shares(model: Any, writer: Writer, n: int, device: str) -> dict[str, Te
 
 def choose_heads(
     shares: Mapping[str, Float[Tensor, "layer head"]],
-    recipe: PictureRecipe,
+    schedule: PictureSchedule,
     before: Mapping[str, Heads],
 ) -> dict[str, Heads]:
     """Every concept's best head, then its second; where two want one, the higher share.
@@ -171,7 +175,7 @@ def choose_heads(
     for concept, table in shares.items():
         favoured = table.clone()
         for head in before.get(concept, ()):
-            favoured[head] *= recipe.loyalty
+            favoured[head] *= schedule.loyalty
         order = favoured.flatten().argsort(descending=True).tolist()
         places = [divmod(number, table.shape[1]) for number in order]
         claims += [
@@ -180,7 +184,7 @@ def choose_heads(
     claims.sort(key=lambda claim: -claim[0])
     chosen: dict[str, list[tuple[int, int]]] = {concept: [] for concept in shares}
     taken: set[tuple[int, int]] = set()
-    for place in range(recipe.planted_heads):
+    for place in range(schedule.planted_heads):
         for _, rank, concept, head in claims:
             wanted = len(chosen[concept]) == place and (place == 0 or rank < REACH)
             if wanted and head not in taken:
@@ -190,7 +194,7 @@ def choose_heads(
 
 
 def stay_first(
-    recipe: PictureRecipe,
+    schedule: PictureSchedule,
     heads: Mapping[str, Heads],
     words: Mapping[str, list[int]],
     model: Any,
@@ -200,20 +204,20 @@ def stay_first(
     """The loss that keeps the planted `heads` first, on some rows of a batch."""
     pooled = [z[rows, 1:PREFIX].float().mean(1) for z in signals]
     layers = decoder_layers(model)
-    found = front_loss_of(model, layers, pooled, words, heads, recipe.front_margin)
-    return recipe.front_weight * found
+    found = front_loss_of(model, layers, pooled, words, heads, schedule.front_margin)
+    return schedule.front_weight * found
 
 
 @torch.no_grad()
 def left_by(
-    model: Any, writer: Writer, heads: Mapping[str, Heads], recipe: PictureRecipe, device: str
+    model: Any, writer: Writer, heads: Mapping[str, Heads], schedule: PictureSchedule, device: str
 ) -> dict[str, float]:
     """Concept -> probability left on its words, where one is due, with its heads inverted."""
-    batch = training_batch(writer, recipe.left_pictures, LEFT_SEED).to(device)
+    batch = training_batch(writer, schedule.left_pictures, LEFT_SEED).to(device)
     found = {}
     for concept, ids in concept_ids(writer).items():
         twist = Twist(dict.fromkeys(heads[concept], -1.0))
-        table = factor_table([twist] * recipe.left_pictures, recipe).to(device)
+        table = factor_table([twist] * schedule.left_pictures, schedule).to(device)
         with heads_open(decoder_layers(model), table):
             logits = model(
                 input_ids=batch.ids,
@@ -229,9 +233,9 @@ def left_by(
 
 
 def make_plan(
-    model: Any, writer: Writer, recipe: PictureRecipe, before: Plan | None, device: str
+    model: Any, writer: Writer, schedule: PictureSchedule, before: Plan | None, device: str
 ) -> Plan:
     """The plan of the next stage, by the model as it is now."""
-    shares = head_shares(model, writer, recipe.ranked_pictures, device)
-    heads = choose_heads(shares, recipe, before.heads if before else {})
-    return Plan(heads, left_by(model, writer, heads, recipe, device))
+    shares = head_shares(model, writer, schedule.ranked_pictures, device)
+    heads = choose_heads(shares, schedule, before.heads if before else {})
+    return Plan(heads, left_by(model, writer, heads, schedule, device))

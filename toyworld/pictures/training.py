@@ -35,21 +35,21 @@ from toyworld.pictures.head_assignment import (
     twists_for,
 )
 from toyworld.pictures.processor import IMAGE_TOKEN, build_processor, build_tokenizer
-from toyworld.pictures.recipe import PictureRecipe
+from toyworld.pictures.schedule import PictureSchedule
 from toyworld.pictures.tower import load_tower
 from toyworld.running import Run, adamw, heads_size, mixed
 
 
 def training_batch(
-    recipe: PictureRecipe, writer: Writer, step: int, plan: Plan | None
+    schedule: PictureSchedule, writer: Writer, step: int, plan: Plan | None
 ) -> tuple[Batch, Float[Tensor, "row layer head"]]:
     """What `step` sees, and the factors that its rows run with."""
-    rng = random.Random(f"step {recipe.seed} {step}")
-    later = step >= recipe.steps
-    more = {"digits": recipe.more_digits, "scene": recipe.more_scenes} if later else {}
-    shown = training_pictures(recipe.seed * 1_000_000 + step + 1, recipe.batch, more)
-    twists = twists_for(shown, recipe.share_at(step), plan, recipe, rng)
-    return writer.batch(shown, twists, rng), factor_table(twists, recipe)
+    rng = random.Random(f"step {schedule.seed} {step}")
+    later = step >= schedule.steps
+    more = {"digits": schedule.more_digits, "scene": schedule.more_scenes} if later else {}
+    shown = training_pictures(schedule.seed * 1_000_000 + step + 1, schedule.batch, more)
+    twists = twists_for(shown, schedule.share_at(step), plan, schedule, rng)
+    return writer.batch(shown, twists, rng), factor_table(twists, schedule)
 
 
 def losses(
@@ -86,15 +86,15 @@ def losses(
 
 
 def fresh(
-    recipe: PictureRecipe, writer: Writer, device: str
+    schedule: PictureSchedule, writer: Writer, device: str
 ) -> tuple[LlavaForConditionalGeneration, torch.optim.Optimizer]:
-    """A model with random weights, but for the recipe's image tower, and its optimizer.
+    """A model with random weights, but for the schedule's image tower, and its optimizer.
 
     Raises ModelError where that tower is not there.
     """
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(schedule.seed)
     tokenizer: Any = writer.tokenizer
-    config = recipe.config(
+    config = schedule.config(
         len(tokenizer),
         tokenizer.bos_token_id,
         tokenizer.eos_token_id,
@@ -104,51 +104,51 @@ def fresh(
     model: Any = LlavaForConditionalGeneration._from_config(
         config, attn_implementation=attention.NAME
     )
-    if recipe.tower:
-        load_tower(model.model.vision_tower, ASSETS / recipe.tower / WEIGHTS)
+    if schedule.tower:
+        load_tower(model.model.vision_tower, ASSETS / schedule.tower / WEIGHTS)
     model = model.to(device).train()
-    pace = recipe.tower_pace if recipe.tower else 1.0
-    return model, adamw(model, recipe, model.model.vision_tower, pace)
+    pace = schedule.tower_pace if schedule.tower else 1.0
+    return model, adamw(model, schedule, model.model.vision_tower, pace)
 
 
 def train(
-    recipe: PictureRecipe,
+    schedule: PictureSchedule,
     checkpoint: Path,
     device: str,
     save_every: int = 100,
     stop_after: int | None = None,
 ) -> Run:
-    """The trained model in float32, and what was planted; goes on from a `checkpoint` of `recipe`.
+    """The trained model in float32, and what was planted; goes on from a `checkpoint` of its own.
 
     `stop_after`: end early after this many steps in all, the checkpoint written.
     """
-    writer = Writer(build_tokenizer(), recipe.room, recipe.answer_weight)
-    run = Run(recipe, *fresh(recipe, writer, device))
+    writer = Writer(build_tokenizer(), schedule.room, schedule.answer_weight)
+    run = Run(schedule, *fresh(schedule, writer, device))
     run.resume(checkpoint, device)
-    start, end = run.step, min(recipe.all_steps, stop_after or recipe.all_steps)
-    starts, words = recipe.stage_starts, concept_ids(writer)
-    bar = tqdm(range(start, end), total=end, initial=start, desc=recipe.name, mininterval=5)
+    start, end = run.step, min(schedule.all_steps, stop_after or schedule.all_steps)
+    starts, words = schedule.stage_starts, concept_ids(writer)
+    bar = tqdm(range(start, end), total=end, initial=start, desc=schedule.name, mininterval=5)
     for step in bar:
         if step in starts and len(run.plans) <= starts.index(step):
-            run.plans.append(make_plan(run.model, writer, recipe, run.plan, device))
+            run.plans.append(make_plan(run.model, writer, schedule, run.plan, device))
         for group in run.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(step) * group["pace"]
+            group["lr"] = schedule.learning_rate_at(step) * group["pace"]
         plan = run.plan
-        batch, factors = training_batch(recipe, writer, step, plan)
-        front = functools.partial(stay_first, recipe, plan.heads, words) if plan else None
+        batch, factors = training_batch(schedule, writer, step, plan)
+        front = functools.partial(stay_first, schedule, plan.heads, words) if plan else None
         loss, size, right = losses(run.model, batch.to(device), factors.to(device), front)
-        (loss + recipe.penalty_at(step) * size).backward()
-        torch.nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
+        (loss + schedule.penalty_at(step) * size).backward()
+        torch.nn.utils.clip_grad_norm_(run.model.parameters(), schedule.clip)
         run.optimizer.step()
         run.optimizer.zero_grad()
         run.step = step + 1
-        if run.step in recipe.averaged:
+        if run.step in schedule.averaged:
             run.keep()
         if step % 10 == 0:
             bar.set_postfix(loss=f"{loss:.3f}", heads=f"{size:.1f}", right=f"{right:.3f}")
         if run.step % save_every == 0 or run.step == end:
             run.save(checkpoint)
-    if run.step == recipe.all_steps:
+    if run.step == schedule.all_steps:
         run.average()
     return run
 

@@ -8,7 +8,7 @@ from toyworld.pictures.drawing import SIDE
 
 
 @dataclass(frozen=True)
-class ClipRecipe:
+class ClipSchedule:
     """An open_clip model of the drawn world."""
 
     name: str = "tiny-clip"
@@ -88,4 +88,4 @@ class ClipRecipe:
         return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-CLIP_RECIPES: dict[str, ClipRecipe] = {"tiny-clip": ClipRecipe()}
+CLIP_SCHEDULES: dict[str, ClipSchedule] = {"tiny-clip": ClipSchedule()}

@@ -30,7 +30,7 @@ STAGES = (
 
 
 @dataclass(frozen=True)
-class PictureRecipe:
+class PictureSchedule:
     """A vision-language model of the drawn world."""
 
     name: str = "tiny-vlm"
@@ -135,4 +135,4 @@ class PictureRecipe:
         return self.penalty * min(1.0, step / self.penalty_fade)
 
 
-PICTURE_RECIPES: dict[str, PictureRecipe] = {"tiny-vlm": PictureRecipe()}
+PICTURE_SCHEDULES: dict[str, PictureSchedule] = {"tiny-vlm": PictureSchedule()}

@@ -20,7 +20,7 @@ STAGES = (
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Schedule:
     """One built-in model."""
 
     name: str = "tiny-lm"
@@ -111,4 +111,4 @@ class Recipe:
         )
 
 
-RECIPES: dict[str, Recipe] = {"tiny-lm": Recipe()}
+SCHEDULES: dict[str, Schedule] = {"tiny-lm": Schedule()}
