@@ -15,8 +15,8 @@ from headviz.base.errors import HeadvizError
 from headviz.cli import bake_command, commands, models_command, name_concept_command
 from headviz.cli.console import Console
 from headviz.clip.word_vocabulary import CLIP_POOLINGS
-from headviz.heads.capture import POOLINGS
 from headviz.heads.edits import WHERE
+from headviz.heads.pooling import POOLINGS
 from headviz.inputs.concepts import PIECES
 from headviz.models.devices import DEVICES, DTYPES, QUANTISED
 from headviz.page import launch

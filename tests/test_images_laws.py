@@ -16,10 +16,10 @@ from headviz.base.head import Head
 from headviz.editing.compare import CompareRequest, compare, last_of
 from headviz.editing.control import control_of
 from headviz.editing.generate import Sampling, generate
-from headviz.heads import capture as capturing
-from headviz.heads.capture import POOLINGS, capture
+from headviz.heads import pooling as poolings
+from headviz.heads.capture import capture
 from headviz.heads.edits import NO_EDIT, WHERE, Edit, applied, factor_table, places
-from headviz.heads.forward import batch_of, continued
+from headviz.heads.forward import batch_of, likeliest
 from headviz.heads.hooks import projection_inputs
 from headviz.heads.laws.fixture import Fixture
 from headviz.heads.laws.laws import cache_says_the_same
@@ -221,7 +221,7 @@ def test_a_placeholder_of_a_picture_is_never_said_however_likely(llava, pictures
             llava, CompareRequest(PROMPT, EDIT, sampling=sampling, pictures=pictures[:1])
         )
         said = [column.ids for column in last_of(streams).columns]
-        said.append(continued(llava, prompt, 5).ids[len(prompt.ids) :])
+        said.append(tuple(likeliest(llava, [prompt], 5)[0]))
         assert cache_says_the_same(Fixture(llava, pictures)) <= 1e-4
     finally:
         handle.remove()
@@ -329,7 +329,7 @@ def read_alone(model, prompt, pooling):
     """A sample's pooled signals, of that sample alone, by hooks of the test's own."""
     n = len(prompt.ids)
     if pooling == "generated":
-        sampling = Sampling(max_new_tokens=capturing.GENERATED_TOKENS)
+        sampling = Sampling(max_new_tokens=poolings.GENERATED_TOKENS)
         said = final(generate(model, [PROMPT], [NO_EDIT], sampling, pictures=[prompt.pictures]))
         ended = len(said.ids[0]) < sampling.max_new_tokens
         ids = (*said.ids[0], *[model.tokenizer.eos_token_id] * ended)  # the end is read as well
@@ -352,11 +352,11 @@ def read_alone(model, prompt, pooling):
     return torch.stack(pooled), len(chosen)
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", poolings.POOLINGS)
 def test_what_is_read_in_padded_batches_is_what_each_sample_gives_alone(
     seeing, image_folder, pooling, monkeypatch
 ):
-    monkeypatch.setattr(capturing, "GENERATED_TOKENS", 3)
+    monkeypatch.setattr(poolings, "GENERATED_TOKENS", 3)
     activations = capture(seeing, image_folder, pooling)
     n_positions = 0
     for sample, picture in enumerate(image_folder.pictures):

@@ -17,7 +17,7 @@ from tiny_models import CONFIGS
 
 from headviz.base.head import Head
 from headviz.editing.generate import Sampling, Streams, generate
-from headviz.heads import capture as capturing
+from headviz.heads import pooling as poolings
 from headviz.heads.capture import capture, encode_prompt
 from headviz.heads.edits import NO_EDIT, Edit, applied, factor_table
 from headviz.heads.hooks import projection_inputs
@@ -322,13 +322,13 @@ def read_alone(model, text, pooling):
     """A text's pooled signals by a hook of the test's own on a run of that text alone."""
     ids = tokens(model, text)
     n_prompt = ids.shape[1]
-    first = 1 if ids[0, 0] == model.tokenizer.bos_token_id else 0
-    chosen = {"prompt": slice(first, n_prompt), "last": slice(n_prompt - 1, n_prompt)}
+    own = torch.tensor(encode_prompt(model, text).own).nonzero().flatten()
+    chosen = {"prompt": own, "last": slice(n_prompt - 1, n_prompt)}
     if pooling == "generated":
         ids = model.model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=capturing.GENERATED_TOKENS,
+            max_new_tokens=poolings.GENERATED_TOKENS,
             do_sample=False,
         )
     _, signals, _ = run(model, ids)
@@ -341,16 +341,33 @@ def read_alone(model, text, pooling):
     return read
 
 
-@pytest.mark.parametrize("pooling", [p for p in capturing.POOLINGS if p != "image"])
+@pytest.mark.parametrize("pooling", [p for p in poolings.POOLINGS if p != "image"])
 def test_what_is_read_in_padded_batches_is_what_each_text_gives_alone(
     model, texts, pooling, monkeypatch
 ):
-    monkeypatch.setattr(capturing, "BATCH_TOKENS", 64)
-    monkeypatch.setattr(capturing, "GENERATED_TOKENS", 4)
+    monkeypatch.setattr(poolings, "CPU_BATCH_TOKENS", 64)
+    monkeypatch.setattr(poolings, "GENERATED_TOKENS", 4)
     activations = capture(model, texts, pooling)
     for sample, text in enumerate(texts.texts):
         torch.testing.assert_close(
             activations.z[:, :, sample], read_alone(model, text, pooling), rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("pooling", [p for p in poolings.POOLINGS if p != "image"])
+def test_a_beginning_read_once_for_all_prompts_changes_no_signal(
+    model, texts, pooling, monkeypatch
+):
+    monkeypatch.setattr(poolings, "GENERATED_TOKENS", 4)
+    tokenizer = copy.deepcopy(model.tokenizer)
+    tokenizer.chat_template = (
+        "{{ bos_token }}the house of a bird {{ messages[0]['content'] }} was seven fish"
+    )
+    chatty = replace(model, tokenizer=tokenizer)
+    activations = capture(chatty, texts, pooling)
+    for sample, text in enumerate(texts.texts):
+        torch.testing.assert_close(
+            activations.z[:, :, sample], read_alone(chatty, text, pooling), rtol=1e-4, atol=1e-5
         )
 
 

@@ -38,7 +38,7 @@ def counted(monkeypatch):
 
         return step
 
-    for name in ("open_model", "read_heads", "rank_heads", "head_spectrum"):
+    for name in ("open_model", "reader_of", "rank_heads", "head_spectrum"):
         monkeypatch.setattr(sessions, name, counting(name, getattr(sessions, name)))
     return counts
 
@@ -48,7 +48,7 @@ def test_every_step_is_made_once(session, tiny_model_folder, texts, counted):
     for _ in range(2):
         ranking = session.rank(name, COLORS, texts)
         spectrum = session.spectrum(name, Head(0, 1), texts)
-    assert counted == {"open_model": 1, "read_heads": 1, "rank_heads": 1, "head_spectrum": 1}
+    assert counted == {"open_model": 1, "reader_of": 1, "rank_heads": 1, "head_spectrum": 1}
     assert session.rank(name, COLORS, texts) is ranking
     assert session.spectrum(name, Head(0, 1), texts) is spectrum
 
@@ -110,7 +110,7 @@ def test_only_the_models_that_are_offered_are_loaded(tiny_model_folder):
 def test_bad_words_are_refused_before_any_text_is_read(session, llama, texts, counted):
     with pytest.raises(ConceptError):
         session.rank(llama.name, make_concept("none", ["umpteen"]), texts)
-    assert "read_heads" not in counted
+    assert "reader_of" not in counted
 
 
 def test_a_cancelled_reading_leaves_nothing_half_done(session, llama, texts):

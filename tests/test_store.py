@@ -121,7 +121,7 @@ def test_a_damaged_entry_is_noticed_removed_and_made_again(tmp_path, llama, text
 
 def test_a_kept_result_equals_a_fresh_one(tmp_path, llama, texts, monkeypatch):
     fresh = Session(Store(tmp_path), device="cpu").activations(llama.name, texts)
-    monkeypatch.setattr("headviz.session.session.read_heads", None)  # nothing may be read again
+    monkeypatch.setattr("headviz.heads.capture.pool", None)  # nothing may be read again
     kept = Session(Store(tmp_path), device="cpu").activations(llama.name, texts)
     assert torch.equal(kept.z, fresh.z)
     for name in ("texts", "model", "revision", "prompt_set", "pooling", "n_positions"):

@@ -4,8 +4,9 @@ import pytest
 
 from headviz.base.head import Head
 from headviz.editing.generate import Sampling, generate
+from headviz.heads import forward
 from headviz.heads.edits import NO_EDIT, Edit
-from headviz.studies import batch_generate as completing
+from headviz.heads.forward import Batch
 from headviz.studies.batch_generate import complete
 from headviz.studies.samples import cut_at
 
@@ -31,9 +32,9 @@ def both_ways(model, monkeypatch, pictures=()):
         left.append(len(batch.ids) - len(kept))
         return narrowed(batch, kept)
 
-    narrowed = completing._narrowed
-    monkeypatch.setattr(completing, "_WORTH", 1.0)  # even one row leaves
-    monkeypatch.setattr(completing, "_narrowed", counted)
+    narrowed = Batch.narrowed
+    monkeypatch.setattr(forward, "_WORTH", 1.0)  # even one row leaves
+    monkeypatch.setattr(Batch, "narrowed", counted)
     said = complete(
         model, prompts, edits, N_TOKENS, lambda t: stops[0] in t.lstrip(), pictures=shown
     )

@@ -21,11 +21,17 @@ class LRU(OrderedDict[Any, T]):
         """What is kept under `key`, or what `make` gives, which is then kept."""
         with self._lock:  # two visitors may ask at once
             if key not in self:
-                self[key] = make()
+                made = self[key] = make()
                 while len(self) > self._size:
                     self.popitem(last=False)
+                return made
             self.move_to_end(key)
             return self[key]
+
+    def clear(self) -> None:
+        """Let everything go, once what is being made is made."""
+        with self._lock:
+            super().clear()
 
     def going(self) -> list[T]:
         """What would be let go for one more."""

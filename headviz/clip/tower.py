@@ -5,8 +5,8 @@ among them.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 from headviz.base.errors import OptionError, PromptError
 from headviz.base.progress import Progress, no_progress
@@ -14,7 +14,7 @@ from headviz.base.store import Store
 from headviz.clip.hub_files import HUB
 from headviz.clip.load import CONFIG, ClipModel, built_in_clips, load_clip
 from headviz.clip.word_vocabulary import CLIP_POOLINGS, capture_images, tower_model
-from headviz.heads.capture import HeadActivations
+from headviz.heads.pooling import Lock, Part
 from headviz.inputs.concepts import known_concepts
 from headviz.inputs.prompt_sets import PromptSet
 from headviz.models.loaded import LoadedModel
@@ -74,21 +74,23 @@ def tower_of(model: LoadedModel) -> Tower:
     return model
 
 
-def read_tower(
-    model: Tower, prompt_set: PromptSet, pooling: str, progress: Progress = no_progress
-) -> HeadActivations:
-    """Every head's signal on every picture. Raises as `capture_images` does, and for texts."""
-    if not prompt_set.pictures:
-        raise PromptError(
-            f"{model.name} is a CLIP model, and its heads are read on pictures. Choose pictures "
-            "instead of texts."
-        )
-    images = [picture.image() for picture in prompt_set.pictures]
-    read = capture_images(model.clip, model, images, pooling=pooling, progress=progress)
-    return replace(
-        read,
-        texts=prompt_set.texts,
-        prompt_set=prompt_set.digest,
-        pooling=pooling,
-        pictures=prompt_set.pictures,
-    )
+class TowerReader:
+    """Reads pictures of a prompt set with a CLIP model's image tower."""
+
+    def __init__(self, model: Tower, prompt_set: PromptSet, pooling: str) -> None:
+        """Nothing is read yet. Raises PromptError for texts."""
+        if not prompt_set.pictures:
+            raise PromptError(
+                f"{model.name} is a CLIP model, and its heads are read on pictures. Choose "
+                "pictures instead of texts."
+            )
+        self._model, self._set, self._pooling = model, prompt_set, pooling
+
+    def __call__(self, samples: Sequence[int], lock: Lock, progress: Progress) -> Part:
+        """Raises as `capture_images` does."""
+        images = [self._set.pictures[sample].image() for sample in samples]
+        with lock():
+            read = capture_images(
+                self._model.clip, self._model, images, pooling=self._pooling, progress=progress
+            )
+        return Part(read.z, read.n_positions)

@@ -1,48 +1,59 @@
-"""LoadedModel + PromptSet -> HeadActivations: every head's signal on every sample, pooled as read.
+"""LoadedModel + PromptSet -> HeadActivations: every head's signal on every sample, part by part.
 
-A sample is a text, or a picture with a prompt.
+A sample is a text, or a picture with a prompt. Samples are read in parts, in a drawn but fixed
+order: sets are grouped by what they are about, and drawn so, the first part is a fair sample of the
+whole. Whoever wants something soon takes the first activations of a `Reading`, whoever wants all
+takes the last; both read the same batches, so that the end is the same bit for bit.
 
 The signal z is the head's slice of the input of the attention output projection (d_head wide).
-It is pooled over token positions inside the hook, so the positions are never stored. Knows nothing
-of concepts; caching is the session's affair.
+Knows nothing of concepts; where parts are kept is the session's affair.
 """
 
-from collections.abc import Iterator, Sequence
+import random
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
-from headviz.base.errors import OptionError, PromptError
 from headviz.base.progress import Progress, no_progress
-from headviz.base.shapes import Bool, Float, Tensor
-from headviz.heads.forward import Batch, batch_of, continued
-from headviz.heads.hooks import projection_inputs
+from headviz.base.shapes import Float, Tensor
+from headviz.heads.pooling import (
+    NO_PREFIX,
+    Lock,
+    Part,
+    Prefix,
+    check_pooling,
+    pool,
+    prefix_of,
+    reserve_for,
+)
 from headviz.heads.prompts import EncodedPrompt, default_prompt, encode_prompt
 from headviz.inputs.images import Picture
 from headviz.inputs.prompt_sets import PromptSet
 from headviz.models.loaded import LoadedModel
 
-POOLINGS = {
-    "prompt": "mean over the prompt's own tokens (the paper's choice for texts)",
-    "last": "the prompt's last token, which decides the next word",
-    "generated": "mean over the tokens that the model generates next",
-    "image": "mean over the positions that hold the picture (the paper's choice for pictures)",
-}
-BATCH_TOKENS = 8192
-GENERATED_TOKENS = 16
+SCHEME = 1
+"""Rises with any change of order, parts or batches: parts kept before are then read anew."""
+_PARTS = (16, 16, 32, 64)
+"""Samples of the first parts; all further ones are as large as the last. A kill costs one part."""
+_PATIENCE = 0.2  # seconds between two looks at whether a waiting visitor has had enough
 
 
 @dataclass(frozen=True, eq=False)
 class HeadActivations:
-    """What every head said about every sample."""
+    """What every head said about every sample that was read."""
 
     z: Float[Tensor, "layer head sample d_head"]
     """Pooled signals, float32, at the model's `home`; zeros in layers without heads."""
     texts: tuple[str, ...]
+    """Those read, in the order of the set."""
     model: str
     revision: str
     prompt_set: str
-    """Hash of the texts and pictures."""
+    """Hash of the texts and pictures of the whole set."""
     pooling: str
     n_positions: int
     """Token positions read, over all samples."""
@@ -53,6 +64,185 @@ class HeadActivations:
     def n_samples(self) -> int:
         """Number of texts or pictures."""
         return self.z.shape[2]
+
+
+def parts_of(n_samples: int) -> tuple[tuple[int, ...], ...]:
+    """The numbers of the samples of each part: a drawn order, the same for every set of a size."""
+    order = list(range(n_samples))
+    random.Random(0).shuffle(order)
+    parts: list[tuple[int, ...]] = []
+    start = 0
+    while start < n_samples:
+        size = _PARTS[min(len(parts), len(_PARTS) - 1)]
+        parts.append(tuple(sorted(order[start : start + size])))
+        start += size
+    return tuple(parts)
+
+
+Reader = Callable[[Sequence[int], Lock, Progress], Part]
+"""Reads the samples of these numbers; `lock` is held for one forward pass at a time."""
+
+
+class PromptReader:
+    """Reads samples of a prompt set with a model that writes text."""
+
+    def __init__(self, model: LoadedModel, prompt_set: PromptSet, pooling: str) -> None:
+        """Nothing is read yet. Raises OptionError for a pooling that the model does not know."""
+        check_pooling(model, pooling)
+        self._model, self._set, self._pooling = model, prompt_set, pooling
+        self._prefix: Prefix | None = None
+
+    def __call__(self, samples: Sequence[int], lock: Lock, progress: Progress) -> Part:
+        """Raises PromptError and OptionError as `encode_prompt` and `pool` do."""
+        kind = "pictures" if self._set.pictures else "texts"
+
+        def watch(share: float) -> None:
+            progress(share, f"reading heads on {len(self._set)} {kind}")
+
+        watch(0.0)
+        prompts = [self._encoded(sample, progress) for sample in samples]
+        if self._prefix is None:
+            self._prefix = (
+                NO_PREFIX
+                if self._set.pictures
+                else prefix_of(self._model, self._encoded_texts, lock)
+            )
+        return pool(self._model, prompts, self._pooling, self._prefix, lock, watch)
+
+    def _encoded(self, sample: int, progress: Progress) -> EncodedPrompt:
+        if not self._set.pictures:
+            return self._encoded_texts[sample]
+        progress(0.0, f"opening picture {sample + 1} of {len(self._set)}")
+        text = self._set.texts[sample] or default_prompt(self._model)
+        reserve = reserve_for(self._pooling)
+        return encode_prompt(self._model, text, reserve, [self._set.pictures[sample]])
+
+    @cached_property
+    def _encoded_texts(self) -> list[EncodedPrompt]:
+        """All of them: a text that is too long is refused before any is read."""
+        reserve = reserve_for(self._pooling)
+        return [encode_prompt(self._model, text, reserve) for text in self._set.texts]
+
+
+class Reading:
+    """Heads read on a prompt set part by part, each part once, whoever asks for it.
+
+    Several visitors may follow one reading: each part is read by the one who comes to it first, and
+    a part whose reader was stopped by the next.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        prompt_set: PromptSet,
+        pooling: str,
+        read: Reader,
+        find: Callable[[int], Part | None] = lambda number: None,
+        keep: Callable[[int, Part], None] = lambda number, part: None,
+    ) -> None:
+        """Nothing is read yet.
+
+        `find` gives a part that was kept before, None where there is none, and `keep` is handed
+        each that was read.
+        """
+        self._model, self._set, self._pooling = model, prompt_set, pooling
+        self._reader, self._find, self._keep = read, find, keep
+        self._parts = parts_of(len(prompt_set))
+        size = (model.n_layers, model.n_heads, len(prompt_set), model.d_head)
+        self._z = torch.zeros(size, device=model.home)
+        self._positions: dict[int, int] = {}
+        """Number of a part that is here -> positions that it was read at."""
+        self._is_sought = False
+        self._turn = threading.Lock()
+
+    def follow(
+        self, progress: Progress = no_progress, lock: Lock = nullcontext
+    ) -> Iterator[HeadActivations]:
+        """The activations so far: at once if any were kept, whenever their number doubles, and all.
+
+        `progress` is called after every layer of every batch; where it raises, the parts read stay.
+        `lock` is held for one forward pass at a time.
+
+        Raises:
+            PromptError: for a text longer than the context, before any is read, and for signals
+                that are not finite.
+            OptionError: where pictures are missing or out of place.
+        """
+        with self._my_turn(progress):
+            self._find_kept()
+        shown = 0
+        for number in range(-1, len(self._parts)):
+            if number >= 0:
+                with self._my_turn(progress):
+                    if number not in self._positions:
+                        self._read(number, progress, lock)
+            if max(2 * shown, 1) <= self._n_read < len(self._set):
+                shown = self._n_read
+                yield self._so_far()
+        progress(1.0, "heads read")
+        yield self._whole
+
+    @contextmanager
+    def _my_turn(self, progress: Progress) -> Iterator[None]:
+        """While open nobody else reads here. Waiting, it asks `progress` whether to go on."""
+        while not self._turn.acquire(timeout=_PATIENCE):
+            progress(self._n_read / len(self._set), "somebody else has the same read")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _find_kept(self) -> None:
+        if not self._is_sought:
+            for number in range(len(self._parts)):
+                kept = self._find(number)
+                if kept is not None:
+                    self._put(number, kept)
+            self._is_sought = True
+
+    def _read(self, number: int, progress: Progress, lock: Lock) -> None:
+        samples, done, total = self._parts[number], self._n_read, len(self._set)
+
+        def watch(share: float, what: str) -> None:
+            progress((done + share * len(samples)) / total, what)
+
+        part = self._reader(samples, lock, watch)
+        self._put(number, part)
+        self._keep(number, part)
+
+    def _put(self, number: int, part: Part) -> None:
+        self._z[:, :, list(self._parts[number])] = part.z.to(self._z.device)
+        self._positions[number] = part.n_positions
+
+    @property
+    def _n_read(self) -> int:
+        return sum(len(self._parts[number]) for number in list(self._positions))
+
+    def _so_far(self) -> HeadActivations:
+        read = list(self._positions)
+        samples = sorted(sample for number in read for sample in self._parts[number])
+        positions = sum(self._positions[number] for number in read)
+        return self._activations(self._z[:, :, samples], samples, positions)
+
+    @cached_property
+    def _whole(self) -> HeadActivations:
+        samples = range(len(self._set))
+        return self._activations(self._z, samples, sum(self._positions.values()))
+
+    def _activations(
+        self, z: Float[Tensor, "layer head sample d_head"], samples: Sequence[int], positions: int
+    ) -> HeadActivations:
+        given = self._set
+        return HeadActivations(
+            z,
+            tuple(given.texts[sample] for sample in samples),
+            self._model.name,
+            self._model.revision,
+            given.digest,
+            self._pooling,
+            positions,
+            tuple(given.pictures[sample] for sample in samples) if given.pictures else (),
+        )
 
 
 def capture(
@@ -66,108 +256,6 @@ def capture(
     Raises OptionError for a pooling that the model does not know, PromptError for a text longer
     than the context, and either where pictures are missing or out of place.
     """
-    if pooling not in POOLINGS:
-        raise OptionError(f"Unknown pooling {pooling!r}. Known: {', '.join(POOLINGS)}.")
-    if pooling == "image" and not model.has_vision:
-        others = ", ".join(name for name in POOLINGS if name != pooling)
-        raise OptionError(f"{model.name} reads no pictures: pool over one of {others}.")
-    reserve = GENERATED_TOKENS if pooling == "generated" else 0
-    prompts = _encode(model, prompt_set, reserve, progress)
-    size = (model.n_layers, model.n_heads, len(prompts), model.d_head)
-    z = torch.zeros(size, device=model.home)
-    n_positions = done = 0
-    kind = "pictures" if prompt_set.pictures else "texts"
-    for rows in _batches([len(p.ids) + reserve for p in prompts]):
-        progress(done / len(prompts), f"reading heads on {len(prompts)} {kind}")
-        batch, chosen = _to_read(model, [prompts[r] for r in rows], pooling)
-        z[:, :, rows] = _pooled_signals(model, batch, chosen)
-        n_positions += int(chosen.sum())
-        done += len(rows)
-    progress(1.0, "heads read")
-    return HeadActivations(
-        z,
-        prompt_set.texts,
-        model.name,
-        model.revision,
-        prompt_set.digest,
-        pooling,
-        n_positions,
-        prompt_set.pictures,
-    )
-
-
-def _encode(
-    model: LoadedModel, prompt_set: PromptSet, reserve: int, progress: Progress
-) -> list[EncodedPrompt]:
-    if not prompt_set.pictures:
-        return [encode_prompt(model, text, reserve) for text in prompt_set.texts]
-    prompts = []
-    for number, (text, picture) in enumerate(
-        zip(prompt_set.texts, prompt_set.pictures, strict=True)
-    ):
-        progress(0.0, f"opening picture {number + 1} of {len(prompt_set)}")
-        prompts.append(encode_prompt(model, text or default_prompt(model), reserve, [picture]))
-    return prompts
-
-
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Row numbers in batches of like length, each at most BATCH_TOKENS with its padding."""
-    batch: list[int] = []
-    for row in sorted(range(len(lengths)), key=lambda r: lengths[r]):
-        if batch and (len(batch) + 1) * lengths[row] > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
-
-
-@torch.inference_mode()
-def _to_read(
-    model: LoadedModel, prompts: Sequence[EncodedPrompt], pooling: str
-) -> tuple[Batch, Bool[Tensor, "sample position"]]:
-    """The batch, and the positions to pool.
-
-    It is padded on the right: a decoder never looks at what is padded there.
-    """
-    read = prompts
-    if pooling == "generated":
-        read = [continued(model, prompt, GENERATED_TOKENS) for prompt in prompts]
-    batch = batch_of(model, read, left=False)
-    if pooling == "image":
-        return batch, batch.image
-    chosen = torch.zeros_like(batch.image)
-    for row, (prompt, whole) in enumerate(zip(prompts, read, strict=True)):
-        if pooling == "prompt":
-            own = torch.tensor(prompt.own, device=model.device)
-            chosen[row, : len(own)] = own
-        elif pooling == "last":
-            chosen[row, len(prompt.ids) - 1] = True
-        else:
-            chosen[row, len(prompt.ids) : len(whole.ids)] = True
-    return batch, chosen
-
-
-@torch.inference_mode()
-def _pooled_signals(
-    model: LoadedModel, batch: Batch, chosen: Bool[Tensor, "sample position"]
-) -> Float[Tensor, "layer head sample d_head"]:
-    weights = chosen.float() / chosen.sum(1, keepdim=True)
-    z = torch.zeros((model.n_layers, model.n_heads, len(chosen), model.d_head), device=model.home)
-
-    def read(layer: int, signals: Tensor) -> None:
-        scale = model.write_scale(layer, signals)
-        at = weights.to(signals.device)
-        mean = torch.einsum("spw,sp->sw", signals.float(), at if scale is None else at * scale)
-        by_head = mean.view(len(chosen), model.n_heads, model.d_head).transpose(0, 1)
-        z[layer] = by_head.to(model.home)
-
-    with projection_inputs(model, read):
-        model.model.base_model(**batch.inputs(), use_cache=False)
-    bad = (~z.isfinite()).flatten(2).any(2).nonzero()
-    if len(bad):
-        layer, head = bad[0].tolist()
-        raise PromptError(
-            f"Head L{layer}.H{head} gives numbers that are not finite. Try --dtype float32."
-        )
-    return z
+    reader = PromptReader(model, prompt_set, pooling)
+    *_, whole = Reading(model, prompt_set, pooling, reader).follow(progress)
+    return whole

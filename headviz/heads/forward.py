@@ -2,14 +2,17 @@
 
 The first pass reads the prompts, each later one a token a row. Whatever is peculiar to a family
 (where positions begin, positions in three dimensions, token types) is settled here. Knows nothing
-of heads and edits.
+of heads and edits: what is open during a pass is the caller's.
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from headviz.base.shapes import Bool, Float, Int, Tensor
@@ -18,6 +21,9 @@ from headviz.models.loaded import LoadedModel
 from headviz.models.vision import joined
 
 _OUTPUTS = {field.name for field in fields(CausalLMOutputWithPast)}
+_PLAIN = (DynamicLayer, DynamicSlidingWindowLayer)
+_WORTH = 0.75
+"""Rows leave when this share of the batch or less goes on: leaving copies the others' cache."""
 _CACHE = "cache" if "cache" in _OUTPUTS else "past_key_values"
 """What transformers calls the keys and values read so far: before 5.24 by the longer name."""
 
@@ -66,6 +72,32 @@ class Batch:
             extras={},
         )
 
+    def after(self, length: int) -> "Batch":
+        """What follows the first `length` positions, which were read before."""
+        if length == 0:
+            return self
+        assert not self.extras, "what else the model takes is laid out for the whole"
+        return replace(
+            self,
+            ids=self.ids[:, length:],
+            positions=self.positions[..., length:],
+            image=self.image[:, length:],
+            prompt=self.prompt[:, length:],
+            generated=self.generated[:, length:],
+        )
+
+    def narrowed(self, kept: Int[Tensor, " row"]) -> "Batch":
+        """These rows only, of a pass that follows a first one."""
+        return replace(
+            self,
+            ids=self.ids[kept],
+            attention=self.attention[kept],
+            positions=self.positions[..., kept, :],
+            image=self.image[kept],
+            prompt=self.prompt[kept],
+            generated=self.generated[kept],
+        )
+
 
 def batch_of(model: LoadedModel, prompts: Sequence[EncodedPrompt], left: bool) -> Batch:
     """The prompts as one batch, padded on the left (to go on from) or on the right (to be read).
@@ -99,6 +131,47 @@ def batch_of(model: LoadedModel, prompts: Sequence[EncodedPrompt], left: bool) -
         positions = positions + model.vision.vision_spec.first_position
     prompt = attention.bool() & ~image
     return Batch(ids, attention, positions, image, prompt, torch.zeros_like(image), extras)
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """What several prompts begin with, read once for all of them."""
+
+    length: int
+    """Tokens."""
+    cache: Any
+    """Their keys and values; None where there is no prefix."""
+
+    def rows(self, n_rows: int) -> dict[str, Any]:
+        """Arguments of the model for a batch of so many rows that goes on from here."""
+        if self.cache is None:
+            return {"use_cache": False}
+        copied = copy.deepcopy(self.cache)
+        copied.batch_repeat_interleave(n_rows)
+        return {_CACHE: copied, "use_cache": True}
+
+
+NO_PREFIX = Prefix(0, None)
+
+
+@torch.inference_mode()
+def read_prefix(model: LoadedModel, ids: Sequence[int]) -> Prefix:
+    """These tokens, read; NO_PREFIX where a model keeps more than keys and values of them."""
+    read = torch.tensor([ids], device=model.device)
+    positions = torch.arange(len(ids), device=model.device)[None]
+    output = model.model.base_model(
+        input_ids=read,
+        attention_mask=torch.ones_like(read),
+        position_ids=positions,
+        use_cache=True,
+    )
+    cache = output.get(_CACHE)
+    return Prefix(len(ids), cache) if _is_plain(cache) else NO_PREFIX
+
+
+def _is_plain(cache: Any) -> bool:
+    """Whether keys and values are all that is kept: the state of other layers has no such way."""
+    return all(type(kept) in _PLAIN for kept in getattr(cache, "layers", [None]))
 
 
 def _padded(
@@ -135,16 +208,53 @@ def end_ids(model: LoadedModel) -> set[int]:
     return {i for i in (*ids, model.tokenizer.eos_token_id) if i is not None}
 
 
-@torch.inference_mode()
-def continued(model: LoadedModel, prompt: EncodedPrompt, n_tokens: int) -> EncodedPrompt:
-    """The prompt and the most likely next tokens, up to `n_tokens` or the end of text."""
-    ends, said = end_ids(model), list[int]()
-    batch = batch_of(model, [prompt], left=True)
+def likeliest(
+    model: LoadedModel,
+    prompts: Sequence[EncodedPrompt],
+    n_tokens: int,
+    over: Callable[[Sequence[Sequence[int]]], Sequence[bool]] | None = None,
+    opened: Callable[[Batch, Sequence[int]], AbstractContextManager[None]] | None = None,
+    lock: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    watch: Callable[[], None] = lambda: None,
+) -> list[list[int]]:
+    """The likeliest next tokens of each prompt, as many as asked or up to the end of text.
+
+    The token that ends a text is among them. Rows that are past their end leave the batch: an
+    answer of one word would else wait for the longest ramble.
+
+    Args:
+        model: the model.
+        prompts: what is continued, all in one batch.
+        n_tokens: at most.
+        over: whether each of these answers may end before its end of text.
+        opened: what is open during a pass, given its batch and which prompts its rows are.
+        lock: held for one forward pass at a time.
+        watch: called after each; may raise to stop.
+    """
+    ends, said = end_ids(model), [list[int]() for _ in prompts]
+    live = list(range(len(prompts)))
+    finished = [False] * len(prompts)
+    batch: Batch | None = None
     cache: Any = None
-    while len(said) < n_tokens and not (said and said[-1] in ends):
-        logits, cache = read_on(model, batch, cache)
-        chosen = sayable(model, logits).argmax(1)
-        said += chosen.tolist()
+    for _ in range(n_tokens):
+        with lock(), torch.inference_mode():
+            batch = batch or batch_of(model, prompts, left=True)
+            with opened(batch, live) if opened else nullcontext():
+                logits, cache = read_on(model, batch, cache)
+            chosen = sayable(model, logits).argmax(1)
+        going = [row for row in live if not finished[row]]
+        for row, token in zip(live, chosen.tolist(), strict=True):
+            said[row] += [] if finished[row] else [token]
+        enough = over([said[row] for row in going]) if over else [False] * len(going)
+        for row, is_over in zip(going, enough, strict=True):
+            finished[row] = is_over or said[row][-1] in ends
+        watch()
+        if all(finished):
+            break
         batch = batch.following(chosen)
-    vision_spec = model.family.vision_spec
-    return prompt.continued(said, 0 if vision_spec is None else vision_spec.answer_type)
+        kept = [number for number, row in enumerate(live) if not finished[row]]
+        if len(kept) <= _WORTH * len(live) and _is_plain(cache):
+            rows = torch.tensor(kept, device=model.device)
+            cache.batch_select_indices(rows)
+            batch, live = batch.narrowed(rows), [live[number] for number in kept]
+    return said

@@ -66,6 +66,15 @@ class EncodedPrompt:
     """Token types by the names the processor gives them."""
     pictures: tuple[Picture, ...] = ()
 
+    def cut(self, length: int) -> "EncodedPrompt":
+        """Its first tokens."""
+        if length == len(self.ids):
+            return self
+        types = {name: kinds[:length] for name, kinds in self.types.items()}
+        return EncodedPrompt(
+            self.ids[:length], self.own[:length], self.image[:length], types, self.pictures
+        )
+
     def continued(self, ids: Sequence[int], answer_type: int = 0) -> "EncodedPrompt":
         """The prompt and an answer to it."""
         n = len(ids)

@@ -8,7 +8,7 @@ import gradio as gr
 
 from headviz.base.errors import PictureError, PromptError
 from headviz.clip.word_vocabulary import CLIP_POOLINGS
-from headviz.heads.capture import POOLINGS
+from headviz.heads.pooling import POOLINGS
 from headviz.inputs.image_folders import MAX_PICTURES, open_image_folder
 from headviz.inputs.prompt_sets import (
     PromptSet,

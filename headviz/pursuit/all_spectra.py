@@ -80,6 +80,7 @@ def _key(model: LoadedModel, activations: HeadActivations, options: Options, lay
         revision=model.revision,
         dtype=model.number_format,
         prompt_set=activations.prompt_set,
+        n_samples=activations.n_samples,
         pooling=activations.pooling,
         options=options.as_dict(),
         layer=layer,

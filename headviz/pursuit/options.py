@@ -29,7 +29,7 @@ class Options:
     fold_norm: bool = True
     """Fold the final norm's gain into the atoms."""
     pooling: str = "prompt"
-    """One of heads.capture.POOLINGS, or of clip.word_vocabulary.CLIP_POOLINGS."""
+    """One of heads.pooling.POOLINGS, or of clip.word_vocabulary.CLIP_POOLINGS."""
     pieces: str = "single"
     """One of inputs.concepts.PIECES."""
     order: str = "over-chance"

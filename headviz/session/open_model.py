@@ -10,8 +10,8 @@ from headviz.base.progress import Progress, no_progress
 from headviz.base.store import Store
 from headviz.clip.laws import check_tower
 from headviz.clip.load import load_clip
-from headviz.clip.tower import is_clip, open_tower_of, read_tower, tower_of
-from headviz.heads.capture import HeadActivations, capture
+from headviz.clip.tower import TowerReader, is_clip, open_tower_of, tower_of
+from headviz.heads.capture import PromptReader, Reader
 from headviz.heads.laws.discover import discover
 from headviz.heads.laws.fixture import Fixture
 from headviz.heads.laws.post_norm import with_notes
@@ -46,16 +46,11 @@ def fetch_model(
     return load.fetch_model(name, device, dtype, progress)[1]
 
 
-def read_heads(
-    model: LoadedModel,
-    prompt_set: PromptSet,
-    pooling: str,
-    progress: Progress = no_progress,
-) -> HeadActivations:
-    """Every head's signal on every sample. Raises as `capture` and `capture_images` do."""
+def reader_of(model: LoadedModel, prompt_set: PromptSet, pooling: str) -> Reader:
+    """What reads the model's heads on samples of the set. Raises as the two readers do."""
     if model.writes:
-        return capture(model, prompt_set, pooling, progress)
-    return read_tower(tower_of(model), prompt_set, pooling, progress)
+        return PromptReader(model, prompt_set, pooling)
+    return TowerReader(tower_of(model), prompt_set, pooling)
 
 
 def check_laws(model: LoadedModel) -> Report:

@@ -1,11 +1,14 @@
 """The one object with state: loaded models, a lock, and results in memory and on disk.
 
 The page, the command line and `import headviz` all go through it. One lock serialises whatever
-runs a model, so that hooks of two visitors never overlap.
+runs a model, a forward pass at a time, so that hooks of two visitors never overlap and none waits
+for another's whole reading.
 """
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from headviz.base.assets import DEFAULT_MODEL
 from headviz.base.errors import CacheError, ModelError, OptionError
@@ -16,8 +19,9 @@ from headviz.base.store import Store, key_of
 from headviz.clip.tower import tower_of
 from headviz.clip.zero_shot import ZeroShot, ZeroShotRequest, zero_shot
 from headviz.editing.compare import CompareRequest, Comparison, compare
-from headviz.heads.capture import HeadActivations
-from headviz.inputs.concepts import Concept, tokenize_concept
+from headviz.heads.capture import SCHEME, HeadActivations, Reading
+from headviz.heads.pooling import Part
+from headviz.inputs.concepts import Concept, ConceptTokens, tokenize_concept
 from headviz.inputs.images import Picture
 from headviz.inputs.prompt_sets import PromptSet, find_prompt_set, picture_prompt_set
 from headviz.models.known import offered_models
@@ -30,7 +34,21 @@ from headviz.pursuit.engine.somp import BUDGET
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking, rank_heads
 from headviz.pursuit.spectrum import Spectrum, head_spectrum
-from headviz.session.open_model import open_model, read_heads
+from headviz.session.open_model import open_model, reader_of
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A ranking that somebody asked for."""
+
+    model: LoadedModel
+    tokens: ConceptTokens
+    n_samples: int
+    """Of the whole set."""
+    criterion: str
+    options: Options
+    key: tuple[Any, ...]
+    """What the ranking over all samples depends on."""
 
 
 class Session:
@@ -59,9 +77,11 @@ class Session:
         """Sentences about what went wrong without stopping the work, the newest last."""
         self._device, self._dtype, self._budget = device, dtype, budget
         self.loading = loading
-        self._activations: LRU[HeadActivations] = LRU(4)
+        self._pursuing = threading.Lock()
+        """Held for the spectra of all heads: two at a time would take twice the memory."""
+        self._readings: LRU[Reading] = LRU(4)
         self._precomputed: LRU[PrecomputedHeads] = LRU(2)
-        self._model_cache = ModelCache(keep_models, [self._activations, self._precomputed])
+        self._model_cache = ModelCache(keep_models, [self._readings, self._precomputed])
         self._rankings: LRU[Ranking] = LRU(64)
         self._spectra: LRU[Spectrum] = LRU(512)
 
@@ -140,43 +160,57 @@ class Session:
 
         `pooling` is the model's usual one if None.
         """
-        with self.lock:
-            model = self.model(name)
-            place = pooling or model.usual_pooling
-            parts = {
-                "kind": "activations",
-                "model": model.name,
-                "revision": model.revision,
-                "dtype": model.number_format,
-                "prompt_set": prompt_set.digest,
-                "pooling": place,
-            }
-            key = key_of(**parts)
-            return self._activations.find_or_make(
-                key, lambda: self._read_or_capture(key, parts, model, prompt_set, place, progress)
-            )
+        *_, whole = self.activations_stream(name, prompt_set, pooling, progress)
+        return whole
 
-    def _read_or_capture(
+    def activations_stream(
         self,
-        key: str,
-        parts: dict[str, str],
-        model: LoadedModel,
+        name: str,
         prompt_set: PromptSet,
-        pooling: str,
-        progress: Progress,
-    ) -> HeadActivations:
-        kept = self.store.get(key)
-        if kept is not None:
-            z = kept[0]["z"].to(model.home)
-            origin = (prompt_set.texts, model.name, model.revision, prompt_set.digest, pooling)
-            return HeadActivations(z, *origin, int(kept[1]["n_positions"]), prompt_set.pictures)
-        activations = read_heads(model, prompt_set, pooling, progress)
-        notes = {**parts, "n_positions": activations.n_positions}
-        try:
-            self.store.put(key, {"z": activations.z}, notes)
-        except CacheError as error:
-            self.notices.append(str(error))
-        return activations
+        pooling: str | None = None,
+        progress: Progress = no_progress,
+    ) -> Iterator[HeadActivations]:
+        """The same as far as they were read, whenever their number doubles; the last is all.
+
+        What was read stays, in memory and on disk, when `progress` raises, when nobody takes the
+        next, and after a kill: at most one part is lost. Who asks for the same meanwhile follows
+        the same reading. The lock is held for one forward pass at a time.
+        """
+        model = self.model(name)
+        place = pooling or model.usual_pooling
+        about = {
+            "kind": "activations",
+            "scheme": SCHEME,
+            "model": model.name,
+            "revision": model.revision,
+            "dtype": model.number_format,
+            "prompt_set": prompt_set.digest,
+            "pooling": place,
+        }
+        reading = self._readings.find_or_make(
+            key_of(**about), lambda: self._reading(model, prompt_set, place, about)
+        )
+        return reading.follow(progress, lambda: self.lock)
+
+    def _reading(
+        self, model: LoadedModel, prompt_set: PromptSet, pooling: str, about: dict[str, Any]
+    ) -> Reading:
+        """A reading whose parts are kept in the store."""
+
+        def find(number: int) -> Part | None:
+            kept = self.store.get(key_of(**about, part=number))
+            return kept and Part(kept[0]["z"], int(kept[1]["n_positions"]))
+
+        def keep(number: int, part: Part) -> None:
+            notes = {**about, "part": number, "n_positions": part.n_positions}
+            try:
+                self.store.put(key_of(**about, part=number), {"z": part.z}, notes)
+            except CacheError as error:
+                if str(error) not in self.notices:
+                    self.notices.append(str(error))
+
+        reader = reader_of(model, prompt_set, pooling)
+        return Reading(model, prompt_set, pooling, reader, find, keep)
 
     def rank(
         self,
@@ -189,23 +223,66 @@ class Session:
     ) -> Ranking:
         """Heads ranked for the concept. Bad words are refused before any text is read."""
         options = options or self.default_options(name)
-        with self.lock:
-            model = self.model(name)
-            tokens = tokenize_concept(concept, model.tokenizer, options.pieces)
-            activations = self.activations(name, prompt_set, options.pooling, progress)
-            key = (model.name, model.revision, prompt_set.digest, concept, criterion, options)
-            return self._rankings.find_or_make(
-                key,
-                lambda: rank_heads(
-                    model,
-                    activations,
-                    tokens,
-                    criterion,
-                    options,
-                    progress=progress,
-                    precomputed=self._precompute(model, activations, options.centre),
-                ),
+        asked = self._asked(name, concept, prompt_set, criterion, options)
+        kept = self._rankings.get(asked.key)
+        if kept is not None:
+            return kept
+        activations = self.activations(name, prompt_set, options.pooling, progress)
+        return self._ranked(asked, activations, progress)
+
+    def rank_stream(
+        self,
+        name: str,
+        concept: Concept,
+        prompt_set: PromptSet,
+        criterion: str = "somp",
+        options: Options | None = None,
+        progress: Progress = no_progress,
+    ) -> Iterator[Ranking]:
+        """The same soon, from the first samples, then from twice as many, …, and from all.
+
+        For a page: the first comes about as soon as 16 samples are read, each tells `n_samples`
+        beside the `len(prompt_set)` that are to come, and the intervals shrink on the way. The last
+        is what `rank` gives. `progress` may raise Cancelled at any moment, and whoever closes the
+        iterator stops it as well; what was read stays.
+        """
+        options = options or self.default_options(name)
+        asked = self._asked(name, concept, prompt_set, criterion, options)
+        kept = self._rankings.get(asked.key)
+        if kept is not None:
+            yield kept
+            return
+        for activations in self.activations_stream(name, prompt_set, options.pooling, progress):
+            yield self._ranked(asked, activations, progress)
+
+    def _asked(
+        self, name: str, concept: Concept, prompt_set: PromptSet, criterion: str, options: Options
+    ) -> _Asked:
+        model = self.model(name)
+        tokens = tokenize_concept(concept, model.tokenizer, options.pieces)
+        key = (model.name, model.revision, prompt_set.digest, concept, criterion, options)
+        return _Asked(model, tokens, len(prompt_set), criterion, options, key)
+
+    def _ranked(self, asked: _Asked, activations: HeadActivations, progress: Progress) -> Ranking:
+        """The ranking, kept where it is the one over all samples."""
+        model, options = asked.model, asked.options
+
+        def make(heads: PrecomputedHeads) -> Ranking:
+            return rank_heads(
+                model,
+                activations,
+                asked.tokens,
+                asked.criterion,
+                options,
+                progress=progress,
+                precomputed=heads,
             )
+
+        if activations.n_samples < asked.n_samples:
+            return make(precompute_model(model, activations, options.centre))
+        return self._rankings.find_or_make(
+            asked.key, lambda: make(self._precompute(model, activations, options.centre))
+        )
 
     def _precompute(
         self, model: LoadedModel, activations: HeadActivations, centre: bool
@@ -227,16 +304,13 @@ class Session:
     ) -> Spectrum:
         """What one head talks about over the prompts."""
         options = options or self.default_options(name)
-        with self.lock:
-            model = self.model(name)
-            activations = self.activations(name, prompt_set, options.pooling, progress)
-            key = (model.name, model.revision, prompt_set.digest, head, steps, options)
-            return self._spectra.find_or_make(
-                key,
-                lambda: head_spectrum(
-                    model, activations, head, steps, options, budget=self._budget
-                ),
-            )
+        model = self.model(name)
+        activations = self.activations(name, prompt_set, options.pooling, progress)
+        key = (model.name, model.revision, prompt_set.digest, head, steps, options)
+        return self._spectra.find_or_make(
+            key,
+            lambda: head_spectrum(model, activations, head, steps, options, budget=self._budget),
+        )
 
     def all_spectra(
         self,
@@ -248,10 +322,10 @@ class Session:
     ) -> dict[Head, Spectrum]:
         """The spectrum of every head; after a cancelled run the next one goes on from there."""
         options = options or self.default_options(name)
-        with self.lock:
-            model = self.model(name)
-            activations = self.activations(name, prompt_set, options.pooling, progress)
-            precomputed = self._precompute(model, activations, options.centre)
+        model = self.model(name)
+        activations = self.activations(name, prompt_set, options.pooling, progress)
+        precomputed = self._precompute(model, activations, options.centre)
+        with self._pursuing:
             return all_spectra(
                 model,
                 activations,
