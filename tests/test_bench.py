@@ -6,13 +6,13 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from pursuing import pursue
 
 from benchmarks.__main__ import main
 from benchmarks.pursuit import choices, growth, pursuit, tasks
 from benchmarks.pursuit.machine import Rates, watched
 from benchmarks.pursuit.oracle import plain_somp
 from benchmarks.pursuit.tasks import CONCEPT, TASKS, compare, floor, problem, smaller
-from headviz.pursuit.engine.somp import pursue
 
 CPU = torch.device("cpu")
 RATES = Rates(1e11, 1e10, 1e10)
@@ -45,7 +45,6 @@ def test_the_whole_table_is_plain_data_and_a_picture(tiny, tmp_path, capsys):
         same, n = row["same_picks"].split(" of ")
         assert same == n
         assert row["explained_off"] < 1e-4
-        assert row["ratio"] > 0 and row["over_floor"] > 0
     assert {p["axis"] for p in found["growth"]} == {"samples", "atoms", "heads", "vocabulary"}
     assert {c["choice"] for c in found["choices"]} >= {"l1 bfloat16", "energy float32"}
     ElementTree.parse(tmp_path / "pursuit_growth.svg")
@@ -76,9 +75,10 @@ def test_the_exponent_of_linear_growth_is_one():
 
 
 def test_memory_in_use_at_the_peak_is_seen():
+    before = torch.ones(256 * 2**20 // 4)
     with watched(CPU) as used:
-        block = torch.ones(64 * 2**20 // 4)
+        block = torch.ones(128 * 2**20 // 4)
         for _ in range(20):
             block.add_(1)
-    assert used.seconds > 0
-    assert used.peak_bytes > 32 * 2**20
+    assert len(before)
+    assert 96 * 2**20 < used.peak_bytes < 192 * 2**20

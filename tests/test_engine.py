@@ -6,17 +6,20 @@ import pytest
 import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from pursuing import pursue
 from threadpoolctl import threadpool_limits
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.pursuit.oracle import plain_somp
 from headviz.base.errors import OptionError, PromptError
 from headviz.pursuit.bootstrap import share_explained
-from headviz.pursuit.engine.moments import Moments
+from headviz.pursuit.engine.batch_omp import pursue_batch_omp
+from headviz.pursuit.engine.lazy_greedy import pursue_lazily
 from headviz.pursuit.engine.precision import PRECISIONS
-from headviz.pursuit.engine.precomputed import precompute_heads, precompute_moments
+from headviz.pursuit.engine.precomputed import precompute_heads
 from headviz.pursuit.engine.projection import span_basis
 from headviz.pursuit.engine.result import DEPENDENT, STOPS
-from headviz.pursuit.engine.somp import RULES, pursue, pursue_precomputed
+from headviz.pursuit.engine.somp import BUDGET, RULES, pursue_precomputed
 
 ENGINES = ("batch_omp", "lazy_greedy")
 each_engine = pytest.mark.parametrize("engine", ENGINES)
@@ -186,16 +189,16 @@ def test_the_smallest_tiles_find_the_best_among_many(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_heads_padded_to_the_longest_find_the_same(kind, monkeypatch):
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("run", [pursue_batch_omp, pursue_lazily])
+def test_heads_padded_to_the_longest_find_the_same(kind, rule, run):
     """What a GPU does, on a CPU: many heads at once, padded; whole tables rather than tiles."""
     z, w_o, atoms = problem(9, 4, 30, 8, 40, 200, kind)
-    alone = [pursue(z, w_o, atoms, 6, engine=engine) for engine in ENGINES]
-    monkeypatch.setattr("headviz.pursuit.engine.lazy_greedy._ONE_BY_ONE", set())
-    monkeypatch.setattr("headviz.pursuit.engine.batch_omp._TILE_BYTES", 2**40)
-    for engine, expected in zip(ENGINES, alone, strict=True):
-        found = pursue(z, w_o, atoms, 6, engine=engine)
-        check(found, z, w_o, atoms)
-        torch.testing.assert_close(found.explained, expected.explained, rtol=1e-3, atol=1e-4)
+    heads = precompute_heads(z, [w_o])
+    whole, tiled = (run(heads, atoms, 6, rule, BUDGET, tiled) for tiled in (False, True))
+    if rule == "l1":
+        check(whole, z, w_o, atoms)
+    torch.testing.assert_close(whole.explained, tiled.explained, rtol=1e-3, atol=1e-4)
 
 
 @each_engine
@@ -208,22 +211,19 @@ def test_threads_do_not_change_a_pick(engine):
     assert together.picks.equal(alone.picks)
 
 
-def test_bounds_leave_most_atoms_of_a_large_vocabulary_unscored(monkeypatch):
-    from headviz.pursuit.engine import lazy_greedy as bounded
+def product_flops(x, y, *_, **__):
+    return 2 * x[0] * x[1] * y[0]
 
-    scored = 0
-    score = bounded._Search._score
 
-    def counting(self, atom, wanted, step):
-        nonlocal scored
-        scored += int(wanted.sum()) if step else 0
-        return score(self, atom, wanted, step)
-
-    monkeypatch.setattr(bounded._Search, "_score", counting)
-    z, w_o, atoms = problem(2, 1, 60, 16, 512, 3000)
-    found = pursue(z, w_o, atoms, 10)
-    assert picks_of(found, 0) == plain_somp(z[0], w_o[0], atoms, 10).picks
-    assert scored < 0.2 * 9 * 3000
+def test_bounds_leave_most_atoms_of_a_large_vocabulary_unscored():
+    n_samples, d_head, n_atoms, steps = 1000, 16, 3000, 10
+    z, w_o, atoms = problem(2, 1, n_samples, d_head, 64, n_atoms)
+    other_library = {torch.ops.mkldnn._linear_pointwise: product_flops}
+    with FlopCounterMode(display=False, custom_mapping=other_library) as counted:
+        found = pursue(z, w_o, atoms, steps)
+    assert picks_of(found, 0) == plain_somp(z[0], w_o[0], atoms, steps).picks
+    all_scored = 2 * n_samples * d_head * n_atoms * steps
+    assert counted.get_total_flops() < 0.1 * all_scored
 
 
 @each_engine
@@ -264,20 +264,6 @@ def test_the_energy_rule_picks_by_squares(seed, samples, engine):
     found = pursue(z, w_o, atoms, 3, rule="energy", engine=engine)
     for head in range(2):
         assert picks_of(found, head) == plain_energy_picks(z[head], w_o[head], atoms, 3)
-
-
-@each_engine
-def test_the_energy_rule_needs_statistics_alone(engine):
-    z, w_o, atoms = problem(4, 3, 500, 8, 32, 100)
-    parts = [Moments.of(part) for part in z.split(130, 1)]
-    merged = parts[0].merge(parts[1]).merge(parts[2]).merge(parts[3])
-    by_statistics = precompute_moments(merged, [w_o])
-    found = pursue_precomputed(by_statistics, atoms, 6, "energy", engine=engine)
-    whole = pursue(z, w_o, atoms, 6, rule="energy", engine=engine)
-    assert found.picks.equal(whole.picks)
-    torch.testing.assert_close(found.explained, whole.explained, rtol=1e-4, atol=1e-5)
-    with pytest.raises(OptionError, match="The l1 rule needs the samples"):
-        pursue_precomputed(by_statistics, atoms, 6)
 
 
 # Precomputed heads.

@@ -6,10 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pursuing import pursue
 from sklearn.linear_model import orthogonal_mp
 from threadpoolctl import threadpool_limits
-
-from headviz.pursuit.engine.somp import pursue
 
 
 @pytest.fixture(autouse=True, scope="module")

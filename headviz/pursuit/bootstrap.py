@@ -57,7 +57,7 @@ def drawn_shares(
     counts: Float[Tensor, "draw sample"],
     centre: bool,
 ) -> Float[Tensor, "draw head"]:
-    """`share_explained` in every draw, about the draw's own mean if centred. Needs the samples.
+    """`share_explained` in every draw, about the draw's own mean if centred.
 
     `form` is basisᵀ·basis; the shares are linear in it.
     """

@@ -26,6 +26,7 @@ def pursue_batch_omp(
     steps: int,
     rule: str,
     budget: int,
+    tiled: bool,
     in_head: Float[Tensor, "head atom d_head"] | None = None,
 ) -> Pursuit:
     """SOMP on every head over one small dictionary.
@@ -36,6 +37,7 @@ def pursue_batch_omp(
         steps: how many atoms to pick at most.
         rule: "l1" or "energy": the norm over samples by which the best atom is chosen.
         budget: bytes that the tables of one group of heads may take.
+        tiled: work on a few heads at a time, which stay in a core's cache; a GPU takes all at once.
         in_head: the atoms in head space, where they are known already.
     """
     exact = atoms.double() @ atoms.double().T
@@ -44,7 +46,7 @@ def pursue_batch_omp(
     def search(start: int, stop: int) -> Pursuit:
         group = heads.group(start, stop)
         inside = group.project(atoms) if in_head is None else in_head[start:stop]
-        trail = _search(group, inside, products, min(steps, len(atoms)), rule)
+        trail = _search(group, inside, products, min(steps, len(atoms)), rule, tiled)
         picks = trail.picks.clamp_min(0)
         every = torch.arange(len(group), device=atoms.device)[:, None]
         of_picks = exact[picks[:, :, None], picks[:, None, :]]
@@ -81,16 +83,17 @@ def _table(
     in_head: Float[Tensor, "head atom d_head"],
     products: Float[Tensor, "atom atom"],
     rule: str,
+    tiled: bool,
 ) -> Float[Tensor, "head atom _"]:
     """Each atom's correlations with every signal, then its products with every atom."""
     n_atoms, d_head = in_head.shape[1:]
-    by_moments = heads.z is None or (rule == "energy" and heads.n_samples > d_head)
+    by_moments = rule == "energy" and heads.n_samples > d_head
     width = d_head if by_moments else heads.n_samples
     table = in_head.new_empty((len(heads), n_atoms, width + n_atoms))
     table[:, :, width:] = products
     # The signals are worked out a few heads at a time.
     few = max(1, _TILE_BYTES // (2 * width * d_head * table.element_size()))
-    few = few if table.device.type == "cpu" else len(heads)
+    few = few if tiled else len(heads)
     for start in range(0, len(heads), few):
         stop = min(start + few, len(heads))
         signals = _signals(heads, start, stop, by_moments)
@@ -104,17 +107,17 @@ def _search(
     products: Float[Tensor, "atom atom"],
     steps: int,
     rule: str,
+    tiled: bool,
 ) -> Trail:
     """Pick until the steps or the heads are used up."""
-    table = _table(heads, in_head, products, rule)
+    table = _table(heads, in_head, products, rule, tiled)
     n_heads, n_atoms, width = table.shape
     width -= n_atoms
     rows = table.view(n_heads * n_atoms, -1)
     atom_of = torch.arange(n_atoms, device=table.device).repeat(n_heads)  # by row
     first = torch.arange(n_heads, device=table.device) * n_atoms  # row of each head
     scores = table.new_empty((n_heads, n_atoms))
-    whole = 2 * table.numel() * table.element_size()
-    tile = _TILE_BYTES if table.device.type == "cpu" else whole
+    tile = _TILE_BYTES if tiled else 2 * table.numel() * table.element_size()
     squared = products.diagonal().contiguous()
     trail = Trail(heads.variance, steps)
     for step in range(steps):

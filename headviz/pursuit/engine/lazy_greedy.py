@@ -28,9 +28,6 @@ _ROUNDING = 1e-5  # of an energy at the start: what float32 sums may be wrong by
 _TILE_BYTES = 2**20  # of correlations at once on a CPU, so that they stay in its cache
 
 _ROWS = 2048  # atoms whose energies are worked out at once
-_ONE_BY_ONE = {
-    "cpu"
-}  # device types that score heads one after the other; others pad to the longest
 
 Watch = Callable[[float], None]
 """Called with the share done; may raise Cancelled."""
@@ -42,6 +39,7 @@ def pursue_lazily(
     steps: int,
     rule: str,
     budget: int,
+    tiled: bool,
     watch: Watch = lambda share: None,
 ) -> Pursuit:
     """SOMP on every head over a large dictionary.
@@ -52,6 +50,8 @@ def pursue_lazily(
         steps: how many atoms to pick at most.
         rule: "l1" or "energy": the norm over samples by which the best atom is chosen.
         budget: bytes of working memory beside heads and atoms; heads are taken in groups of it.
+        tiled: score heads one after the other, in tiles that stay in a core's cache; a GPU scores
+            all at once, padded to the longest.
         watch: called after every step.
     """
     taken, device = min(steps, len(atoms)), atoms.device
@@ -61,7 +61,7 @@ def pursue_lazily(
 
     def search(start: int, stop: int) -> Pursuit:
         group = heads.group(start, stop)
-        found = _Search(group, atoms, taken, rule, budget // at_once)
+        found = _Search(group, atoms, taken, rule, budget // at_once, tiled)
         return found.run(steps, lambda share: told.by(start, share * len(group)))
 
     size = share_size(len(heads), max(1, fit // at_once), device)
@@ -99,12 +99,13 @@ class _Search:
         steps: int,
         rule: str,
         budget: int,
+        tiled: bool,
     ) -> None:
         self.heads, self.atoms, self.steps = heads, atoms, steps
-        self.by_energy = rule == "energy"
-        self.z = heads.moments[:, :0] if heads.z is None else heads.signals(0, len(heads))
-        n_heads, on_cpu = len(heads), atoms.device.type == "cpu"
-        tile = min(budget, _TILE_BYTES) if on_cpu else max(budget // (8 * n_heads), _TILE_BYTES)
+        self.by_energy, self.tiled = rule == "energy", tiled
+        self.z = heads.signals(0, len(heads))
+        n_heads = len(heads)
+        tile = min(budget, _TILE_BYTES) if tiled else max(budget // (8 * n_heads), _TILE_BYTES)
         self.tile = max(16, tile // (heads.n_samples * atoms.element_size()))
         self.every = torch.arange(n_heads, device=atoms.device)
         self.in_head = heads.project(atoms)
@@ -157,7 +158,7 @@ class _Search:
         self, atom: Int[Tensor, "head few"], wanted: Bool[Tensor, "head few"], step: int
     ) -> None:
         """Replace the bounds of a few atoms of each head by their exact L1 scores."""
-        if atom.device.type in _ONE_BY_ONE:
+        if self.tiled:
             for head, mine in enumerate(atom):
                 for few in mine[wanted[head]].split(self.tile):
                     correlations = rows_times_rows(self._residual_of(head, few, step), self.z[head])

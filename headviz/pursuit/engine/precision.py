@@ -31,7 +31,7 @@ def converted(
         return heads, atoms
     return replace(
         heads,
-        z=None if heads.z is None else heads.z.double(),
+        z=heads.z.double(),
         mean=None if heads.mean is None else heads.mean.double(),
         varies=None if heads.varies is None else heads.varies.double(),
         w_o=tuple(block.double() for block in heads.w_o),

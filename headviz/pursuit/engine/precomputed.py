@@ -13,7 +13,6 @@ import torch
 from headviz.base.errors import PromptError
 from headviz.base.shapes import Float, Tensor
 from headviz.pursuit.engine.matmul import rows_times_rows
-from headviz.pursuit.engine.moments import Moments
 from headviz.pursuit.engine.parallel import in_parts, share_size
 
 _CONSTANT = 1e-6  # a deviation from the mean below this share of the largest signal is rounding
@@ -28,13 +27,12 @@ _BLOCK = 64  # columns of a product of a matrix with itself that are multiplied 
 class PrecomputedHeads:
     """Heads of one or more layers, ready for any dictionary."""
 
-    z: Float[Tensor, "head sample d_head"] | None
-    """Signals as they were read (not a copy); None where only statistics are known."""
+    z: Float[Tensor, "head sample d_head"]
+    """Signals as they were read (not a copy)."""
     mean: Float[Tensor, "head d_head"] | None
     """Their mean over samples if centred."""
     varies: Float[Tensor, " head"] | None
     """If centred: 1, or 0 for a head that says the same to every sample."""
-    n_samples: int
     w_o: tuple[Float[Tensor, "_ d_head d_model"], ...]
     """The heads' rows of the output projections, a block for each layer (views, not copies)."""
     moments: Float[Tensor, "head d_head d_head"]
@@ -47,6 +45,11 @@ class PrecomputedHeads:
     def __len__(self) -> int:
         """Number of heads."""
         return len(self.variance)
+
+    @property
+    def n_samples(self) -> int:
+        """Of every head."""
+        return self.z.shape[1]
 
     def project(self, atoms: Float[Tensor, "atom d_model"]) -> Float[Tensor, "head atom d_head"]:
         """The atoms in each head's space: D·W_Oᵀ."""
@@ -75,10 +78,9 @@ class PrecomputedHeads:
             first += len(block)
         rows = slice(start, stop)
         return PrecomputedHeads(
-            z=None if self.z is None else self.z[rows],
+            z=self.z[rows],
             mean=None if self.mean is None else self.mean[rows],
             varies=None if self.varies is None else self.varies[rows],
-            n_samples=self.n_samples,
             w_o=tuple(blocks),
             moments=self.moments[rows],
             gram=self.gram[rows],
@@ -86,15 +88,13 @@ class PrecomputedHeads:
         )
 
     def signals(self, start: int, stop: int) -> Float[Tensor, "head sample d_head"]:
-        """Some heads' signals, about their mean over samples if centred. Needs the samples.
+        """Some heads' signals, about their mean over samples if centred.
 
         Worked out at each call: that takes less time than reading a copy of all would.
         """
-        assert self.z is not None, "statistics alone have no samples"
-        now = self.z[start:stop]
         if self.mean is None or self.varies is None:
-            return now
-        return (now - self.mean[start:stop, None]).mul_(self.varies[start:stop, None, None])
+            return self.z[start:stop]
+        return _about(self.z[start:stop], self.mean[start:stop], self.varies[start:stop])
 
 
 def _project(
@@ -129,81 +129,55 @@ def precompute_heads(
     Raises:
         PromptError: where a head's signals or their squares are not finite; it names the head.
     """
-    n_heads, n_samples, d_head = z.shape
-    precomputed = PrecomputedHeads(
-        z=z,
-        mean=z.new_empty((n_heads, d_head)) if centre else None,
-        varies=z.new_empty(n_heads) if centre else None,
-        n_samples=n_samples,
-        w_o=tuple(w_o),
-        moments=z.new_empty((n_heads, d_head, d_head)),
-        gram=z.new_empty((n_heads, d_head, d_head)),
-        variance=z.new_empty(n_heads),
-    )
-    _in_parts(precomputed, lambda start, stop: _fill_moments(precomputed, start, stop))
+    rows = [row for block in w_o for row in block]
+    n_heads, _, d_head = z.shape
+    mean = z.new_empty((n_heads, d_head)) if centre else None
+    varies = z.new_empty(n_heads) if centre else None
+    moments, variance = z.new_empty((n_heads, d_head, d_head)), z.new_empty(n_heads)
+    on_cpu = z.device.type == "cpu"
+    gram = torch.empty_like(moments) if on_cpu else torch.cat([w @ w.mT for w in w_o])
+
+    def fill(start: int, stop: int) -> None:
+        tile = max(1, _TILE_BYTES // max(1, z[0].nbytes)) if on_cpu else stop - start
+        for low in range(start, stop, tile):
+            now = slice(low, min(low + tile, stop))
+            signals = z[now]
+            if mean is not None and varies is not None:
+                mean[now], varies[now] = _mean(signals)
+                signals = _about(signals, mean[now], varies[now])
+            moments[now] = _with_itself(signals)
+        if on_cpu:
+            _fill_gram(gram[start:stop], rows[start:stop])
+        variance[start:stop] = (moments[start:stop] * gram[start:stop]).sum((1, 2)).clamp_min(0)
+
+    size = share_size(n_heads, _PART if on_cpu else n_heads, z.device)
+    in_parts(fill, n_heads, size, z.device)
     # Whatever is not finite in z makes the variance so: no look at z itself is needed.
-    for number in (~precomputed.variance.isfinite()).nonzero().flatten().tolist():
+    for number in (~variance.isfinite()).nonzero().flatten().tolist():
         raise PromptError(
             f"Head {name_of(number)} has activations that are not finite (NaN or infinite), or too "
             "large for float32. Read the texts again with --dtype float32."
         )
-    return precomputed
+    return PrecomputedHeads(z, mean, varies, tuple(w_o), moments, gram, variance)
 
 
-def precompute_moments(
-    moments: Moments,
-    w_o: Sequence[Float[Tensor, "_ d_head d_model"]],
-    centre: bool = True,
-) -> PrecomputedHeads:
-    """Heads known by statistics alone: enough for the energy rule, however many the samples."""
-    scatter = moments.about(centre).to(w_o[0].dtype)
-    precomputed = PrecomputedHeads(
-        z=None,
-        mean=None,
-        varies=None,
-        n_samples=moments.count,
-        w_o=tuple(w_o),
-        moments=scatter,
-        gram=torch.empty_like(scatter),
-        variance=scatter.new_empty(len(scatter)),
-    )
-    _in_parts(precomputed, lambda start, stop: None)
-    return precomputed
+def _mean(
+    z: Float[Tensor, "head sample d_head"],
+) -> tuple[Float[Tensor, "head d_head"], Float[Tensor, " head"]]:
+    """The mean over samples, and 0 for each head that says the same to every sample, else 1."""
+    mean, most, least = z.mean(1), z.amax(1), z.amin(1)
+    deviation = torch.maximum(most - mean, mean - least).amax(1)
+    # Otherwise the rounding of a constant head would be explained as if it were a signal.
+    varies = deviation > _CONSTANT * torch.maximum(most, -least).amax(1)
+    return mean, varies.to(z.dtype)
 
 
-def _in_parts(heads: PrecomputedHeads, before: Callable[[int, int], None]) -> None:
-    """Fill in what follows from the moments, part by part, after what `before` fills in."""
-    device, rows = heads.gram.device, [row for block in heads.w_o for row in block]
-    on_cpu = device.type == "cpu"
-    if not on_cpu:
-        torch.cat([block @ block.mT for block in heads.w_o], out=heads.gram)
-
-    def fill(start: int, stop: int) -> None:
-        before(start, stop)
-        if on_cpu:
-            _fill_gram(heads.gram[start:stop], rows[start:stop])
-        energies = heads.moments[start:stop] * heads.gram[start:stop]
-        heads.variance[start:stop] = energies.sum((1, 2)).clamp_min(0)
-
-    size = share_size(len(rows), _PART if on_cpu else len(rows), device)
-    in_parts(fill, len(rows), size, device)
-
-
-def _fill_moments(heads: PrecomputedHeads, start: int, stop: int) -> None:
-    """Mean and zᵀz of some heads."""
-    assert heads.z is not None
-    on_cpu = heads.z.device.type == "cpu"
-    tile = max(1, _TILE_BYTES // max(1, heads.z[0].nbytes)) if on_cpu else stop - start
-    for low in range(start, stop, tile):
-        now = slice(low, min(low + tile, stop))
-        if heads.mean is not None and heads.varies is not None:
-            z = heads.z[now]
-            mean, most, least = z.mean(1), z.amax(1), z.amin(1)
-            deviation = torch.maximum(most - mean, mean - least).amax(1)
-            # Otherwise the rounding of a constant head would be explained as if it were a signal.
-            varies = deviation > _CONSTANT * torch.maximum(most, -least).amax(1)
-            heads.mean[now], heads.varies[now] = mean, varies.to(z.dtype)
-        heads.moments[now] = _with_itself(heads.signals(now.start, now.stop))
+def _about(
+    z: Float[Tensor, "head sample d_head"],
+    mean: Float[Tensor, "head d_head"],
+    varies: Float[Tensor, " head"],
+) -> Float[Tensor, "head sample d_head"]:
+    return (z - mean[:, None]).mul_(varies[:, None, None])
 
 
 def _fill_gram(

@@ -18,10 +18,10 @@ from headviz.base.shapes import Float, Tensor
 from headviz.pursuit.engine.batch_omp import pursue_batch_omp
 from headviz.pursuit.engine.lazy_greedy import Watch, pursue_lazily
 from headviz.pursuit.engine.precision import PRECISIONS, converted, products_in
-from headviz.pursuit.engine.precomputed import PrecomputedHeads, precompute_heads
+from headviz.pursuit.engine.precomputed import PrecomputedHeads
 from headviz.pursuit.engine.result import STOPS, Pursuit
 
-__all__ = ["RULES", "STOPS", "Pursuit", "pursue", "pursue_precomputed"]
+__all__ = ["RULES", "STOPS", "Pursuit", "pursue_precomputed"]
 
 RULES = {
     "l1": "sum over samples of absolute correlations (the paper's)",
@@ -31,38 +31,6 @@ ENGINES = ("auto", "batch_omp", "lazy_greedy")
 BUDGET = 2 * 2**30
 """Bytes of working memory beside the heads and the dictionary, unless the caller says otherwise."""
 _MANY_ATOMS = 1024  # from here on bounding scores is cheaper than keeping correlations
-
-
-def pursue(
-    z: Float[Tensor, "head sample d_head"],
-    w_o: Float[Tensor, "head d_head d_model"],
-    atoms: Float[Tensor, "atom d_model"],
-    steps: int,
-    centre: bool = True,
-    rule: str = "l1",
-    budget: int = BUDGET,
-    engine: str = "auto",
-    precision: str = "float32",
-) -> Pursuit:
-    """SOMP on every head: `steps` atoms at most, fewer where the head or the atoms are used up.
-
-    Args:
-        z: signals of the heads, pooled per sample.
-        w_o: each head's rows of the output projection.
-        atoms: directions to pick from.
-        steps: how many atoms to pick.
-        centre: explain the variance about the mean over samples rather than the raw energy.
-        rule: one of RULES.
-        budget: bytes of working memory.
-        engine: "auto", or one by name; both find the same.
-        precision: one of precision.PRECISIONS.
-
-    Raises:
-        PromptError: where a signal is not a finite number; it names the head.
-        OptionError: for an unknown rule, engine or precision.
-    """
-    heads = precompute_heads(z, [w_o], centre)
-    return pursue_precomputed(heads, atoms, steps, rule, budget, engine, precision)
 
 
 def pursue_precomputed(
@@ -76,22 +44,31 @@ def pursue_precomputed(
     watch: Watch = lambda share: None,
     in_head: Float[Tensor, "head atom d_head"] | None = None,
 ) -> Pursuit:
-    """`pursue` on heads that are prepared already.
+    """SOMP on every head: `steps` atoms at most, fewer where the head or the atoms are used up.
 
-    `watch` is called with the share done and may raise to stop; `in_head` is
-    `heads.project(atoms)`, where the caller has it.
+    Args:
+        heads: the heads, ready for any dictionary.
+        atoms: directions to pick from.
+        steps: how many atoms to pick.
+        rule: one of RULES.
+        budget: bytes of working memory.
+        engine: "auto", or one by name; both find the same.
+        precision: one of precision.PRECISIONS.
+        watch: called with the share done; may raise to stop.
+        in_head: `heads.project(atoms)`, where the caller has it.
+
+    Raises OptionError for an unknown rule, engine or precision.
     """
     _check(rule, RULES, "rule")
     _check(engine, ENGINES, "engine")
     _check(precision, PRECISIONS, "precision")
-    if heads.z is None and rule == "l1":
-        raise OptionError("The l1 rule needs the samples, not statistics alone: choose 'energy'.")
     heads, atoms = converted(heads, atoms, precision)
     stored = engine == "batch_omp" or (engine == "auto" and len(atoms) < _MANY_ATOMS)
+    tiled = atoms.device.type == "cpu"
     with products_in(precision):
         if stored:
-            return pursue_batch_omp(heads, atoms, steps, rule, budget, in_head)
-        return pursue_lazily(heads, atoms, steps, rule, budget, watch)
+            return pursue_batch_omp(heads, atoms, steps, rule, budget, tiled, in_head)
+        return pursue_lazily(heads, atoms, steps, rule, budget, tiled, watch)
 
 
 def _check(name: str, known: Sequence[str] | dict[str, str], what: str) -> None:
