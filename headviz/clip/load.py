@@ -23,6 +23,7 @@ from headviz.clip.hub_files import HUB, fetch_files, hub_source
 from headviz.models.devices import choose_device
 from headviz.models.hub import first_line
 from headviz.models.memory_plan import plan_of, weights_bytes, weights_in_memory
+from headviz.models.places import local_folder
 
 DEFAULT_TAG = "laion2b_s34b_b79k"
 CONFIG = "open_clip_config.json"
@@ -132,8 +133,8 @@ def _locate(name: str, open_clip: Any) -> tuple[str, str | None]:
         raise ModelError(f"No CLIP model named. Built in: {', '.join(built_in_clips())}.")
     if name.startswith(HUB):
         return name, None
-    folder = built_in_clips().get(name) or Path(name).expanduser()
-    if folder.is_dir():
+    folder = built_in_clips().get(name) or local_folder(name)
+    if folder is not None:
         if not (folder / CONFIG).is_file():
             raise ModelError(f"The folder {name!r} has no {CONFIG}: it is no open_clip model.")
         if not any(folder.glob("*.safetensors")):

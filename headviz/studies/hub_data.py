@@ -10,10 +10,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from huggingface_hub import (
+    constants,
+    hf_hub_download,
+    scan_cache_dir,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import CacheNotFound
+
 from headviz.base.errors import ModelError
 from headviz.base.progress import Progress, no_progress
 from headviz.models.download import fetch
-from headviz.models.hub import DATASET, HubRepo, gated, missing_of
+from headviz.models.hub import DATASET, NotOnHub, find_on_hub
 from headviz.studies.samples import StudyError
 
 KNOWN: Mapping[str, str] = {
@@ -113,45 +121,36 @@ def chosen(names: Sequence[str], splits: Sequence[str], part: str, data: str) ->
 
 
 def _fetched(repository: str, part: str, splits: Sequence[str], progress: Progress) -> Path:
-    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    def wanted(names: Sequence[str]) -> list[str]:
+        rows = chosen(names, splits, part, repository)
+        if not rows:
+            raise StudyError(
+                f"The data set {repository!r} holds none of {', '.join(_ENDINGS)}, and scripts of "
+                "data sets are not run. Download it and name the folder."
+            )
+        return [*rows, *(name for name in names if name == "README.md")]
 
     progress(0.0, f"looking for {repository}")
     try:
-        info = HfApi().dataset_info(repository, timeout=10, files_metadata=True)
-    except GatedRepoError:
-        raise StudyError(gated(repository, DATASET)) from None
-    except RepositoryNotFoundError:
+        found = find_on_hub(repository, wanted, DATASET)
+        if found is None:
+            return _kept(repository, part, splits)
+        first = next(iter(found.files))
+        if found.missing:
+            fetch(found, progress)
+            with suppress(Exception):  # the HTTP client's errors differ from release to release
+                # Without a revision: the cache then knows which commit the name stood for last.
+                hf_hub_download(repository, first, repo_type=DATASET)
+    except NotOnHub:
         raise StudyError(f"The hub has no data set {repository!r}.") from None
-    except Exception as error:  # the HTTP client's errors differ from release to release
-        return _kept(repository, part, splits, type(error).__name__)
-    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-    wanted = chosen(list(sizes), splits, part, repository)
-    if not wanted:
-        raise StudyError(
-            f"The data set {repository!r} holds none of {', '.join(_ENDINGS)}, and scripts of "
-            "data sets are not run. Download it and name the folder."
-        )
-    files = {name: sizes[name] for name in (*wanted, "README.md") if name in sizes}
-    commit = info.sha or "main"
-    missing = missing_of(repository, commit, files, DATASET)
-    if missing:
-        try:
-            fetch(HubRepo(repository, commit, files, missing, {}, DATASET), progress)
-        except ModelError as error:
-            raise StudyError(str(error)) from None
-        with suppress(Exception):  # the HTTP client's errors differ from release to release
-            # Without a revision: the cache then knows which commit the name stood for last.
-            hf_hub_download(repository, wanted[0], repo_type=DATASET)
-    first = try_to_load_from_cache(repository, wanted[0], revision=commit, repo_type=DATASET)
-    return _with(Path(str(first)).parents[wanted[0].count("/")], part, splits)
+    except ModelError as error:
+        raise StudyError(str(error)) from None
+    path = try_to_load_from_cache(repository, first, revision=found.commit, repo_type=DATASET)
+    return _with(Path(str(path)).parents[first.count("/")], part, splits)
 
 
-def _kept(repository: str, part: str, splits: Sequence[str], reason: str) -> Path:
-    """The folder of what was fetched before. Raises StudyError, with the reason, without any."""
-    from huggingface_hub import constants, scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
-
+def _kept(repository: str, part: str, splits: Sequence[str]) -> Path:
+    """The folder of what was fetched before. Raises StudyError without any."""
     try:
         repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
@@ -160,8 +159,8 @@ def _kept(repository: str, part: str, splits: Sequence[str], reason: str) -> Pat
     last = own[0].refs.get("main") if own else None
     if last is None:
         raise StudyError(
-            f"The data set {repository!r} could not be fetched ({reason}): the hub cannot be "
-            "reached. Download it elsewhere and name its folder with --data."
+            f"The data set {repository!r} could not be fetched: the hub cannot be reached. "
+            "Download it elsewhere and name its folder with --data."
         )
     return _with(last.snapshot_path, part, splits)
 
