@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from headviz.base.assets import DEFAULT_MODEL
 from headviz.base.errors import HeadvizError
-from headviz.cli import bake_command, commands, models_command, name_concept_command
+from headviz.cli import bake_command, commands, find_command, models_command, name_concept_command
 from headviz.cli.console import Console
 from headviz.clip.word_vocabulary import CLIP_POOLINGS
 from headviz.heads.edits import WHERE
@@ -94,6 +94,15 @@ def build_parser() -> argparse.ArgumentParser:
 
     generate = _command(parsers, "generate", "answer with and without an edit", commands.generate)
     _add_generating(generate)
+
+    finding = _command(parsers, "find", find_command.HELP, find_command.run)
+    _add_model(finding)
+    _add_concept(finding)
+    find_command.add_arguments(finding)
+    effect = _command(parsers, "effect", find_command.EFFECT_HELP, find_command.run_effect)
+    _add_model(effect)
+    _add_concept(effect)
+    find_command.add_effect_arguments(effect)
 
     bake_command.add_arguments(_command(parsers, "bake", bake_command.HELP, bake_command.run))
 

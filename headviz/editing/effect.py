@@ -1,5 +1,4 @@
-"""What a head does to a concept: what the model loses on its words without the head, and what else
-moves.
+"""What a head does to a concept: what the model loses without it, and what else moves.
 
 On texts with continuations (given answers, or what the model says itself): at every position whose
 next token begins a word of the concept, the loss is by how much that token's log-probability falls
@@ -11,12 +10,11 @@ decides. Knows nothing of how heads were chosen.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 
 from headviz.base.errors import OptionError, PromptError
-from headviz.base.head import Head
 from headviz.base.shapes import Bool, Float, Int, Tensor
 from headviz.editing.passages import Passage, begins_word
 from headviz.heads.capture import Progress, no_progress
@@ -25,7 +23,7 @@ from headviz.heads.forward import batch_of
 from headviz.heads.replay import Replay
 from headviz.models.loaded import LoadedModel
 
-BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+BATCH_TOKENS = {"cpu": 640, "cuda": 16384}
 """Tokens of a batch at most, padding counted: a stop waits for one batch."""
 OTHERS = 512
 """Positions beside the concept at which the side effect is measured, at most."""
@@ -50,12 +48,9 @@ class Measured:
         generator = torch.Generator().manual_seed(0)
         n = len(self.lost)
         drawn = torch.randint(n, (_DRAWS, n), generator=generator)
-        parts = []
-        for total, count in ((self.lost, self.n_lost), (self.moved, self.n_moved)):
-            means = total[drawn].sum(1) / count[drawn].sum(1).clamp_min(1)
-            edges = means.quantile(torch.tensor([(1 - SHARE) / 2, (1 + SHARE) / 2]))
-            parts += [float(total.sum() / count.sum().clamp_min(1)), *map(float, edges)]
-        return Effect(*parts, n_positions=int(self.n_lost.sum()))
+        need = _mean_and_edges(self.lost, self.n_lost, drawn)
+        side = _mean_and_edges(self.moved, self.n_moved, drawn)
+        return Effect(*need, *side, int(self.n_lost.sum()))
 
 
 @dataclass(frozen=True)
@@ -71,12 +66,16 @@ class Effect:
     """Mean KL divergence elsewhere, in nats."""
     side_low: float
     side_high: float
-    n_positions: int = 0
+    n_positions: int
     """Words of the concept that it was measured on."""
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain data for JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
+class Part:
     """One batch of passages: what is scored in it, and what the unedited model says there."""
 
     replay: Replay
@@ -95,7 +94,7 @@ class Reader:
     """Passages read once, on which any number of edits are measured."""
 
     model: LoadedModel
-    parts: tuple[_Part, ...]
+    parts: tuple[Part, ...]
     words: tuple[str, ...]
 
     @classmethod
@@ -118,9 +117,9 @@ class Reader:
                 "do: questions answered by its words, or tasks that call for them."
             )
         kept = _kept_others(model, marks)
-        parts = []
+        parts: list[Part] = []
         for rows in _batches(model, passages):
-            progress(len(parts) / len(passages), "reading the texts without an edit")
+            progress(len(parts) / (len(parts) + 1), "reading the texts without an edit")
             parts.append(
                 _read(
                     model,
@@ -140,7 +139,7 @@ class Reader:
         for number, part in enumerate(self.parts):
             progress(number / len(self.parts), "measuring what the edit does")
             with torch.no_grad():
-                now = part.replay.logits(_rows(table, part), part.at).log_softmax(1)
+                now = part.replay.logits(rows_of(table, part), part.at).log_softmax(1)
             sums.append(_sums(part, now))
         return Measured(*(torch.cat(column).cpu() for column in zip(*sums, strict=True)))
 
@@ -159,27 +158,28 @@ class Reader:
                 size = (1, *total.shape)
                 table = torch.ones(size, device=self.model.device, requires_grad=True)
                 first = self.model.head_layers[0]
-                now = part.replay.logits(_rows(table, part), part.at, first).log_softmax(1)
+                now = part.replay.logits(rows_of(table, part), part.at, first).log_softmax(1)
                 value = now[part.own].gather(1, part.tokens[part.own, None]).sum()
                 (slope,) = torch.autograd.grad(value, table)
             total += slope[0]
         return (total / n_own).float().cpu()
 
 
-def single_effects(
-    reader: Reader, heads: Sequence[Head], factor: float = 0.0, progress: Progress = no_progress
-) -> Iterator[tuple[Head, Effect]]:
-    """Each head turned alone, one after the other, as each is done."""
-    for number, head in enumerate(heads):
-        progress(number / len(heads), f"turning head {number + 1} of {len(heads)}")
-        yield head, reader.measure(Edit.of([head], factor)).effect()
-
-
-def _rows(table: Float[Tensor, "1 layer head"], part: _Part) -> Float[Tensor, "row layer head"]:
+def rows_of(table: Float[Tensor, "1 layer head"], part: Part) -> Float[Tensor, "row layer head"]:
+    """The same factors for every row of the batch."""
     return table.expand(len(part.at), -1, -1)
 
 
-def _sums(part: _Part, now: Float[Tensor, "scored vocab"]) -> list[Float[Tensor, " row"]]:
+def _mean_and_edges(
+    total: Float[Tensor, " text"], count: Float[Tensor, " text"], drawn: Int[Tensor, "draw text"]
+) -> tuple[float, float, float]:
+    """Sum over sum, and where SHARE of the draws of texts put it."""
+    means = total[drawn].sum(1) / count[drawn].sum(1).clamp_min(1)
+    low, high = means.quantile(torch.tensor([(1 - SHARE) / 2, (1 + SHARE) / 2])).tolist()
+    return float(total.sum() / count.sum().clamp_min(1)), low, high
+
+
+def _sums(part: Part, now: Float[Tensor, "scored vocab"]) -> list[Float[Tensor, " row"]]:
     chosen = part.tokens[:, None]
     lost = (part.base.gather(1, chosen) - now.gather(1, chosen))[:, 0]
     moved = (part.base.exp() * (part.base - now)).sum(1).clamp_min(0)
@@ -219,7 +219,7 @@ def _read(
     passages: Sequence[Passage],
     marks: Sequence[Sequence[bool]],
     kept: Sequence[Sequence[bool]],
-) -> _Part:
+) -> Part:
     batch = batch_of(model, [one.prompt for one in passages], left=False)
     at, own = torch.zeros_like(batch.image), torch.zeros_like(batch.image)
     for row, (one, mark, keep) in enumerate(zip(passages, marks, kept, strict=True)):
@@ -231,4 +231,4 @@ def _read(
     table = torch.ones(len(at), model.n_layers, model.n_heads, device=model.device)
     with torch.no_grad():
         base = replay.logits(table, at).log_softmax(1)
-    return _Part(replay, at, batch.ids[row, position + 1], own[at], row, base)
+    return Part(replay, at, batch.ids[row, position + 1], own[at], row, base)

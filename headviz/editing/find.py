@@ -1,37 +1,44 @@
-"""Find an edit: the few heads and factors that take a concept away, or bring it forward, and leave
-the rest alone.
+"""Find an edit: the few heads and factors that take a concept away and leave the rest alone.
 
-One factor a head is learnt by gradient descent on texts with continuations: towards less (or more)
-probability for the concept's words, away from moving anything else by more than is allowed; a
-penalty on |factor − 1| and a schedule that keeps ever fewer heads leave at most the number asked
-for. Then a head that can be put back without loss is put back. What comes out was learnt on one
-half of the texts and is judged on the other, which the search never sees. (Soft gates a head:
-Causal Head Gating, NeurIPS 2025; keeping the largest and learning on: iterative hard thresholding.)
-Knows nothing of rankings; what is held against the result is handed in.
+Or that bring it forward. One factor a head is learnt by gradient descent on texts with
+continuations: towards less (or more) probability for the concept's words, away from moving anything
+else by more than is allowed. A penalty on |factor − 1| and a schedule that keeps ever fewer heads
+leave at most the number asked for; then what can be put back without loss is put back. The result
+is learnt on one half of the texts and judged on the other, which the search never sees. (Soft gates
+a head: Causal Head Gating, NeurIPS 2025; keeping the largest and learning on: iterative hard
+thresholding.) Knows nothing of rankings: what is held against the result is handed in.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
 
 import torch
 
 from headviz.base.errors import OptionError
 from headviz.base.head import Head
-from headviz.base.shapes import Float, Int, Tensor
-from headviz.editing.effect import Reader, _Part, _rows
+from headviz.base.progress import Progress, no_progress
+from headviz.base.shapes import Bool, Float, Int, Tensor
+from headviz.editing.control import control_of
+from headviz.editing.effect import Effect, Part, Reader, rows_of
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import in_sentence_ids
 from headviz.models.loaded import LoadedModel
 
+RANDOM_SETS = 30
 TOWARDS = ("weaker", "stronger")
-LIMITS = {"weaker": (-3.0, 3.0), "stronger": (-3.0, 8.0)}
+LIMITS: Mapping[str, tuple[float, float]] = {"weaker": (-3.0, 3.0), "stronger": (-3.0, 8.0)}
 """Factors that a search may reach."""
-_CANDIDATES = 0.35  # of the layers at least: where the search may begin to turn heads
-_ENOUGH = {"weaker": 5.0, "stronger": 2.0}  # nats: what is beyond it counts less and less
+_LEFT_ALONE = 0.4  # of the layers, the first ones: to turn their heads moves everything
+_ENOUGH: Mapping[str, float] = {"weaker": 5.0, "stronger": 2.0}
+"""Nats: what is gained beyond counts less and less."""
 _RATE = 0.12  # of Adam, a step
 _LASSO = 0.02  # nats for a factor that differs by 1
 _LIKELY = 0.01  # from this probability of the concept's words on a position can be strengthened
-_LOSS = 0.05  # of the effect: what putting a head back may cost
+_LOSS = 0.05  # of the effect: what putting heads back may cost
+_FEWER = ((0.3, None), (0.45, 8), (0.6, 4), (0.7, 2))
+"""Up to this share of the steps so many times the heads asked for may differ from 1; None: all."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,7 @@ class Search:
     """At most so many."""
     side_effects: float = 0.1
     """Mean KL divergence elsewhere that is allowed, in nats."""
-    steps: int = 60
-    seed: int = 0
+    steps: int = 48
 
     def __post_init__(self) -> None:
         """Raise OptionError for what cannot be searched for."""
@@ -58,6 +64,23 @@ class Search:
         if not 10 <= self.steps <= 1000:
             raise OptionError(f"steps is {self.steps}; choose 10 to 1000.")
 
+    @property
+    def factor(self) -> float:
+        """What other ways to choose heads turn them to."""
+        return -1.0 if self.towards == "weaker" else 3.0
+
+    def gain(self, effect: Effect) -> float:
+        """What an effect is worth here, in nats: a loss, or a rise."""
+        return effect.need if self.towards == "weaker" else -effect.need
+
+    def allowed(self, step: int) -> int | None:
+        """How many heads may differ from 1 after this step; None for all."""
+        done = (step + 1) / self.steps
+        for share, times in _FEWER:
+            if done < share:
+                return None if times is None else self.heads * times
+        return self.heads
+
 
 @dataclass(frozen=True)
 class Step:
@@ -66,65 +89,133 @@ class Step:
     share: float
     """0 to 1."""
     edit: Edit
-    """The best so far, of at most the heads asked for."""
+    """The heads turned farthest so far, at most as many as were asked for."""
     gain: float
     """By how much the concept's words fell (or rose) on the batch just read, in nats."""
     side: float
-    """KL elsewhere on it."""
+    """KL elsewhere on it, in nats."""
 
 
-def find_edit(reader: Reader, search: Search) -> Iterator[Step]:
-    """Search on these texts; the last step holds the result. Stop it by closing the iterator."""
+@dataclass(frozen=True)
+class Judged:
+    """An edit and what it does on texts that no search has seen."""
+
+    edit: Edit
+    effect: Effect
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found, beside what else could have been chosen."""
+
+    search: Search
+    found: Judged
+    rivals: Mapping[str, Judged]
+    """Other ways to choose as many heads, by name."""
+    random: tuple[Effect, ...]
+    """The same factors on random heads of the same layers."""
+    curve: tuple[tuple[float, float], ...]
+    """Gain and side effect after every step, on the batch of texts that it read."""
+
+    @property
+    def random_need(self) -> float:
+        """Median over the random sets of what they cost the concept, in nats."""
+        return median([effect.need for effect in self.random])
+
+    @property
+    def random_side(self) -> float:
+        """Median over the random sets of their side effects, in nats."""
+        return median([effect.side for effect in self.random])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        judged = {"found": self.found, **self.rivals}
+        drawn = {"sets": len(self.random), "need": self.random_need, "side": self.random_side}
+        return {
+            "search": asdict(self.search),
+            "edits": {
+                name: {"edit": str(one.edit), **one.effect.as_dict()}
+                for name, one in judged.items()
+            },
+            "random": drawn,
+            "curve": [list(point) for point in self.curve],
+        }
+
+
+def search_in_steps(reader: Reader, search: Search) -> Iterator[Step]:
+    """Search on these texts; the last step holds the result. Stop it by closing the iterator.
+
+    Raises OptionError where no text leaves room for the concept to get stronger.
+    """
     model = reader.model
-    start = model.head_layers[int(_CANDIDATES * len(model.head_layers))]
     ids = _concept_ids(model, reader.words)
-    aims = [_Aim.of(part, ids, search.towards) for part in reader.parts]
-    usable = [(part, aim) for part, aim in zip(reader.parts, aims, strict=True) if aim.n]
+    aims = [(part, _Aim.of(part, ids, search.towards)) for part in reader.parts]
+    usable = [(part, aim) for part, aim in aims if len(aim.places)]
     if not usable:
         raise OptionError("No text leaves room for the concept to get stronger. Choose others.")
-    table = torch.ones(1, model.n_layers, model.n_heads, device=model.device)
-    open_heads = torch.zeros_like(table, dtype=torch.bool)
-    for layer in model.head_layers:
-        open_heads[:, layer] = layer >= start
-    table.requires_grad_(True)
+    start = model.head_layers[int(_LEFT_ALONE * len(model.head_layers))]
+    with torch.inference_mode(False):
+        size = (1, model.n_layers, model.n_heads)
+        table = torch.ones(size, device=model.device, requires_grad=True)
     optimizer = torch.optim.Adam([table], lr=_RATE, betas=(0.8, 0.99))
-    weight = 1.0
-    low, high = LIMITS[search.towards]
+    may_differ = torch.zeros_like(table, dtype=torch.bool)
+    may_differ[:, [layer for layer in model.head_layers if layer >= start]] = True
+    enough, price = _ENOUGH[search.towards], 1.0
     for step in range(search.steps):
         part, aim = usable[step % len(usable)]
         with torch.inference_mode(False), torch.enable_grad():
-            now = part.replay.logits(_rows(table, part), part.at, start).log_softmax(1)
+            now = part.replay.logits(rows_of(table, part), part.at, start).log_softmax(1)
             gain, side = aim.gain(now), aim.side(part, now)
-            enough = _ENOUGH[search.towards]
-            loss = -enough * torch.tanh(gain / enough) + weight * side / search.side_effects
+            loss = price * side / search.side_effects - enough * torch.tanh(gain / enough)
             loss = loss + _LASSO * (table - 1).abs().sum()
-            optimizer.zero_grad()
-            loss.backward()
+            (table.grad,) = torch.autograd.grad(loss, table)
             optimizer.step()
         with torch.no_grad():
-            table.clamp_(low, high)
-            table[~open_heads] = 1
-            open_heads &= _largest(table, _allowed(step, search))
-            table[~open_heads] = 1
+            table.clamp_(*LIMITS[search.towards])
+            table[~may_differ] = 1
+            may_differ &= _farthest(table, search.allowed(step))
+            table[~may_differ] = 1
         # The price of a side effect rises while there is too much of it, and falls else.
-        weight *= 1.15 if float(side) > search.side_effects else 0.92
-        weight = min(max(weight, 0.05), 50.0)
-        edit = _edit(table, min(search.heads, _allowed(step, search)))
-        yield Step((step + 1) / search.steps, edit, float(gain), float(side))
+        price *= 1.15 if float(side.detach()) > search.side_effects else 0.92
+        price = min(max(price, 0.05), 50.0)
+        best = _edit(table.detach(), search.heads)
+        done = (step + 1) / search.steps
+        yield Step(done, best, float(gain.detach()), float(side.detach()))
 
 
 def trimmed(reader: Reader, edit: Edit, search: Search) -> Edit:
-    """The edit without the heads that can be put back at next to no loss of its effect."""
-    sign = 1 if search.towards == "weaker" else -1
-    whole = sign * reader.measure(edit).effect().need
+    """The edit without the heads that can be put back at next to no loss of its effect.
+
+    The loss adds up: all that are put back together may cost no more than one may.
+    """
+    least = (1 - _LOSS) * search.gain(reader.measure(edit).effect())
     by_size = sorted(edit.factors, key=lambda head: abs(edit.factors[head] - 1))
-    for head in by_size:
-        if len(edit.factors) == 1:
-            break
+    for head in by_size[:-1]:
         fewer = Edit({h: f for h, f in edit.factors.items() if h != head})
-        if sign * reader.measure(fewer).effect().need >= (1 - _LOSS) * whole:
+        if search.gain(reader.measure(fewer).effect()) >= least:
             edit = fewer
     return edit
+
+
+def judged(
+    judge: Reader,
+    search: Search,
+    edit: Edit,
+    rivals: Mapping[str, Edit],
+    curve: tuple[tuple[float, float], ...],
+    progress: Progress = no_progress,
+) -> Found:
+    """The edit on texts that the search has not seen, beside other edits and random heads."""
+    drawn = []
+    for seed in range(RANDOM_SETS):
+        progress(0.85 + 0.15 * seed / RANDOM_SETS, f"random heads, set {seed + 1} of {RANDOM_SETS}")
+        drawn.append(judge.measure(control_of(judge.model, edit, seed)).effect())
+    measured = {
+        name: Judged(one, judge.measure(one).effect())
+        for name, one in {"found": edit, **rivals}.items()
+        if one.factors
+    }
+    return Found(search, measured.pop("found"), measured, tuple(drawn), curve)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,13 +228,8 @@ class _Aim:
     """Log-probability of all words of the concept together, unedited."""
     sign: float
 
-    @property
-    def n(self) -> int:
-        """How many places."""
-        return len(self.places)
-
     @classmethod
-    def of(cls, part: _Part, ids: Int[Tensor, " word"], towards: str) -> "_Aim":
+    def of(cls, part: Part, ids: Int[Tensor, " word"], towards: str) -> "_Aim":
         """Weaker where a word of the concept stands; stronger where one might."""
         mass = part.base[:, ids].logsumexp(1)
         if towards == "weaker":
@@ -158,12 +244,12 @@ class _Aim:
         mass = now[self.places][:, self.ids].logsumexp(1)
         return self.sign * (self.base - mass).mean()
 
-    def side(self, part: _Part, now: Float[Tensor, "scored vocab"]) -> Float[Tensor, ""]:
+    def side(self, part: Part, now: Float[Tensor, "scored vocab"]) -> Float[Tensor, ""]:
         """Mean KL elsewhere."""
         elsewhere = ~part.own
         elsewhere[self.places] = False
         base, other = part.base[elsewhere], now[elsewhere]
-        return (base.exp() * (base - other)).sum(1).mean()
+        return (base.exp() * (base - other)).sum() / max(1, len(base))
 
 
 def _concept_ids(model: LoadedModel, words: Sequence[str]) -> Int[Tensor, " word"]:
@@ -174,38 +260,29 @@ def _concept_ids(model: LoadedModel, words: Sequence[str]) -> Int[Tensor, " word
             ids = in_sentence_ids(written, model.tokenizer)
             if len(ids) == 1:
                 found[ids[0]] = None
-    return torch.tensor(list(found), device=model.device, dtype=torch.long)
+    if not found:
+        raise OptionError(
+            "No word of the concept is a single token of this model, so that there is nothing to "
+            "aim at. Choose other words."
+        )
+    return torch.tensor(list(found), device=model.device)
 
 
-def _allowed(step: int, search: Search) -> int:
-    """How many heads may differ from 1 after this step: ever fewer, from half of the search on."""
-    done = (step + 1) / search.steps
-    for share, times in ((0.3, 0), (0.45, 8), (0.6, 4), (0.7, 2)):
-        if done < share:
-            return search.heads * times if times else 10**9
-    return search.heads
-
-
-def _largest(table: Float[Tensor, "1 layer head"], n: int) -> Tensor:
+def _farthest(table: Float[Tensor, "1 layer head"], n: int | None) -> Bool[Tensor, "1 layer head"]:
+    """The n heads whose factors are farthest from 1; all for None."""
     apart = (table - 1).abs().flatten()
-    if n >= len(apart):
-        return torch.ones_like(table, dtype=torch.bool)
-    kept = torch.zeros_like(apart, dtype=torch.bool)
-    kept[apart.topk(n).indices] = True
+    kept = torch.ones_like(apart, dtype=torch.bool)
+    if n is not None and n < len(apart):
+        kept[:] = False
+        kept[apart.topk(n).indices] = True
     return kept.view_as(table)
 
 
 def _edit(table: Float[Tensor, "1 layer head"], n: int) -> Edit:
-    """The heads that differ most from 1, with factors as a person writes them."""
-    with torch.no_grad():
-        rounded = (table[0].detach().cpu() * 20).round() / 20
-        apart = (rounded - 1).abs()
-    order = apart.flatten().argsort(descending=True)[:n].tolist()
+    """The n heads that differ most from 1, with factors as a person writes them."""
+    rounded = (table[0].cpu() * 20).round() / 20
+    apart = (rounded - 1).abs()
+    order = apart.flatten().argsort(descending=True, stable=True)[:n].tolist()
     heads = [Head(number // apart.shape[1], number % apart.shape[1]) for number in order]
-    return Edit(
-        {
-            h: round(float(rounded[h.layer, h.index]), 2)
-            for h in heads
-            if apart[h.layer, h.index] > 0
-        }
-    )
+    kept = [head for head in heads if apart[head.layer, head.index] > 0]
+    return Edit({head: round(float(rounded[head.layer, head.index]), 2) for head in kept})
