@@ -69,6 +69,12 @@ class Effect:
     n_positions: int
     """Words of the concept that it was measured on."""
 
+    @classmethod
+    def of(cls, numbers: Sequence[float]) -> "Effect":
+        """From its fields in order, as they are kept."""
+        *parts, n_positions = numbers
+        return cls(*parts, int(n_positions))
+
     def as_dict(self) -> dict[str, float]:
         """Plain data for JSON."""
         return asdict(self)

@@ -167,7 +167,7 @@ class Causes:
                 factor=factor,
             )
             if (kept := self.session.store.get(key)) is not None:
-                yield head, Effect(*kept[0]["effect"].tolist())
+                yield head, Effect.of(kept[0]["effect"].tolist())
                 continue
             reader = self.reader(name, concept, prompt_set, JUDGE, progress)
             with self.session.lock:

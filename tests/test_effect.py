@@ -1,0 +1,235 @@
+"""What a head does to a concept: estimated, measured, and the search for an edit."""
+
+from itertools import islice
+
+import pytest
+import torch
+from tiny_models import WORDS
+
+from headviz.base.errors import OptionError, PromptError
+from headviz.base.head import Head
+from headviz.editing.effect import Reader
+from headviz.editing.find import Found, Search, search_in_steps, trimmed
+from headviz.editing.generate import Sampling
+from headviz.editing.passages import begins_word, given_passages, own_passages, passage
+from headviz.heads.edits import NO_EDIT, Edit, applied, factor_table
+from headviz.heads.forward import batch_of
+from headviz.heads.prompts import encode_prompt
+from headviz.heads.replay import Replay
+from headviz.inputs.concepts import make_concept
+from headviz.inputs.prompt_sets import PromptSet
+from headviz.session.causal import JUDGE, SEARCH, Causes, half_of
+
+pytest_plugins = ["loaded"]
+
+COLORS = make_concept("colors", WORDS["colors"])
+EDIT = Edit({Head(1, 2): -1.0, Head(2, 0): 3.0})
+PROMPTS = tuple(
+    f"the {animal} is {color} and the {other} is"
+    for color in WORDS["colors"][:4]
+    for animal, other in (("cat", "dog"), ("horse", "goat"), ("bird", "fish"), ("dog", "bird"))
+)
+
+
+def hooks_of(model) -> int:
+    modules = list(model.model.modules())
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
+
+
+@pytest.fixture(scope="module")
+def reader(llama):
+    """Passages that say colors: given answers, and texts that go on."""
+    answers = [*WORDS["colors"][:4]] * 4
+    return Reader.of(llama, given_passages(llama, PROMPTS, answers), COLORS.words)
+
+
+# A pass taken up again.
+
+
+@pytest.mark.parametrize("edit", [NO_EDIT, EDIT, Edit({Head(2, 3): 0.0})], ids=str)
+def test_a_pass_taken_up_again_gives_what_a_whole_one_gives(model, texts, edit):
+    batch = batch_of(model, [encode_prompt(model, text) for text in texts.texts[:3]], left=False)
+    replay = Replay.of(model, batch)
+    assert replay.given is not None
+    table = factor_table(model, [edit] * 3).float()
+    at = batch.prompt
+    with torch.no_grad():
+        again = replay.logits(table, at).log_softmax(1)
+        with applied(model, table):
+            whole = model.model(**batch.inputs(), use_cache=False).logits[at].float()
+    torch.testing.assert_close(again, whole.log_softmax(1), rtol=0, atol=2e-4)
+
+
+def test_where_layers_cannot_be_run_alone_the_whole_pass_is_read(llama, texts):
+    batch = batch_of(llama, [encode_prompt(llama, texts.texts[0])], left=False)
+    table = factor_table(llama, [EDIT])
+    by_layers = Replay.of(llama, batch)
+    whole = Replay(llama, batch, None)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            by_layers.logits(table, batch.prompt), whole.logits(table, batch.prompt)
+        )
+
+
+# What is measured.
+
+
+def test_a_word_of_the_concept_is_found_at_the_token_that_it_begins_in(llama):
+    ids = tuple(llama.tokenizer("the cat is red and blue", add_special_tokens=False)["input_ids"])
+    marks = begins_word(llama, ids, ["red", "blue"])
+    found = [
+        llama.tokenizer.decode([i]).strip() for i, mark in zip(ids, marks, strict=True) if mark
+    ]
+    assert found == ["red", "blue"]
+
+
+def test_without_an_edit_nothing_is_lost_and_nothing_moves(reader):
+    effect = reader.measure(NO_EDIT).effect()
+    assert (effect.need, effect.side) == (pytest.approx(0, abs=1e-6), pytest.approx(0, abs=1e-6))
+
+
+def test_the_loss_is_the_fall_of_the_words_own_log_probability(llama, reader):
+    """Against one text at a time, by plain forward passes."""
+    lost, n = 0.0, 0
+    for prompt, answer in zip(PROMPTS, [*WORDS["colors"][:4]] * 4, strict=True):
+        (one,) = given_passages(llama, [prompt], [answer])
+        batch = batch_of(llama, [one.prompt], left=False)
+        scores = []
+        for edit in (NO_EDIT, EDIT):
+            with torch.no_grad(), applied(llama, factor_table(llama, [edit])):
+                logits = llama.model(**batch.inputs(), use_cache=False).logits[0].float()
+            scores.append(logits.log_softmax(1)[one.first - 1, one.prompt.ids[one.first]].item())
+        lost, n = lost + scores[0] - scores[1], n + 1
+    effect = reader.measure(EDIT).effect()
+    assert effect.n_positions == n
+    assert effect.need == pytest.approx(lost / n, abs=1e-4)
+    assert effect.need_low <= effect.need <= effect.need_high
+
+
+def test_the_estimate_is_the_measurement_to_first_order(llama, reader):
+    """A head turned down by a little costs that share of the estimate."""
+    estimate, little = reader.estimate(), 0.01
+    for head in (Head(0, 1), Head(1, 2), Head(2, 3)):
+        measured = reader.measure(Edit({head: 1 - little})).effect().need / little
+        assert measured == pytest.approx(estimate[head.layer, head.index].item(), abs=2e-2)
+    assert float(estimate.abs().max()) > 0.05, "else the comparison says nothing"
+
+
+def test_texts_that_never_say_the_concept_end_in_a_sentence(llama):
+    passages = given_passages(llama, PROMPTS[:2], ["cat", "dog"])
+    with pytest.raises(PromptError, match=r"None of the 2 texts says a word .* Choose texts that"):
+        Reader.of(llama, passages, ["seven"])
+
+
+def test_what_the_model_says_itself_follows_its_prompt(llama):
+    said = own_passages(llama, PROMPTS[:5], Sampling(6, 0.8, 3), at_once=2)
+    assert [one.text for one in said] == list(PROMPTS[:5])
+    for one in said:
+        assert one.prompt.ids[: one.first] == encode_prompt(llama, one.text).ids
+        assert passage(llama, one.text, one.continuation).prompt == one.prompt
+
+
+# The search.
+
+SEARCHES = Search(heads=3, steps=20, side_effects=0.5)
+
+
+def test_a_search_finds_more_than_its_first_step_with_at_most_the_heads_asked_for(reader):
+    *_, last = search_in_steps(reader, SEARCHES)
+    assert 1 <= len(last.edit.factors) <= 3
+    effect = reader.measure(last.edit).effect()
+    assert effect.need > 0.1
+    fewer = trimmed(reader, last.edit, SEARCHES)
+    assert set(fewer.factors) <= set(last.edit.factors)
+    assert reader.measure(fewer).effect().need >= 0.9 * effect.need
+
+
+def test_the_same_search_gives_the_same_edit(reader):
+    first, second = (list(search_in_steps(reader, SEARCHES))[-1].edit for _ in range(2))
+    assert first == second
+
+
+def test_stronger_makes_the_words_likelier(reader):
+    search = Search("stronger", 3, 0.5, 20)
+    steps = list(search_in_steps(reader, search))
+    assert steps[-1].gain > steps[0].gain
+
+
+def test_a_stopped_search_leaves_no_hook_and_its_best_edit(llama, reader):
+    before = hooks_of(llama)
+    steps = search_in_steps(reader, SEARCHES)
+    for step in islice(steps, 5):
+        assert len(step.edit.factors) <= 3
+    steps.close()
+    assert hooks_of(llama) == before
+    assert all(not p.requires_grad for p in llama.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"towards": "sideways"}, "Unknown direction 'sideways'. Known: weaker, stronger"),
+        ({"heads": 0}, "heads is 0; choose 1 to 256"),
+        ({"side_effects": 0.0}, "side_effects is 0.0; choose above 0"),
+        ({"steps": 3}, "steps is 3; choose 10 to 1000"),
+    ],
+)
+def test_a_search_for_nothing_is_refused(changed, message):
+    with pytest.raises(OptionError, match=message):
+        Search(**changed)
+
+
+# In a session.
+
+
+@pytest.fixture
+def causes(session):
+    return Causes(session)
+
+
+TEXTS = PromptSet("mine", PROMPTS)
+
+
+def searched(causes, llama, prompt_set):
+    *steps, found = causes.find(llama.name, COLORS, Search(heads=2, steps=10), prompt_set)
+    assert isinstance(found, Found)
+    return steps, found
+
+
+def test_a_text_is_searched_on_or_judged_on_never_both(causes, llama):
+    halves = [
+        {part.replay.batch.ids.tolist().__repr__() for part in reader.parts}
+        for reader in (causes.reader(llama.name, COLORS, TEXTS, half) for half in (SEARCH, JUDGE))
+    ]
+    assert halves[0] and halves[1] and not halves[0] & halves[1]
+    assert {half_of(text) for text in PROMPTS} == {SEARCH, JUDGE}
+
+
+def test_texts_that_judge_do_not_move_the_search(causes, llama):
+    """Other texts in the judging half: another verdict, the same edit."""
+    own = [text for text in PROMPTS if half_of(text) == SEARCH]
+    others = [f"{text} {word}" for text in PROMPTS for word in WORDS["colors"][:3]]
+    judging = [text for text in others if half_of(text) == JUDGE][: len(PROMPTS) - len(own)]
+    judged = iter(judging)
+    # In the same places, so that the model says the same to the others.
+    mixed = tuple(t if half_of(t) == SEARCH else next(judged) for t in PROMPTS)
+    _, first = searched(causes, llama, TEXTS)
+    _, second = searched(causes, llama, PromptSet("other", mixed))
+    assert first.found.edit == second.found.edit
+    assert first.found.effect != second.found.effect
+
+
+def test_a_search_ends_beside_its_rivals_and_random_heads(causes, llama):
+    steps, found = searched(causes, llama, TEXTS)
+    assert len(steps) == 10 == len(found.curve)
+    assert len(found.random) == 30
+    assert "attribution" in found.rivals
+    assert found.as_dict()["edits"]["found"]["edit"] == str(found.found.edit)
+
+
+def test_what_was_measured_is_not_measured_again(causes, llama, session):
+    heads = [Head(0, 1), Head(2, 2)]
+    fresh = list(causes.effects(llama.name, COLORS, TEXTS, heads))
+    again = Causes(session)
+    again.reader = None  # nothing may be read again
+    assert list(again.effects(llama.name, COLORS, TEXTS, heads)) == fresh
