@@ -72,8 +72,8 @@ class Effect:
     @classmethod
     def of(cls, numbers: Sequence[float]) -> "Effect":
         """From its fields in order, as they are kept."""
-        *parts, n_positions = numbers
-        return cls(*parts, int(n_positions))
+        need, need_low, need_high, side, side_low, side_high, n_positions = numbers
+        return cls(need, need_low, need_high, side, side_low, side_high, int(n_positions))
 
     def as_dict(self) -> dict[str, float]:
         """Plain data for JSON."""
