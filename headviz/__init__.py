@@ -20,6 +20,8 @@ from headviz.base.head import Head
 from headviz.clip.zero_shot import ZeroShot, ZeroShotRequest
 from headviz.editing.bake import Checkpoint, write_checkpoint
 from headviz.editing.compare import CompareRequest, Comparison, last_of
+from headviz.editing.effect import Effect
+from headviz.editing.find import Found, Search
 from headviz.editing.generate import Sampling
 from headviz.editing.recipe import Recipe
 from headviz.heads.capture import HeadActivations
@@ -34,6 +36,7 @@ from headviz.inputs.prompt_sets import (
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking
 from headviz.pursuit.spectrum import Spectrum
+from headviz.session.causal import Causes
 from headviz.session.save import save
 from headviz.session.session import Session
 
@@ -42,6 +45,8 @@ __all__ = [
     "Comparison",
     "Concept",
     "Edit",
+    "Effect",
+    "Found",
     "Head",
     "HeadActivations",
     "HeadvizError",
@@ -58,6 +63,8 @@ __all__ = [
     "bake",
     "compare",
     "default_session",
+    "effects",
+    "find",
     "find_concept",
     "make_prompt_set",
     "open_picture",
@@ -97,9 +104,8 @@ def rank(
         images: pictures (files, bytes or PIL images) to read the heads on in place of `prompt_set`.
         prompt: what is asked about each picture; empty for the model's usual prompt.
     """
-    found = find_concept(concept) if isinstance(concept, str) else find_concept(None, concept)
     samples = _prompt_set(model, prompt_set, images, prompt)
-    return default_session().rank(model, found, samples, criterion, options)
+    return default_session().rank(model, _concept(concept), samples, criterion, options)
 
 
 def spectrum(
@@ -170,6 +176,55 @@ def zero_shot(
     return default_session().zero_shot(model, asked)
 
 
+def effects(
+    model: str,
+    concept: str | Sequence[str],
+    heads: Sequence[str | Head],
+    factor: float = 0.0,
+    prompt_set: str | PromptSet | None = None,
+) -> dict[Head, Effect]:
+    """What the model loses on a concept's words without each head, and what else moves, in nats.
+
+    Measured by really turning each head to `factor`, on what the model itself says to the texts
+    (openings of descriptions if none are named). Raises PromptError where it never says the
+    concept.
+    """
+    causes = Causes(default_session())
+    chosen = [Head.parse(head) if isinstance(head, str) else head for head in heads]
+    texts = causes.prompt_set(model, prompt_set)
+    return dict(causes.effects(model, _concept(concept), texts, chosen, factor))
+
+
+def find(
+    model: str,
+    concept: str | Sequence[str],
+    heads: int = 8,
+    towards: str = "weaker",
+    side_effects: float = 0.1,
+    prompt_set: str | PromptSet | None = None,
+) -> Found:
+    """Search for the few heads and factors that take a concept away, or bring it forward.
+
+    Args:
+        model: as for `rank`.
+        concept: as for `rank`.
+        heads: at most so many are turned.
+        towards: "weaker" or "stronger".
+        side_effects: mean KL divergence elsewhere that is allowed, in nats.
+        prompt_set: what the model answers; its words are looked at.
+
+    Raises:
+        PromptError: where the model never says the concept there.
+        OptionError: for numbers out of range.
+    """
+    causes = Causes(default_session())
+    search = Search(towards, heads, side_effects)
+    texts = causes.prompt_set(model, prompt_set)
+    *_, found = causes.find(model, _concept(concept), search, texts)
+    assert isinstance(found, Found)
+    return found
+
+
 def bake(model: str, edit: Edit | Recipe, folder: Path | str) -> Checkpoint:
     """Write the model with the edit in its weights: an ordinary checkpoint in a new folder.
 
@@ -181,6 +236,10 @@ def bake(model: str, edit: Edit | Recipe, folder: Path | str) -> Checkpoint:
         loaded = session.model(model)
         recipe = Recipe(model, loaded.revision, edit) if isinstance(edit, Edit) else edit
         return write_checkpoint(loaded, recipe.on(loaded), Path(folder))
+
+
+def _concept(concept: str | Sequence[str]) -> Concept:
+    return find_concept(concept) if isinstance(concept, str) else find_concept(None, concept)
 
 
 def _prompt_set(

@@ -51,6 +51,7 @@ def test_the_columns_named_are_the_files_own(ran, read):
 
 def test_every_name_that_is_offered_is_described(read):
     functions = ("rank", "spectrum", "compare", "bake", "save", "activations", "make_prompt_set")
+    functions += ("effects", "find")
     assert {*functions} <= {*headviz.__all__}
     for name in functions:
         assert f"headviz.{name}(" in read["api"]

@@ -47,7 +47,7 @@ def test_the_command_lines_of_readme_parse(readme):
         "python -m benchmarks": benchmarks_parser(),
     }
     lines = re.findall(r"^    (python (?:-m )?\S+.*)$", readme, re.MULTILINE)
-    assert len(lines) == 14
+    assert len(lines) == 16
     for line in lines:
         start = next(s for s in parsers if line.startswith(f"{s} "))
         known = set()
