@@ -170,7 +170,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--probes",
         dest="prompt_set",
-        help="a built-in set, a .txt, .csv or .jsonl file, a folder or zip of pictures",
+        help="a built-in set, a .txt file or a table, a folder or zip of pictures",
     )
     parser.add_argument("--prompt", default="", help="what is asked about each picture")
     parser.add_argument("--pooling", help=f"{', '.join((*POOLINGS, *CLIP_POOLINGS))}")

@@ -197,7 +197,7 @@ BAD = {
     "empty file": ((*COLORS, "--probes", "{tmp}/empty.txt"), "There is no text in 'empty'"),
     "50 MB file": ((*COLORS, "--probes", "{tmp}/large.txt"), "has 50 MB; at most 10 MB"),
     "binary file": ((*COLORS, "--probes", "{tmp}/binary.txt"), "binary.txt is not UTF-8 text"),
-    "bad line": ((*COLORS, "--probes", "{tmp}/bad.jsonl"), "Line 2 is not JSON"),
+    "bad line": ((*COLORS, "--probes", "{tmp}/bad.jsonl"), "Line 2 of bad.jsonl is not JSON"),
     "a folder": ((*COLORS, "--probes", "{tmp}"), "There is no picture in"),
     "unknown texts": ((*COLORS, "--probes", "nope.txt"), "Known: questions"),
     "unknown criterion": ((*COLORS, "--criterion", "magic"), "Known: somp, logit-lens"),

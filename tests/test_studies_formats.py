@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headviz.base.errors import HeadvizError
 from headviz.studies.formats import Question, read_prompts, read_questions
 from headviz.studies.image_folders import read_captioned, read_labelled
 from headviz.studies.samples import StudyError
@@ -230,19 +231,19 @@ def test_captions_of_the_shared_photographs(shared_data):
     [
         ("a.jsonl", '{"q": "x", "answer": ["y"]}\n', "no column 'question'.*It has: q, answer"),
         ("b.json", '{"Version": 1}', "no column 'Data' or 'samples'.*It has: Version"),
-        ("c.jsonl", "{not json}\n", "no JSON that can be read"),
-        ("d.json", '{"Data": [{"Question": "x"}]}', "no column 'Answer'.*It has: Question"),
+        ("c.jsonl", "{not json}\n", "Line 1 of c.jsonl is not JSON"),
+        ("d.json", '{"Data": [{"Question": "x"}]}', "no column 'answer'.*It has: Question"),
         ("e.jsonl", '{"question": "x", "answer": []}\n', "without a question or an answer"),
         ("f.tsv", "question\tright\nwho\tme\n", "no column 'answer'.*It has: question, right"),
         ("g.json", '{"Data": []}', "no question"),
-        ("h.jsonl", '["x"]\n', "It has: a list"),
+        ("h.jsonl", '["x"]\n', "It has: 'x'"),
         ("i.jsonl.gz", "not gzipped", "cannot be read"),
     ],
 )
 def test_a_file_that_is_not_what_it_should_be_is_named_with_what_it_has(tmp_path, name, text, says):
     file = tmp_path / name
     file.write_text(text)
-    with pytest.raises(StudyError, match=says):
+    with pytest.raises(HeadvizError, match=says):
         read_questions(file)
 
 

@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from PIL import Image
 from pyarrow import parquet
 
-from headviz.base.errors import Cancelled
+from headviz.base.errors import Cancelled, TableError
 from headviz.studies.captioning import plan as captioning_plan
 from headviz.studies.classification import plan
 from headviz.studies.formats import read_prompts, read_questions
@@ -101,7 +101,7 @@ def test_a_file_without_a_label_is_named_with_what_it_has(tmp_path):
         pyarrow.Table.from_pylist([{"image": cell(1), "caption": "x"}]),
         tmp_path / "test-00000-of-00001.parquet",
     )
-    with pytest.raises(StudyError, match=r"no column 'label' or .* It has: image, caption"):
+    with pytest.raises(TableError, match=r"no column 'label' or .* It has: image, caption"):
         read_labelled(tmp_path, 4)
 
 

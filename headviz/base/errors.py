@@ -36,6 +36,10 @@ class PromptError(HeadvizError):
     """Texts that cannot be read, or that the model cannot take."""
 
 
+class TableError(HeadvizError):
+    """A file of texts, captions or questions that cannot be read."""
+
+
 class PictureError(HeadvizError):
     """A picture that cannot be read, or that a model cannot take."""
 

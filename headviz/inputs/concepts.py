@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from headviz.base import assets
-from headviz.base.errors import ConceptError, OptionError, UnknownName, check_unicode
+from headviz.base.errors import ConceptError, OptionError, TableError, UnknownName, check_unicode
+from headviz.inputs.tables import read_lines
 
 PIECES = {
     "single": "only words that are one token (default)",
@@ -66,9 +67,9 @@ def known_concepts() -> dict[str, Concept]:
     concepts = {}
     for path in sorted((assets.ASSETS / "concepts").glob("*.txt")):
         try:
-            title, *words = path.read_text(encoding="utf-8-sig").splitlines() or [""]
-        except UnicodeDecodeError as error:
-            raise ConceptError(f"{path.name} is not UTF-8 text. Save it as UTF-8.") from error
+            title, *words = read_lines(path)
+        except TableError as error:
+            raise ConceptError(str(error)) from error
         if not any(word.strip() for word in words):
             raise ConceptError(f"{path.name} has no words. Write a title line, then a word a line.")
         concepts[path.stem] = make_concept(path.stem, words, title.strip())

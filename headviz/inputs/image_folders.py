@@ -3,29 +3,29 @@
 A zip is read in memory, never unpacked to the disk. Knows nothing of models and prompts.
 """
 
-import csv
-import io
-import json
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
 
-from headviz.base.errors import PictureError
+from headviz.base.errors import PictureError, TableError
 from headviz.inputs.images import MAX_BYTES, SUFFIXES, Picture, open_picture
+from headviz.inputs.tables import Row, Table, is_hidden, is_table, parse_table
 
 MAX_PICTURES = 2000
 MAX_ENTRIES = 10_000
 MAX_TOTAL = 1024 * 2**20
 """Bytes of all pictures of an image folder together, as files."""
 _RATIO = 200  # pictures are compressed already: what unpacks to more than this is no picture
-_TABLES = (".csv", ".json", ".jsonl")
 _TABLE_BYTES = 10 * 2**20
-_FILE_KEYS = ("file", "filename", "file_name", "image", "picture", "name", "path")
-_TEXT_KEYS = ("caption", "captions", "label", "class", "text", "title")
+FILE_COLUMNS = ("file", "filename", "file_name", "image", "image_name", "picture", "name", "path")
+TEXT_COLUMNS = (
+    "caption", "captions", "label", "class", "text", "title", "description", "comment", "sentences",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class _Entry:
     path: PurePosixPath
     """Inside the image folder."""
     size: int
+    source: str
+    """As the folder or the zip itself calls it."""
 
 
 def open_pictures(
@@ -67,14 +69,14 @@ def open_image_folder(path: Path) -> ImageFolder:
     names climb out of it, that unpacks to too much, or that holds too many files.
     """
     if path.is_dir():
-        return _image_folder(path.name, _in_folder(path), lambda e: (path / e.path).read_bytes())
+        return _image_folder(path.name, _in_folder(path), lambda e: (path / e.source).read_bytes())
     try:
         with zipfile.ZipFile(path) as archive:
             # No more than asked for is unpacked, whatever the zip says of itself.
             return _image_folder(
                 path.stem,
                 _in_zip(path.name, archive),
-                lambda e: archive.open(str(e.path)).read(MAX_BYTES + 1),
+                lambda e: archive.open(e.source).read(MAX_BYTES + 1),
             )
     except PictureError:
         raise
@@ -97,12 +99,29 @@ def _image_folder(name: str, entries: Sequence[_Entry], read: Any) -> ImageFolde
         )
     captions: dict[str, str] = {}
     for entry in entries:
-        if entry.path.suffix.lower() in _TABLES and entry.size <= _TABLE_BYTES:
-            captions |= _table(entry.path, read(entry))
+        if is_table(entry.path):
+            captions = _table(entry, read) | captions
     pictures = tuple(open_picture(read(entry), str(entry.path)) for entry in shown)
     folders = [str(e.path.parent) if len(e.path.parts) > 1 else "" for e in shown]
-    named = [captions.get(e.path.name, captions.get(str(e.path), "")) for e in shown]
-    return ImageFolder(name, pictures, tuple(named if any(named) else folders))
+    named = _named(captions, [entry.path for entry in shown])
+    if captions and not any(named):
+        raise PictureError(
+            f"The tables of {name} name {next(iter(captions))!r} and no picture that is there. "
+            "Put the pictures' own names into the first column, or leave the tables out."
+        )
+    return ImageFolder(name, pictures, tuple(named if captions else folders))
+
+
+def _named(captions: Mapping[str, str], paths: Sequence[PurePosixPath]) -> list[str]:
+    """What each picture shows: by its path, or else by its name where only one row has that."""
+    of_path = {_path(file): text for file, text in captions.items()}
+    alone = Counter(path.name for path in of_path)
+    of_name = {path.name: text for path, text in of_path.items() if alone[path.name] == 1}
+    return [of_path.get(path, of_name.get(path.name, "")) for path in paths]
+
+
+def _path(name: str) -> PurePosixPath:
+    return PurePosixPath(name.replace("\\", "/"))
 
 
 def _check_number(what: str, n: int) -> None:
@@ -118,8 +137,8 @@ def _in_folder(folder: Path) -> list[_Entry]:
                 f"{folder.name} holds more than {MAX_ENTRIES} files. Name a smaller folder."
             )
         inside = PurePosixPath(file.relative_to(folder).as_posix())
-        if file.is_file() and not _hidden(inside):
-            entries.append(_Entry(inside, file.stat().st_size))
+        if file.is_file() and not is_hidden(inside):
+            entries.append(_Entry(inside, file.stat().st_size, str(inside)))
     return sorted(entries, key=lambda entry: entry.path)
 
 
@@ -131,7 +150,7 @@ def _in_zip(name: str, archive: zipfile.ZipFile) -> list[_Entry]:
         )
     entries = []
     for info in infos:
-        inside = PurePosixPath(info.filename.replace("\\", "/"))
+        inside = _path(info.filename)
         if inside.is_absolute() or ".." in inside.parts or ":" in str(inside.parts[:1]):
             raise PictureError(
                 f"{name} holds a file that climbs out of it ({info.filename[:60]!r}). It is not "
@@ -142,48 +161,55 @@ def _in_zip(name: str, archive: zipfile.ZipFile) -> list[_Entry]:
                 f"{name} holds a file that unpacks to {info.file_size / 2**20:.0f} MB from almost "
                 f"nothing ({info.filename[:60]!r}). It is not opened."
             )
-        if not info.is_dir() and not _hidden(inside):
-            entries.append(_Entry(PurePosixPath(info.filename), info.file_size))
+        if not info.is_dir() and not is_hidden(inside):
+            entries.append(_Entry(inside, info.file_size, info.filename))
     return sorted(entries, key=lambda entry: entry.path)
 
 
-def _hidden(path: PurePosixPath) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
+def _table(entry: _Entry, read: Any) -> dict[str, str]:
+    """File's name -> what it shows; empty from a JSON object that is about something else.
 
-
-def _table(path: PurePosixPath, content: bytes) -> dict[str, str]:
-    """File's name -> what it shows, from a table that names both; empty from any other."""
-    try:
-        rows = list(_rows(path, content.decode("utf-8-sig")))
-    except (UnicodeDecodeError, ValueError, RecursionError, csv.Error) as error:
+    Raises PictureError for a table that cannot be read or that names no picture.
+    """
+    what = f"The table {entry.path} beside the pictures"
+    if entry.size > _TABLE_BYTES:
         raise PictureError(
-            f"The table {path} beside the pictures cannot be read ({str(error)[:80]}). Mend it, or "
-            "leave it out."
-        ) from error
-    found = {}
-    for row in rows:
-        if isinstance(row, dict):
-            lower = {str(key).strip().lower(): value for key, value in row.items()}
-            file = next((lower[k] for k in _FILE_KEYS if k in lower), None)
-            text = next((lower[k] for k in _TEXT_KEYS if k in lower), None)
-            # Data sets give several captions of one picture; the first stands for it.
-            text = text[0] if isinstance(text, list) and text else text
-            if isinstance(file, str) and isinstance(text, str | int | float):
-                found[file.strip()] = str(text).strip()
+            f"{what} has {entry.size / 2**20:.0f} MB; at most {_TABLE_BYTES // 2**20} MB are read. "
+            "Take a part, or leave it out."
+        )
+    known = (*FILE_COLUMNS, *TEXT_COLUMNS)
+    try:
+        table = parse_table(str(entry.path), read(entry), known, ("file", "caption"), _TABLE_BYTES)
+    except TableError as error:
+        raise PictureError(f"{what} cannot be read ({error}) Mend it, or leave it out.") from error
+    found: dict[str, str] = {}
+    for row in _rows(table):
+        file, text = _cell(row, FILE_COLUMNS), _cell(row, TEXT_COLUMNS)
+        # Data sets give several captions of one picture; the first stands for it.
+        text = text[0] if isinstance(text, list) and text else text
+        if _is_picture(file) and isinstance(text, str | int | float):
+            found.setdefault(file.strip(), str(text).strip())
+    if not found and table.rows:
+        raise PictureError(
+            f"{what} names no picture and what it shows. It has: {', '.join(table.columns)[:200]}. "
+            "Write columns 'file' and 'caption' or 'label', or leave it out."
+        )
     return found
 
 
-def _rows(path: PurePosixPath, text: str) -> Iterator[Any]:
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
-        yield from csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    elif suffix == ".jsonl":
-        yield from (json.loads(line) for line in text.split("\n") if line.strip())
-    else:
-        whole = json.loads(text)
-        if isinstance(whole, dict):
-            # {"a.png": "a red ball"} or {"images": [{...}]}
-            lists = [value for value in whole.values() if isinstance(value, list)]
-            yield from ({"file": key, "caption": value} for key, value in whole.items())
-            whole = [row for rows in lists for row in rows]
-        yield from whole if isinstance(whole, list) else []
+def _cell(row: Row, columns: Sequence[str]) -> Any:
+    """What the first of these columns holds; None where there is none of them."""
+    lower = {str(key).strip().lower(): value for key, value in row.items()}
+    return next((lower[column] for column in columns if column in lower), None)
+
+
+def _is_picture(name: Any) -> bool:
+    return isinstance(name, str) and _path(name.strip()).suffix.lower() in SUFFIXES
+
+
+def _rows(table: Table) -> list[Row]:
+    """The rows, also of {"a.png": "a red ball"} and of {"images": [{...}]}."""
+    whole = table.document or {}
+    pairs = [{"file": k, "caption": v} for k, v in whole.items() if _is_picture(k)]
+    lists = [row for value in whole.values() if isinstance(value, list) for row in value]
+    return [row for row in (*pairs, *lists, *table.rows) if isinstance(row, dict)]

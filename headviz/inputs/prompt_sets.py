@@ -3,9 +3,7 @@
 A prompt set is plain text, picture files and a hash of them. Knows nothing of models and tokens.
 """
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -17,6 +15,7 @@ from headviz.base import assets
 from headviz.base.errors import PromptError, UnknownName, check_unicode
 from headviz.inputs.image_folders import is_image_folder, open_image_folder
 from headviz.inputs.images import SUFFIXES, Picture, open_picture
+from headviz.inputs.tables import Row, is_table, pick, read_lines, read_table, rows_of
 
 MAX_BYTES = 10 * 2**20
 MAX_TEXTS = 5000
@@ -105,7 +104,7 @@ def find_prompt_set(
         prompt: what is asked about each picture; empty for the model's usual prompt.
 
     Raises:
-        UnknownName, PromptError or PictureError.
+        UnknownName, PromptError, TableError or PictureError.
     """
     known = known_prompt_sets(model_name, has_vision)
     if name_or_path is None:
@@ -118,7 +117,7 @@ def find_prompt_set(
     with suppress(OSError):  # a text that is too long for a file's name
         if name_or_path and Path(name_or_path).exists():
             return _open(Path(name_or_path), prompt)
-    hint = "Or name a .txt, .csv or .jsonl file"
+    hint = "Or name a .txt file or a table (.csv, .tsv, .json, .jsonl, .parquet)"
     hint += ", or a folder or zip of pictures." if has_vision else "."
     raise UnknownName("prompt set", name_or_path, known, hint)
 
@@ -146,23 +145,22 @@ def picture_prompt_set(
 
 
 def read_prompt_set(path: Path) -> PromptSet:
-    """The texts of a .txt (one a line), .csv or .jsonl file (column text, prompt or question)."""
-    if path.stat().st_size > MAX_BYTES:
-        size = path.stat().st_size / 2**20
-        raise PromptError(
-            f"{path.name} has {size:.0f} MB; at most {MAX_BYTES // 2**20} MB are read. Take a part."
-        )
-    try:
-        content = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PromptError(f"{path.name} is not UTF-8 text. Save it as UTF-8.") from error
-    except OSError as error:
-        raise PromptError(f"{path.name} cannot be read ({error.strerror or error}).") from error
-    if "\0" in content:
-        raise PromptError(f"{path.name} is not a text file.")
-    readers = {".csv": _from_csv, ".jsonl": _from_jsonl}
-    texts = readers.get(path.suffix.lower(), _lines)(content)
-    return make_prompt_set(path.stem, texts)
+    """The texts of a file: one a line, or those of a table (column text, prompt, question, …).
+
+    Raises TableError where it cannot be read or has no such column, and PromptError without a text.
+    """
+    if not is_table(path):
+        return make_prompt_set(path.stem, read_lines(path, MAX_BYTES))
+    table = read_table(path, _COLUMNS, ("text",), MAX_BYTES)
+    return make_prompt_set(path.stem, [_text(row, path.name) for row in rows_of(table)])
+
+
+def _text(row: Row, name: str) -> str:
+    """A row's text; '' where its cell is empty."""
+    found = row if isinstance(row, str) else pick(row, _COLUMNS, name)
+    if not isinstance(found, str | None):
+        raise PromptError(f"{name} has a row without a text but {str(found)[:60]}.")
+    return found or ""
 
 
 def make_prompt_set(name: str, texts: Iterable[str]) -> PromptSet:
@@ -174,39 +172,3 @@ def make_prompt_set(name: str, texts: Iterable[str]) -> PromptSet:
     if len(kept) > MAX_TEXTS:
         raise PromptError(f"{name!r} has {len(kept)} texts; at most {MAX_TEXTS} are read.")
     return PromptSet(name, kept)
-
-
-def _lines(content: str) -> list[str]:
-    # Not splitlines(), which also breaks at separators that JSON and prose may hold.
-    return content.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-
-
-def _from_csv(content: str) -> list[str]:
-    try:
-        rows = list(csv.reader(io.StringIO(content, newline=""), strict=True))
-    except csv.Error as error:
-        raise PromptError(f"The CSV cannot be read: {error}.") from error
-    if not rows:
-        return []
-    header = [cell.strip().lower() for cell in rows[0]]
-    named = [header.index(c) for c in _COLUMNS if c in header]
-    column, body = (named[0], rows[1:]) if named else (0, rows)
-    return [row[column] for row in body if len(row) > column]
-
-
-def _from_jsonl(content: str) -> list[str]:
-    texts = []
-    for number, line in enumerate(_lines(content), 1):
-        if not line.strip():
-            continue
-        try:
-            item = json.loads(line)
-        except (ValueError, RecursionError) as error:  # numbers too long, brackets too deep
-            reason = getattr(error, "msg", "it is too long or too deep")
-            raise PromptError(f"Line {number} is not JSON: {reason}.") from error
-        if isinstance(item, dict):
-            item = next((item[c] for c in _COLUMNS if c in item), None)
-        if not isinstance(item, str):
-            raise PromptError(f"Line {number} has none of the keys {', '.join(_COLUMNS)}.")
-        texts.append(item)
-    return texts

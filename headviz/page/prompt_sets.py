@@ -18,6 +18,7 @@ from headviz.inputs.prompt_sets import (
     picture_prompt_set,
     read_prompt_set,
 )
+from headviz.inputs.tables import ENDINGS
 from headviz.page.errors import warn
 from headviz.page.pictures import open_all
 from headviz.page.view import ModelShown
@@ -25,7 +26,7 @@ from headviz.page.view import ModelShown
 TYPED, UPLOADED, UPLOADED_PICTURES = "my own texts", "my file", "my pictures"
 WHERE_READ = {**POOLINGS, **CLIP_POOLINGS}
 """Where a head is read -> what that means."""
-_TEXT_FILES = [".txt", ".csv", ".jsonl"]
+_TEXT_FILES = [".txt", *ENDINGS]
 _PICTURE_FILES = ["image", ".zip"]
 
 
@@ -107,7 +108,7 @@ def _upload(model: ModelShown) -> dict[str, Any]:
             "file_types": _PICTURE_FILES,
             "file_count": "multiple",
         }
-    label = "Upload .txt, .csv or .jsonl"
+    label = "Upload a .txt file or a table"
     return {"label": label, "file_types": _TEXT_FILES, "file_count": "single"}
 
 
@@ -136,9 +137,7 @@ def find_samples(
         return make_prompt_set(TYPED, typed.splitlines())
     if choice in (UPLOADED, UPLOADED_PICTURES):
         if uploaded is None:
-            files = (
-                "pictures, or a .zip of them" if model.has_vision else "a .txt, .csv or .jsonl file"
-            )
+            files = "pictures, or a .zip of them" if model.has_vision else "a .txt file or a table"
             raise PromptError(f"No file was uploaded yet. Choose {files}.")
         return replace(uploaded, texts=(asked,) * len(uploaded)) if model.has_vision else uploaded
     return find_prompt_set(choice, model.name, model.has_vision, asked)

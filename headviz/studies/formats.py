@@ -12,9 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headviz.inputs.tables import (
+    ENDINGS,
+    Row,
+    is_hidden,
+    pick,
+    read_lines,
+    read_table,
+    rows_of,
+)
 from headviz.studies.hub_data import TEXT_SPLITS, hub_files
-from headviz.studies.read_rows import Row, pick, read_rows
 from headviz.studies.samples import StudyError
+
+_QUESTION = ("question",)
+_ANSWER = ("answer", "answers")
+_PROMPT = ("prompt", "query", "text")
 
 
 @dataclass(frozen=True)
@@ -28,7 +40,7 @@ class Question:
 def read_questions(path: Path) -> tuple[Question, ...]:
     """The questions of a file, or of all files of a folder.
 
-    Raises StudyError for a missing file or column, naming the columns that were found.
+    Raises StudyError for a missing file, and TableError for a missing column, naming those found.
     """
     found = [question for file in _files(path) for question in _questions(file)]
     if not found:
@@ -37,7 +49,7 @@ def read_questions(path: Path) -> tuple[Question, ...]:
 
 
 def read_prompts(path: Path) -> tuple[str, ...]:
-    """The prompts of a file or folder. Raises StudyError as `read_questions`."""
+    """The prompts of a file or folder. Raises as `read_questions` does."""
     found = [text for file in _files(path) for text in _prompts(file)]
     if not found:
         raise StudyError(f"There is no prompt in {path.name!r}.")
@@ -46,8 +58,9 @@ def read_prompts(path: Path) -> tuple[str, ...]:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        endings = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".gz", ".txt")
+        endings = (*ENDINGS, ".gz", ".txt")
         here = sorted(p for p in path.iterdir() if p.suffix.lower() in endings)
+        here = [p for p in here if not is_hidden(p.relative_to(path))]
         # A folder laid out as on the hub holds its splits, perhaps inside a folder `data`.
         return hub_files(path, TEXT_SPLITS) or here
     if not path.is_file():
@@ -56,30 +69,30 @@ def _files(path: Path) -> list[Path]:
 
 
 def _questions(path: Path) -> Iterable[Question]:
-    rows, document = read_rows(path, columns=("question", "answer"))
-    if isinstance(document, dict):
+    table = read_table(path, (*_QUESTION, *_ANSWER), ("question", "answer"))
+    document = table.document
+    if document is not None:
         if "Data" in document:
             return [_of_trivia(row, path) for row in document["Data"]]
         if "samples" in document:
             return _of_relation(document, path)
-        pick(document, ("Data", "samples"), path)  # raises, naming what it found
-    return [_of_row(row, path) for row in rows]
+        pick(document, ("Data", "samples"), path.name)  # raises, naming what it found
+    return [_of_row(row, path) for row in table.rows]
 
 
 def _of_trivia(row: Row, path: Path) -> Question:
-    answer = pick(row, ("Answer",), path)
+    answer = pick(row, _ANSWER, path.name)
     return Question(
-        pick(row, ("Question",), path),
-        _unique([pick(answer, ("Value",), path), *answer.get("Aliases", [])]),
+        pick(row, _QUESTION, path.name),
+        _unique([pick(answer, ("value",), path.name), *answer.get("Aliases", [])]),
     )
 
 
 def _of_row(row: Row, path: Path) -> Question:
     """A row of the hub's TriviaQA or of Natural Questions open."""
-    question = pick(row, ("question", "Question"), path)
-    answer = pick(row, ("answer", "answers", "Answer"), path)
+    question, answer = pick(row, _QUESTION, path.name), pick(row, _ANSWER, path.name)
     if isinstance(answer, dict):
-        answer = [pick(answer, ("value", "Value"), path), *(answer.get("aliases") or [])]
+        answer = [pick(answer, ("value",), path.name), *(answer.get("aliases") or [])]
     elif isinstance(answer, str):
         answer = _listed(answer)
     if not isinstance(question, str) or not answer:
@@ -102,24 +115,23 @@ def _listed(text: str) -> list[str]:
 
 def _of_relation(document: Row, path: Path) -> list[Question]:
     """Each sample in the file's first template; zero-shot ones ask without examples."""
-    templates = document.get("prompt_templates_zs") or pick(document, ("prompt_templates",), path)
+    templates = document.get("prompt_templates_zs") or pick(
+        document, ("prompt_templates",), path.name
+    )
     questions: dict[str, list[str]] = {}
     for sample in document["samples"]:
-        asked = templates[0].replace("{}", str(pick(sample, ("subject",), path)))
-        questions.setdefault(asked, []).append(str(pick(sample, ("object",), path)))
+        asked = templates[0].replace("{}", str(pick(sample, ("subject",), path.name)))
+        questions.setdefault(asked, []).append(str(pick(sample, ("object",), path.name)))
     return [Question(asked, _unique(right)) for asked, right in questions.items()]
 
 
 def _prompts(path: Path) -> list[str]:
     if path.suffix.lower() == ".txt":
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n") if line]
-    rows, document = read_rows(path)
-    if document is not None:
-        raise StudyError(f"{path.name} is one JSON object; prompts come as a list or as lines.")
+        return [line.strip() for line in read_lines(path) if line.strip()]
     found = []
-    for row in rows:
-        prompt = pick(row, ("prompt", "query", "text"), path)
-        prompt = pick(prompt, ("text",), path) if isinstance(prompt, dict) else prompt
+    for row in rows_of(read_table(path, _PROMPT)):
+        prompt = row if isinstance(row, str) else pick(row, _PROMPT, path.name)
+        prompt = pick(prompt, ("text",), path.name) if isinstance(prompt, dict) else prompt
         if isinstance(prompt, str) and prompt.strip():
             found.append(prompt)
     return found

@@ -20,6 +20,7 @@ from huggingface_hub.errors import CacheNotFound
 
 from headviz.base.errors import ModelError
 from headviz.base.progress import Progress, no_progress
+from headviz.inputs.tables import is_hidden
 from headviz.models.download import fetch
 from headviz.models.hub import DATASET, NotOnHub, find_on_hub
 from headviz.studies.samples import StudyError
@@ -78,7 +79,8 @@ def hub_files(folder: Path, splits: Sequence[str], part: str = "") -> list[Path]
 
     Raises StudyError as `chosen` does.
     """
-    names = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file()]
+    inside = [p.relative_to(folder) for p in sorted(folder.rglob("*")) if p.is_file()]
+    names = [path.as_posix() for path in inside if not is_hidden(path)]
     if not any(_split_of(name, splits) and name.endswith(_ENDINGS) for name in names):
         return []
     return [folder / name for name in chosen(names, splits, part, folder.name)]

@@ -3,23 +3,26 @@
 Only as many pictures are opened as are wanted; which, depends on their names and the seed alone.
 """
 
-import csv
 import hashlib
-import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headviz.inputs.image_folders import FILE_COLUMNS
 from headviz.inputs.images import SUFFIXES, Picture, open_picture
+from headviz.inputs.tables import Row, is_hidden, pick, read_lines, read_table
 from headviz.studies.hub_data import CAPTION_SPLITS, PICTURE_SPLITS, hub_files
 from headviz.studies.parquet_image_folders import read_parquet_captions, read_parquet_images
-from headviz.studies.read_rows import pick, read_rows
 from headviz.studies.samples import StudyError
 
 _LABELS = ("labels.csv", "labels.tsv", "labels.jsonl")
 _CAPTIONS = ("*captions*.json", "dataset_*.json", "*.token", "results.csv", "captions.txt")
+_LABEL_COLUMNS = ("label", "class")
+_CAPTION_COLUMNS = ("captions", "caption", "sentences", "comment")
+_NUMBERED = re.compile(r"([^\t]+)#\d+\t(.*)")
 _FOLDERS = (
     "", "images", "val2017", "train2017", "val2014", "train2014", "flickr30k-images",
     "flickr30k_images",
@@ -48,12 +51,13 @@ def read_labelled(path: Path, n: int, seed: int = 0) -> tuple[tuple[Shown, ...],
         return tuple(Shown(picture, (text,)) for picture, text in shown), classes
     table = next((path / name for name in _LABELS if (path / name).is_file()), None)
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+    files = [p for p in files if not is_hidden(p.relative_to(path))]
     labels: dict[Path, str] = {}
     if table is not None:
-        rows, _ = read_rows(table)
-        for row in rows:
-            file = path / str(pick(row, ("file", "file_name", "filename", "image"), table))
-            labels[file] = str(pick(row, ("label", "class"), table)).strip()
+        known = (*FILE_COLUMNS, *_LABEL_COLUMNS)
+        for row in read_table(table, known, ("file", "label")).rows:
+            file = str(pick(row, FILE_COLUMNS, table.name)).strip().replace("\\", "/")
+            labels[path / file] = str(pick(row, _LABEL_COLUMNS, table.name)).strip()
     else:
         labels = {p: p.parent.name for p in files if p.parent != path}
     named = [p for p in files if labels.get(p)]
@@ -84,8 +88,8 @@ def read_captioned(path: Path, n: int, seed: int = 0) -> tuple[Shown, ...]:
     found = {f: at for name in captions if (at := _find(name, places)) for f in [name]}
     if not found:
         raise StudyError(
-            f"{table.name} names {len(captions)} pictures, and none of them lies beside it (or in "
-            f"{', '.join(_FOLDERS[1:4])} …)."
+            f"{table.name} names {len(captions)} pictures, such as {next(iter(captions), '')!r}, "
+            f"and none of them lies beside it (or in {', '.join(_FOLDERS[1:4])} …)."
         )
     chosen = _some(list(found), n, seed, table.parent)
     return tuple(Shown(open_picture(found[f]), tuple(captions[f])) for f in chosen)
@@ -112,47 +116,57 @@ def _caption_table(path: Path) -> Path:
 
 def _captions(table: Path) -> dict[str, list[str]]:
     """File's name -> captions."""
-    if table.suffix.lower() in (".token", ".csv", ".txt"):
-        return _of_lines(table)
-    rows, document = read_rows(table)
-    if document is None:
-        return {
-            str(pick(row, ("file", "file_name", "filename", "image"), table)): _strings(
-                pick(row, ("captions", "caption", "sentences"), table)
-            )
-            for row in rows
-        }
-    images = pick(document, ("images",), table)
-    if "annotations" not in document:  # Karpathy's
-        return {
-            pick(i, ("filename",), table): _strings(pick(i, ("sentences",), table)) for i in images
-        }
-    names = {pick(i, ("id",), table): pick(i, ("file_name",), table) for i in images}
+    if numbered := _numbered(table):
+        return numbered
+    read = read_table(table, (*FILE_COLUMNS, *_CAPTION_COLUMNS), ("file", "caption"))
     found: dict[str, list[str]] = {}
-    for row in document["annotations"]:
-        name = names.get(pick(row, ("image_id",), table))
+    if read.document is None:
+        for row in read.rows:
+            file = str(pick(row, FILE_COLUMNS, table.name)).strip()
+            found.setdefault(file, []).extend(_captions_of(row, table.name))
+        return found
+    images = pick(read.document, ("images",), table.name)
+    if "annotations" not in read.document:  # Karpathy's
+        return {
+            pick(i, ("filename",), table.name): _strings(pick(i, ("sentences",), table.name))
+            for i in images
+        }
+    names = {pick(i, ("id",), table.name): pick(i, ("file_name",), table.name) for i in images}
+    for row in read.document["annotations"]:
+        name = names.get(pick(row, ("image_id",), table.name))
         if name is not None:
-            found.setdefault(name, []).append(str(pick(row, ("caption",), table)).strip())
+            found.setdefault(name, []).append(str(pick(row, ("caption",), table.name)).strip())
     return found
 
 
-def _of_lines(table: Path) -> dict[str, list[str]]:
-    """Flickr30k's `name.jpg#0<tab>caption`, or `name| number| caption`, and `name,caption`."""
-    text = table.read_text(encoding="utf-8-sig")
+def _numbered(table: Path) -> dict[str, list[str]]:
+    """File's name -> captions of lines `name.jpg#0<tab>caption`; empty for a table of another kind.
+
+    They are published without quotes around anything.
+    """
+    if table.suffix.lower() not in (".token", ".txt", ".csv"):
+        return {}
     found: dict[str, list[str]] = {}
-    for number, line in enumerate(text.splitlines()):
-        if "#" in line.split("\t")[0] and "\t" in line:
-            name, _, caption = line.partition("\t")
-            parts = [name.rsplit("#", 1)[0], caption]
-        elif "|" in line:
-            parts = [part.strip() for part in line.split("|")]
-        else:
-            parts = next(csv.reader(io.StringIO(line)), [])
-        if len(parts) < 2:
-            raise StudyError(f"Line {number + 1} of {table.name} holds no picture and caption.")
-        if Path(parts[0]).suffix.lower() in SUFFIXES:  # else the header
-            found.setdefault(parts[0].strip(), []).append(parts[-1].strip())
+    for at, line in enumerate(filter(str.strip, read_lines(table))):
+        matched = _NUMBERED.fullmatch(line)
+        if matched is None and at == 0:
+            return {}
+        if matched is None:
+            raise StudyError(
+                f"{table.name} has a line without a picture and caption: {line[:60]!r}."
+            )
+        found.setdefault(matched[1].strip(), []).append(matched[2].strip())
     return found
+
+
+def _captions_of(row: Row, name: str) -> list[str]:
+    found = pick(row, _CAPTION_COLUMNS, name)
+    if found == "":  # Flickr30k's own table lacks a bar in one of its rows
+        file, *cells = filter(None, row.values())
+        if not cells:
+            raise StudyError(f"{name} has no caption for {file!r}.")
+        found = cells[-1]
+    return _strings(found)
 
 
 def _strings(value: Any) -> list[str]:

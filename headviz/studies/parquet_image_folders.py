@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from headviz.inputs.images import Picture, open_picture
+from headviz.inputs.tables import column_of, open_parquet
 from headviz.studies.samples import StudyError
 
 _PICTURES = ("image", "img")
@@ -34,7 +35,7 @@ def read_parquet_images(
 ) -> tuple[list[tuple[Picture, str]], tuple[str, ...]]:
     """`n` pictures (or all) with their classes, and the names of all classes.
 
-    Raises StudyError where a column is missing, naming those that there are.
+    Raises TableError where a column is missing, naming those that there are.
     """
     read = _read(files, n, seed, name, _LABELS)
     names = _class_names(read.metadata, read.column, files[0])
@@ -47,7 +48,7 @@ def read_parquet_captions(
 ) -> list[tuple[Picture, tuple[str, ...]]]:
     """`n` pictures (or all) with their captions, of those that have any.
 
-    Raises StudyError as `read_parquet_images` does, and where no picture has a caption.
+    Raises as `read_parquet_images` does, and StudyError where no picture has a caption.
     """
     read = _read(files, n, seed, name, _CAPTIONS)
     rows = [(picture, _captions(value)) for picture, value in read.rows]
@@ -62,15 +63,9 @@ def _captions(value: Any) -> tuple[str, ...]:
 
 def _read(files: Sequence[Path], n: int, seed: int, name: str, columns: Sequence[str]) -> _Read:
     """`n` pictures (or all), and the first of `columns` that there is."""
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        opened = [pyarrow.parquet.ParquetFile(file) for file in files]
-    except (OSError, pyarrow.ArrowException) as error:
-        raise StudyError(f"{name} has a file that is no Parquet ({error}).") from error
+    opened = [open_parquet(file, file.name) for file in files]
     schema = opened[0].schema_arrow
-    picture, column = (_column(schema.names, names, name) for names in (_PICTURES, columns))
+    picture, column = (column_of(schema.names, names, name) for names in (_PICTURES, columns))
     total = sum(file.metadata.num_rows for file in opened)
     wanted = set(sorted(range(total), key=lambda row: _order(seed, row))[:n])
     found: dict[int, tuple[Picture, Any]] = {}
@@ -89,15 +84,6 @@ def _read(files: Sequence[Path], n: int, seed: int, name: str, columns: Sequence
             before += len(own)
     shown = [found[at] for at in sorted(found, key=lambda row: _order(seed, row))]
     return _Read(shown, told, column, schema.metadata)
-
-
-def _column(there: Sequence[str], wanted: Sequence[str], name: str) -> str:
-    for column in wanted:
-        if column in there:
-            return column
-    raise StudyError(
-        f"{name} has no column {' or '.join(map(repr, wanted))}. It has: {', '.join(there)}."
-    )
 
 
 def _class_names(metadata: Any, label: str, file: Path) -> tuple[str, ...]:
