@@ -299,7 +299,7 @@ def test_a_download_stops_when_asked_and_leaves_nothing(table, index, models):
 
 
 def test_a_download_that_falls_silent_ends(table, index, models, monkeypatch):
-    monkeypatch.setattr(fetching, "_PATIENCE", 1.0)
+    monkeypatch.setattr(fetching, "PATIENCE", 1.0)
     index.stall.set()
     assert "nothing came for 1 s" in refused()
     assert left_in(models) == []

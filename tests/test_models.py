@@ -171,11 +171,10 @@ def test_the_revision_changes_with_weights_config_and_tokenizer_alone(folder):
     assert len(seen) == 4
 
 
-def test_the_revision_of_a_very_large_file_changes_with_its_ends_and_time(folder, monkeypatch):
-    monkeypatch.setattr("headviz.models.places._HASH_WHOLE_BELOW", 2**22)
+def test_the_revision_of_a_very_large_file_changes_with_its_ends_and_time(folder):
     large = folder / "model.safetensors"
     with large.open("ab") as file:
-        file.truncate(2**23 + 100)
+        file.truncate(2**28 + 100)  # of which the disk holds next to nothing
     before = model_revision(folder)
     assert model_revision(folder) == before
     with large.open("r+b") as file:

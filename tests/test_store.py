@@ -6,11 +6,12 @@ import multiprocessing
 import os
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from headviz.base.errors import CacheError
 from headviz.base.store import Store, key_of
@@ -154,13 +155,13 @@ def test_an_entry_dropped_while_it_is_read_is_not_made_an_empty_file(store, monk
     store.put("key", TENSORS, NOTES)
     (path,) = entries(store.folder)
 
-    def dropped_meanwhile(*arguments):
+    @contextmanager
+    def dropped_meanwhile(*given, **named):
+        with safe_open(*given, **named) as file:
+            yield file
         path.unlink()
-        return checksum(*arguments)
 
-    from headviz.base.store import _checksum as checksum
-
-    monkeypatch.setattr("headviz.base.store._checksum", dropped_meanwhile)
+    monkeypatch.setattr("headviz.base.store.safe_open", dropped_meanwhile)
     assert store.get("key") is not None
     assert not path.exists()
 

@@ -22,7 +22,7 @@ from headviz.models.vision import joined
 
 _OUTPUTS = {field.name for field in fields(CausalLMOutputWithPast)}
 _PLAIN = (DynamicLayer, DynamicSlidingWindowLayer)
-_WORTH = 0.75
+LEAVE_AT = 0.75
 """Rows leave when this share of the batch or less goes on: leaving copies the others' cache."""
 _CACHE = "cache" if "cache" in _OUTPUTS else "past_key_values"
 """What transformers calls the keys and values read so far: before 5.24 by the longer name."""
@@ -216,6 +216,7 @@ def likeliest(
     opened: Callable[[Batch, Sequence[int]], AbstractContextManager[None]] | None = None,
     lock: Callable[[], AbstractContextManager[Any]] = nullcontext,
     watch: Callable[[], None] = lambda: None,
+    leave_at: float = LEAVE_AT,
 ) -> list[list[int]]:
     """The likeliest next tokens of each prompt, as many as asked or up to the end of text.
 
@@ -230,6 +231,7 @@ def likeliest(
         opened: what is open during a pass, given its batch and which prompts its rows are.
         lock: held for one forward pass at a time.
         watch: called after each; may raise to stop.
+        leave_at: the share of the batch that is to go on when rows leave it.
     """
     ends, said = end_ids(model), [list[int]() for _ in prompts]
     live = list(range(len(prompts)))
@@ -253,7 +255,7 @@ def likeliest(
             break
         batch = batch.following(chosen)
         kept = [number for number, row in enumerate(live) if not finished[row]]
-        if len(kept) <= _WORTH * len(live) and _is_plain(cache):
+        if len(kept) <= leave_at * len(live) and _is_plain(cache):
             rows = torch.tensor(kept, device=model.device)
             cache.batch_select_indices(rows)
             batch, live = batch.narrowed(rows), [live[number] for number in kept]

@@ -22,7 +22,7 @@ from headviz.models.converted import disk_error
 from headviz.models.memory import size_text
 
 _POLL = 0.2  # seconds between two looks at a download
-_PATIENCE = 30.0  # seconds without a byte, after which nothing more is awaited
+PATIENCE = 30.0  # seconds without a byte, after which nothing more is awaited
 _CHUNK = 2**20
 _PIP = (
     *("-P", "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--no-deps"),
@@ -116,8 +116,8 @@ def _watch(
         done = min(_size(folder), whole)
         if done != before:
             before, since = done, time.monotonic()
-        elif time.monotonic() - since > _PATIENCE and done < whole:
-            raise NotFetched(f"{name} could not be fetched: nothing came for {_PATIENCE:.0f} s.")
+        elif time.monotonic() - since > PATIENCE and done < whole:
+            raise NotFetched(f"{name} could not be fetched: nothing came for {PATIENCE:.0f} s.")
         progress(done / whole, f"downloading {name}: {size_text(done)} of {size_text(whole)}")
         time.sleep(_POLL)
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from headviz.heads.edits import Edit, applied, factor_table, places
-from headviz.heads.forward import Batch, end_ids, likeliest
+from headviz.heads.forward import LEAVE_AT, Batch, end_ids, likeliest
 from headviz.heads.prompts import encode_prompt
 from headviz.inputs.images import Picture
 from headviz.models.loaded import LoadedModel
@@ -22,10 +22,11 @@ def complete(
     over: Callable[[str], bool],
     lock: Callable[[], AbstractContextManager[Any]] = nullcontext,
     pictures: Sequence[Sequence[Picture]] = (),
+    leave_at: float = LEAVE_AT,
 ) -> tuple[str, ...]:
     """The likeliest continuation of each prompt under its edit, up to where it is `over`.
 
-    `lock` is held for each forward pass.
+    `lock` is held for each forward pass; rows that are over leave at `leave_at`, as in `likeliest`.
     """
     seen = pictures or [()] * len(prompts)
     encoded = [
@@ -40,7 +41,8 @@ def complete(
     def enough(said: Sequence[Sequence[int]]) -> list[bool]:
         return [over(text) for text in _texts(model, said, ends)]
 
-    return _texts(model, likeliest(model, encoded, max_new_tokens, enough, opened, lock), ends)
+    said = likeliest(model, encoded, max_new_tokens, enough, opened, lock, leave_at=leave_at)
+    return _texts(model, said, ends)
 
 
 def _texts(model: LoadedModel, said: Sequence[Sequence[int]], ends: set[int]) -> tuple[str, ...]:
