@@ -6,6 +6,7 @@ proof: a head may carry a concept that nothing downstream reads. An edit beside 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -49,30 +50,6 @@ def precompute_model(
     )
 
 
-def somp(
-    model: LoadedModel,
-    activations: HeadActivations,
-    heads: PrecomputedHeads,
-    dictionaries: Sequence[Dictionary],
-    options: Options,
-) -> Iterator[Scores]:
-    """Share of the head's variance that the concept's tokens explain (0 to 1)."""
-    check_variation(activations, options)
-    return _shares("l1", model, heads, dictionaries, options)
-
-
-def energy(
-    model: LoadedModel,
-    activations: HeadActivations,
-    heads: PrecomputedHeads,
-    dictionaries: Sequence[Dictionary],
-    options: Options,
-) -> Iterator[Scores]:
-    """The same share with atoms picked by squared correlations: cost free of the samples."""
-    check_variation(activations, options)
-    return _shares("energy", model, heads, dictionaries, options)
-
-
 def logit_lens(
     model: LoadedModel,
     activations: HeadActivations,
@@ -113,13 +90,20 @@ def check_variation(activations: HeadActivations, options: Options) -> None:
         )
 
 
-def _shares(
+def explained(
     rule: str,
     model: LoadedModel,
+    activations: HeadActivations,
     heads: PrecomputedHeads,
     dictionaries: Sequence[Dictionary],
     options: Options,
 ) -> Iterator[Scores]:
+    """Share of the head's variance that the concept's tokens explain (0 to 1).
+
+    `rule`, one of the pursuit's RULES, says how atoms are picked: "energy" by squared correlations,
+    at a cost free of the samples.
+    """
+    check_variation(activations, options)
     # One product for all dictionaries: each reads the output projections from memory once.
     sizes = [len(d.atoms) for d in dictionaries]
     in_heads = heads.project(torch.cat([d.atoms for d in dictionaries])).split(sizes, 1)
@@ -155,9 +139,13 @@ class Criterion:
 
 
 CRITERIA: Mapping[str, Criterion] = {
-    "somp": Criterion(somp, "share of variance explained (pursuit)", is_share=True),
+    "somp": Criterion(
+        partial(explained, "l1"), "share of variance explained (pursuit)", is_share=True
+    ),
     "logit-lens": Criterion(logit_lens, "logit lens", is_share=False),
-    "energy": Criterion(energy, "share of variance, atoms picked by energy", is_share=True),
+    "energy": Criterion(
+        partial(explained, "energy"), "share of variance, atoms picked by energy", is_share=True
+    ),
 }
 """Name -> criterion: all that there are. The command line, the page and the tests read it here."""
 
