@@ -50,7 +50,8 @@ def test_a_ranking_holds_the_heads_that_there_are(hybrid, activations, criterion
         assert table[[1, 3]].isfinite().all()
     for ranked in ranking.heads:
         assert 1 <= ranked.best_rank <= ranked.worst_rank <= 8
-    assert [r.score for r in ranking.heads] == sorted(r.score for r in ranking.heads)[::-1]
+    over_chance = [ranked.over for ranked in ranking.heads]
+    assert over_chance == sorted(over_chance, reverse=True)
 
 
 def test_every_head_has_the_spectrum_that_it_has_alone(hybrid, activations):
