@@ -79,7 +79,7 @@ def test_a_prompt_fills_the_context_and_not_a_token_more(model):
 
 
 def test_a_text_that_is_too_long_is_refused_before_any_is_read(llama, monkeypatch):
-    monkeypatch.setattr("headviz.heads.pooling._pooled_signals", None)
+    monkeypatch.setattr(llama.model.get_input_embeddings(), "forward", None)
     with pytest.raises(PromptError, match="Shorten it"):
         capture(llama, PromptSet("long", ("one", " red" * CONTEXT)))
 

@@ -148,11 +148,12 @@ def test_the_lock_is_held_for_a_forward_pass_at_a_time(llama, monkeypatch):
     monkeypatch.setattr(poolings, "CPU_BATCH_TOKENS", 64)
     lock = threading.Lock()
     held, taken = [], []
-    pooled = poolings._pooled_signals
+    embeddings = llama.model.get_input_embeddings()
+    embed = embeddings.forward
 
-    def watched(*args):
+    def watched(ids):
         held.append(lock.locked())
-        return pooled(*args)
+        return embed(ids)
 
     @contextmanager
     def once():
@@ -160,7 +161,7 @@ def test_the_lock_is_held_for_a_forward_pass_at_a_time(llama, monkeypatch):
             taken.append(True)
             yield
 
-    monkeypatch.setattr(poolings, "_pooled_signals", watched)
+    monkeypatch.setattr(embeddings, "forward", watched)
     for _ in reading_of(llama).follow(lock=once):
         assert not lock.locked()
     assert len(held) > 8 and all(held)
