@@ -144,6 +144,7 @@ def _add_generating(generate: argparse.ArgumentParser) -> None:
     generate.add_argument("--temperature", type=float, default=0.0, help="0: most likely token")
     generate.add_argument("--seed", type=int, default=0, help="of the sampling noise")
     generate.add_argument("--out", metavar="FILE", help="the texts as .csv or .json")
+    _add_chat(generate)
     _add_concept(generate)
 
 
@@ -180,6 +181,13 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw-atoms", action="store_true", help="atoms of their own length")
     parser.add_argument("--order", default=default.order, help=f"{', '.join(ORDERS)}")
     parser.add_argument("--no-final-norm", action="store_true", help="leave the norm's gain out")
+    _add_chat(parser)
+
+
+def _add_chat(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--system", metavar="TEXT", help="system prompt, '' for an empty one")
+    parser.add_argument("--no-template", action="store_true", help="without the chat template")
+    parser.add_argument("--thinking", action="store_true", help="let the model think first")
 
 
 def _ship(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:

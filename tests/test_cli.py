@@ -78,7 +78,7 @@ def test_rank_takes_own_words_own_texts_and_every_option(tmp_path, llama, answer
         *("rank", "--model", llama.name, "--words", "red, blue", "--probes", str(file)),
         *("--criterion", "logit-lens", "--pooling", "last", "--pieces", "mean"),
         *("--iterations", "7", "--no-centre", "--raw-atoms", "--no-final-norm"),
-        *("--order", "raw"),
+        *("--order", "raw", "--no-template", "--thinking"),
     )
     assert (result["concept"], result["words"]) == ("my words", ["red", "blue"])
     assert (result["n_samples"], result["criterion"]) == (2, "logit-lens")
@@ -90,6 +90,9 @@ def test_rank_takes_own_words_own_texts_and_every_option(tmp_path, llama, answer
         "pooling": "last",
         "pieces": "mean",
         "order": "raw",
+        "template": False,
+        "system": None,
+        "thinking": True,
     }
 
 

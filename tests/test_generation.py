@@ -236,3 +236,20 @@ def test_a_control_has_the_edits_factors_layer_by_layer(llama):
     by_layer = sorted((head.layer, factor) for head, factor in control.items())
     assert by_layer == [(0, -1.0), (0, -1.0), (2, 5.0)]
     assert not set(control) & {Head(2, 0), Head(0, 1), Head(0, 2)}
+
+
+def test_rows_that_only_save_time_change_no_text_and_are_not_shown(llama, monkeypatch):
+    edits = [NO_EDIT, Edit({Head(1, 0): 5.0}), Edit({Head(2, 2): -3.0})]
+    widths = []
+    forward = llama.model.forward
+
+    def watched(*args, **more):
+        widths.append(len(more["input_ids"]))
+        return forward(*args, **more)
+
+    monkeypatch.setattr(llama.model, "forward", watched)
+    *_, found = generate(llama, [PROMPT] * 3, edits, Sampling(8))
+    assert {*widths[:1]} == {3} and {*widths[1:]} == {4}
+    monkeypatch.setattr("headviz.editing.generate._filler_rows", lambda *_: 0)
+    *_, plain = generate(llama, [PROMPT] * 3, edits, Sampling(8))
+    assert found == plain and len(found.texts) == 3

@@ -17,6 +17,7 @@ from headviz.editing.compare import CompareRequest, Comparison, last_of
 from headviz.editing.generate import Sampling
 from headviz.editing.recipe import Recipe
 from headviz.heads.capture import HeadActivations
+from headviz.heads.chat import Chat
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import find_concept, known_concepts
 from headviz.inputs.image_folders import open_pictures
@@ -42,6 +43,9 @@ def _options(session: Session, parsed: argparse.Namespace) -> Options:
         pooling=parsed.pooling or usual.pooling,
         pieces=parsed.pieces,
         order=parsed.order,
+        template=not parsed.no_template,
+        system=parsed.system,
+        thinking=parsed.thinking,
     )
 
 
@@ -76,7 +80,10 @@ def rank(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
         save(ranking, parsed.out)
     if parsed.activations:
         pooling = ranking.options.pooling
-        save(session.activations(parsed.model, prompt_set, pooling), parsed.activations)
+        save(
+            session.activations(parsed.model, prompt_set, pooling, chat=options.chat),
+            parsed.activations,
+        )
     if parsed.recipe:
         heads = ranking.preselected(max(parsed.top, 0))
         edit = Edit.of(heads, parse_factor(str(parsed.factor)))
@@ -135,6 +142,7 @@ def generate(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
         control_seed=parsed.control_seed,
         sampling=Sampling(parsed.max_new_tokens, parsed.temperature, parsed.seed),
         pictures=tuple(open_pictures(parsed.image)),
+        chat=Chat(not parsed.no_template, parsed.system, parsed.thinking),
     )
     comparison = last_of(session.compare(recipe.model, asked))
     if parsed.out:

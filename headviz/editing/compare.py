@@ -11,8 +11,9 @@ from typing import Any
 from headviz.editing.control import control_of
 from headviz.editing.generate import Sampling, generate
 from headviz.editing.measures import concept_spans, first_difference, surprise
+from headviz.heads.chat import PLAIN, Chat, Span, thinking_in
 from headviz.heads.edits import NO_EDIT, Edit
-from headviz.heads.prompts import default_prompt, encode_prompt
+from headviz.heads.prompts import default_prompt, encode_prompt, sent
 from headviz.inputs.images import Picture
 from headviz.models.loaded import LoadedModel
 
@@ -34,6 +35,8 @@ class CompareRequest:
     sampling: Sampling = field(default_factory=Sampling)
     pictures: tuple[Picture, ...] = ()
     """All of them beside the prompt; none for a language model."""
+    chat: Chat = PLAIN
+    """How the prompt is put to the model."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Column:
     """Number of the first word that differs from the original, None if none does."""
     perplexity: float | None = None
     """Of the text for the unedited model (1: what it would say); None until the text ends."""
+    thinking: tuple[Span, ...] = ()
+    """Where the text thinks rather than answers."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,9 @@ class Comparison:
         measures = {
             c.name: {k: v for k, v in asdict(c).items() if k not in apart} for c in self.columns
         }
+        for measured in measures.values():
+            if not measured["thinking"]:
+                del measured["thinking"]
         seen = {"pictures": list(self.pictures)} if self.pictures else {}
         return {"prompt": self.prompt, **seen, **texts, "measures": measures}
 
@@ -90,8 +98,11 @@ def compare(
         edits["control"] = control_of(model, asked.edit, asked.control_seed)
     columns = [Column(name, str(e)) for name, e in edits.items()]
     n, rows = len(edits), [pictures] * len(edits) if pictures else ()
-    streams = generate(model, [prompt] * n, list(edits.values()), asked.sampling, lock, rows)
+    streams = generate(
+        model, [prompt] * n, list(edits.values()), asked.sampling, lock, rows, asked.chat
+    )
     names = tuple(picture.name for picture in pictures)
+    is_open = sent(model, prompt, len(pictures), asked.chat).is_thinking
 
     def follow() -> Iterator[Comparison]:
         current = Comparison(prompt, tuple(columns), False, names)
@@ -106,6 +117,7 @@ def compare(
                         ids=ids,
                         concept_words=len(concept_spans(text, words)) if words else None,
                         differs_at=first_difference(text, original),
+                        thinking=thinking_in(text, is_open),
                     )
                     for column, text, ids in zip(columns, stream.texts, stream.ids, strict=True)
                 ),
@@ -114,7 +126,7 @@ def compare(
             )
             yield current
         with lock():
-            encoded = encode_prompt(model, prompt, 0, pictures)
+            encoded = encode_prompt(model, prompt, 0, pictures, asked.chat)
             values = surprise(model, encoded, [c.ids for c in current.columns])
         finished = zip(current.columns, values, strict=True)
         yield replace(

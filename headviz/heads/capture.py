@@ -20,6 +20,7 @@ import torch
 
 from headviz.base.progress import Progress, no_progress
 from headviz.base.shapes import Float, Tensor
+from headviz.heads.chat import PLAIN, Chat
 from headviz.heads.pooling import (
     NO_PREFIX,
     Lock,
@@ -59,6 +60,8 @@ class HeadActivations:
     """Token positions read, over all samples."""
     pictures: tuple[Picture, ...] = ()
     """Of the samples, where they have one."""
+    chat: Chat = PLAIN
+    """How texts were put to the model."""
 
     @property
     def n_samples(self) -> int:
@@ -86,10 +89,12 @@ Reader = Callable[[Sequence[int], Lock, Progress], Part]
 class PromptReader:
     """Reads samples of a prompt set with a model that writes text."""
 
-    def __init__(self, model: LoadedModel, prompt_set: PromptSet, pooling: str) -> None:
+    def __init__(
+        self, model: LoadedModel, prompt_set: PromptSet, pooling: str, chat: Chat = PLAIN
+    ) -> None:
         """Nothing is read yet. Raises OptionError for a pooling that the model does not know."""
         check_pooling(model, pooling)
-        self._model, self._set, self._pooling = model, prompt_set, pooling
+        self._model, self._set, self._pooling, self._chat = model, prompt_set, pooling, chat
         self._prefix: Prefix | None = None
 
     def __call__(self, samples: Sequence[int], lock: Lock, progress: Progress) -> Part:
@@ -115,13 +120,16 @@ class PromptReader:
         progress(0.0, f"opening picture {sample + 1} of {len(self._set)}")
         text = self._set.texts[sample] or default_prompt(self._model)
         reserve = reserve_for(self._pooling)
-        return encode_prompt(self._model, text, reserve, [self._set.pictures[sample]])
+        pictures = [self._set.pictures[sample]]
+        return encode_prompt(self._model, text, reserve, pictures, self._chat)
 
     @cached_property
     def _encoded_texts(self) -> list[EncodedPrompt]:
         """All of them: a text that is too long is refused before any is read."""
         reserve = reserve_for(self._pooling)
-        return [encode_prompt(self._model, text, reserve) for text in self._set.texts]
+        return [
+            encode_prompt(self._model, text, reserve, chat=self._chat) for text in self._set.texts
+        ]
 
 
 class Reading:
@@ -139,14 +147,15 @@ class Reading:
         read: Reader,
         find: Callable[[int], Part | None] = lambda number: None,
         keep: Callable[[int, Part], None] = lambda number, part: None,
+        chat: Chat = PLAIN,
     ) -> None:
         """Nothing is read yet.
 
         `find` gives a part that was kept before, None where there is none, and `keep` is handed
-        each that was read.
+        each that was read; `chat` is how `read` puts texts to the model.
         """
         self._model, self._set, self._pooling = model, prompt_set, pooling
-        self._reader, self._find, self._keep = read, find, keep
+        self._reader, self._find, self._keep, self._chat = read, find, keep, chat
         self._parts = parts_of(len(prompt_set))
         size = (model.n_layers, model.n_heads, len(prompt_set), model.d_head)
         self._z = torch.zeros(size, device=model.home)
@@ -242,6 +251,7 @@ class Reading:
             self._pooling,
             positions,
             tuple(given.pictures[sample] for sample in samples) if given.pictures else (),
+            self._chat,
         )
 
 
@@ -250,12 +260,13 @@ def capture(
     prompt_set: PromptSet,
     pooling: str = "prompt",
     progress: Progress = no_progress,
+    chat: Chat = PLAIN,
 ) -> HeadActivations:
     """Signals of all heads on all samples, pooled over the positions that `pooling` names.
 
     Raises OptionError for a pooling that the model does not know, PromptError for a text longer
     than the context, and either where pictures are missing or out of place.
     """
-    reader = PromptReader(model, prompt_set, pooling)
-    *_, whole = Reading(model, prompt_set, pooling, reader).follow(progress)
+    reader = PromptReader(model, prompt_set, pooling, chat)
+    *_, whole = Reading(model, prompt_set, pooling, reader, chat=chat).follow(progress)
     return whole

@@ -87,7 +87,7 @@ class Batch:
         )
 
     def narrowed(self, kept: Int[Tensor, " row"]) -> "Batch":
-        """These rows only, of a pass that follows a first one."""
+        """These rows, in this order, of a pass that follows a first one."""
         return replace(
             self,
             ids=self.ids[kept],
@@ -166,10 +166,10 @@ def read_prefix(model: LoadedModel, ids: Sequence[int]) -> Prefix:
         use_cache=True,
     )
     cache = output.get(_CACHE)
-    return Prefix(len(ids), cache) if _is_plain(cache) else NO_PREFIX
+    return Prefix(len(ids), cache) if is_plain(cache) else NO_PREFIX
 
 
-def _is_plain(cache: Any) -> bool:
+def is_plain(cache: Any) -> bool:
     """Whether keys and values are all that is kept: the state of other layers has no such way."""
     return all(type(kept) in _PLAIN for kept in getattr(cache, "layers", [None]))
 
@@ -255,7 +255,7 @@ def likeliest(
             break
         batch = batch.following(chosen)
         kept = [number for number, row in enumerate(live) if not finished[row]]
-        if len(kept) <= leave_at * len(live) and _is_plain(cache):
+        if len(kept) <= leave_at * len(live) and is_plain(cache):
             rows = torch.tensor(kept, device=model.device)
             cache.batch_select_indices(rows)
             batch, live = batch.narrowed(rows), [live[number] for number in kept]

@@ -7,16 +7,24 @@ place. Also the prompts that the paper uses, by family.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from PIL import Image
 
 from headviz.base.errors import OptionError, PictureError, PromptError, check_unicode
+from headviz.heads.chat import (
+    MARK,
+    PLAIN,
+    Chat,
+    Span,
+    alike,
+    has_template,
+    inside_template,
+    opens_thinking,
+    spans_of,
+)
 from headviz.inputs.images import Picture, open_picture
 from headviz.models.loaded import LoadedModel
 from headviz.models.vision import Vision
-
-_MARK = "\ue000"  # a character of private use: no template has it
 
 _CLASSES = (
     "What {what} is depicted in this image? Answer EXACTLY with one of the following class names "
@@ -102,12 +110,17 @@ def default_prompt(model: LoadedModel) -> str:
 
 
 def encode_prompt(
-    model: LoadedModel, text: str, reserve: int = 0, pictures: Sequence[Picture] = ()
+    model: LoadedModel,
+    text: str,
+    reserve: int = 0,
+    pictures: Sequence[Picture] = (),
+    chat: Chat = PLAIN,
 ) -> EncodedPrompt:
-    """The prompt as the model reads it: inside its chat template where it has one.
+    """The prompt as the model reads it: inside its chat template where it has one, as `chat` says.
 
     Raises PromptError where prompt and `reserve` further tokens exceed the model's context, and
     OptionError where a picture is given to a language model or none to a vision-language model.
+    PromptError as well where the template refuses the prompt or a system prompt has no place.
     """
     check_unicode([text], PromptError)
     vision = model.vision
@@ -117,13 +130,13 @@ def encode_prompt(
                 f"{model.name} is a language model and reads no pictures. Leave the picture out, "
                 "or choose a vision-language model."
             )
-        encoded = _encode_text(model, text)
+        encoded = _encode_text(model, text, chat)
     else:
         if not pictures:
             raise OptionError(
                 f"{model.name} is a vision-language model and needs a picture with the prompt."
             )
-        encoded = _encode_seen(vision, text, tuple(pictures))
+        encoded = _encode_seen(vision, text, tuple(pictures), chat)
     if not text.strip() or not any(encoded.own):
         raise PromptError("The prompt is empty. Write some text.")
     if len(encoded.ids) + reserve > model.context:
@@ -136,25 +149,51 @@ def encode_prompt(
     return encoded
 
 
-def rendered(model: LoadedModel, text: str, n_pictures: int = 0) -> tuple[str, bool]:
+def rendered(
+    model: LoadedModel, text: str, n_pictures: int = 0, chat: Chat = PLAIN
+) -> tuple[str, bool]:
     """The prompt as the model's tokenizer or processor gets it, inside a chat template if any.
 
     Also whether the tokenizer is to set its special tokens itself.
     """
     if model.vision is not None:
-        whole = _with_pictures(model.vision, text.strip(), n_pictures)
+        whole = _with_pictures(model.vision, text.strip(), n_pictures, chat)
         bos = model.tokenizer.bos_token
         return whole, not (bos and whole.startswith(bos))
-    if not getattr(model.tokenizer, "chat_template", None):
+    if not has_template(model.tokenizer, chat):
         return text, True
-    return _inside_template(model.tokenizer, text.strip())[0], False
+    return inside_template(model.tokenizer, text.strip(), chat), False
 
 
-def _encode_text(model: LoadedModel, text: str) -> EncodedPrompt:
+@dataclass(frozen=True)
+class Sent:
+    """What a model is really sent."""
+
+    text: str
+    """As the tokenizer or processor gets it: what special tokens it adds itself is not there."""
+    spans: tuple[Span, ...]
+    """The whole of it in order: template, system prompt, the prompt's own words."""
+    is_thinking: bool
+    """Whether the answer begins inside a thought."""
+
+
+def sent(model: LoadedModel, text: str, n_pictures: int = 0, chat: Chat = PLAIN) -> Sent:
+    """What the model is sent for this prompt, and what is what in it. Raises PromptError."""
+    whole, _ = rendered(model, text, n_pictures, chat)
+    marked, _ = rendered(model, MARK, n_pictures, chat)
+    start = max(marked.find(MARK), 0)
+    stop = len(whole) - (len(marked) - start - len(MARK))
+    return Sent(whole, spans_of(whole, (start, stop), chat.system or ""), opens_thinking(whole))
+
+
+def _encode_text(model: LoadedModel, text: str, chat: Chat) -> EncodedPrompt:
     tokenizer = model.tokenizer
-    chat = bool(getattr(tokenizer, "chat_template", None))
-    full, start, stop = _inside_template(tokenizer, text.strip()) if chat else (text, 0, len(text))
-    encoded = tokenizer(full, return_offsets_mapping=True, add_special_tokens=not chat)
+    full, adds_special = rendered(model, text, 0, chat)
+    if not tokenizer.is_fast:
+        return _encode_without_offsets(model, text, chat)
+    own_span = next((s for s in sent(model, text, 0, chat).spans if s.kind == "own"), None)
+    start, stop = (own_span.start, own_span.stop) if own_span else (0, 0)
+    encoded = tokenizer(full, return_offsets_mapping=True, add_special_tokens=adds_special)
     ids = tuple(encoded["input_ids"])
     special = set(tokenizer.all_special_ids)
     own = tuple(
@@ -164,20 +203,25 @@ def _encode_text(model: LoadedModel, text: str) -> EncodedPrompt:
     return EncodedPrompt(ids, own)
 
 
-def _inside_template(tokenizer: Any, text: str) -> tuple[str, int, int]:
-    """The text inside the chat template, and where in it the text begins and ends."""
+def _encode_without_offsets(model: LoadedModel, text: str, chat: Chat) -> EncodedPrompt:
+    """Own words are what changes with them: such a tokenizer does not tell where a token stood."""
+    with_text, with_mark = (
+        model.tokenizer(whole, add_special_tokens=adds_special)["input_ids"]
+        for whole, adds_special in (rendered(model, t, 0, chat) for t in (text, MARK))
+    )
+    before = alike(with_text, with_mark)
+    after = alike(with_text[before:][::-1], with_mark[before:][::-1])
+    special = set(model.tokenizer.all_special_ids)
+    own = (before <= at < len(with_text) - after for at in range(len(with_text)))
+    return EncodedPrompt(
+        tuple(with_text),
+        tuple(o and i not in special for o, i in zip(own, with_text, strict=True)),
+    )
 
-    def render(content: str) -> str:
-        message = [{"role": "user", "content": content}]
-        whole = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        return str(whole)
 
-    # Found by a mark: the text itself may stand in the template as well ("user").
-    start = max(render(_MARK).find(_MARK), 0)
-    return render(text), start, start + len(text)
-
-
-def _encode_seen(vision: Vision, text: str, pictures: tuple[Picture, ...]) -> EncodedPrompt:
+def _encode_seen(
+    vision: Vision, text: str, pictures: tuple[Picture, ...], chat: Chat
+) -> EncodedPrompt:
     text = text.strip()
     # Several models write more than one special token for a picture; none may come from the text.
     for token in (vision.mark, *vision.processor.tokenizer.all_special_tokens):
@@ -186,14 +230,16 @@ def _encode_seen(vision: Vision, text: str, pictures: tuple[Picture, ...]) -> En
                 f"The prompt holds {token!r}, which is one of the model's own marks. Leave it out: "
                 "headviz sets the marks of pictures itself."
             )
-    key = (text, *(picture.digest for picture in pictures))
-    return vision.encoded.find_or_make(key, lambda: _processed(vision, text, pictures))
+    key = (text, chat, *(picture.digest for picture in pictures))
+    return vision.encoded.find_or_make(key, lambda: _processed(vision, text, pictures, chat))
 
 
-def _processed(vision: Vision, text: str, pictures: tuple[Picture, ...]) -> EncodedPrompt:
-    inputs = vision.process(_with_pictures(vision, text, len(pictures)), pictures)
+def _processed(
+    vision: Vision, text: str, pictures: tuple[Picture, ...], chat: Chat
+) -> EncodedPrompt:
+    inputs = vision.process(_with_pictures(vision, text, len(pictures), chat), pictures)
     ids = tuple(inputs["input_ids"][0].tolist())
-    n_own, n_after = _own_words(vision, text, len(pictures))
+    n_own, n_after = _own_words(vision, text, len(pictures), chat)
     first = len(ids) - n_after - n_own
     names = ("token_type_ids", "mm_token_type_ids")
     return EncodedPrompt(
@@ -205,30 +251,23 @@ def _processed(vision: Vision, text: str, pictures: tuple[Picture, ...]) -> Enco
     )
 
 
-def _own_words(vision: Vision, text: str, n_pictures: int) -> tuple[int, int]:
+def _own_words(vision: Vision, text: str, n_pictures: int, chat: Chat) -> tuple[int, int]:
     """How many tokens are the text's own, and how many follow them, whatever the pictures show."""
     blanks = (open_picture(Image.new("RGB", (32, 32), "gray"), "blank"),) * n_pictures
     with_text, with_mark = (
-        vision.process(_with_pictures(vision, content, n_pictures), blanks)["input_ids"][0].tolist()
-        for content in (text, _MARK)
+        vision.process(_with_pictures(vision, content, n_pictures, chat), blanks)["input_ids"][
+            0
+        ].tolist()
+        for content in (text, MARK)
     )
-    before = _alike(with_text, with_mark)
-    after = _alike(with_text[before:][::-1], with_mark[before:][::-1])
+    before = alike(with_text, with_mark)
+    after = alike(with_text[before:][::-1], with_mark[before:][::-1])
     return len(with_text) - before - after, after
 
 
-def _alike(ids: Sequence[int], others: Sequence[int]) -> int:
-    """How many tokens the two have in common from the start."""
-    pairs = zip(ids, others, strict=False)
-    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(ids), len(others)))
-
-
-def _with_pictures(vision: Vision, text: str, n_pictures: int) -> str:
+def _with_pictures(vision: Vision, text: str, n_pictures: int, chat: Chat = PLAIN) -> str:
     """The prompt with a mark for every picture before the text."""
-    if not getattr(vision.processor, "chat_template", None):
+    if not has_template(vision.processor, chat):
         return f"{vision.mark * n_pictures} {text}" if text else vision.mark * n_pictures
     pictures = [{"type": "image"}] * n_pictures
-    message = [{"role": "user", "content": [*pictures, {"type": "text", "text": text}]}]
-    return str(
-        vision.processor.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    )
+    return inside_template(vision.processor, [*pictures, {"type": "text", "text": text}], chat)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from headviz.base.errors import OptionError
+from headviz.heads.chat import Chat
 
 ORDERS: Mapping[str, str] = {
     "over-chance": "how far the score stands above its chance level",
@@ -34,6 +35,12 @@ class Options:
     """One of inputs.concepts.PIECES."""
     order: str = "over-chance"
     """One of ORDERS: what the heads are ranked by."""
+    template: bool = True
+    """Texts are set inside the model's chat template, where it has one."""
+    system: str | None = None
+    """The system prompt before each; None for the template's own."""
+    thinking: bool = False
+    """Whether a model that can think first does."""
 
     def __post_init__(self) -> None:
         """Raise OptionError for a number of steps out of range or an unknown order."""
@@ -41,6 +48,12 @@ class Options:
             raise OptionError(f"steps is {self.steps}; choose 1 to 1000.")
         if self.order not in ORDERS:
             raise OptionError(f"Unknown order {self.order!r}. Known: {', '.join(ORDERS)}.")
+        _ = self.chat  # which refuses a system prompt without a template
+
+    @property
+    def chat(self) -> Chat:
+        """How texts are put to the model."""
+        return Chat(self.template, self.system, self.thinking)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON and cache keys."""

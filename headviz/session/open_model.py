@@ -12,6 +12,7 @@ from headviz.clip.laws import check_tower
 from headviz.clip.load import load_clip
 from headviz.clip.tower import TowerReader, is_clip, open_tower_of, tower_of
 from headviz.heads.capture import PromptReader, Reader
+from headviz.heads.chat import PLAIN, Chat
 from headviz.heads.laws.discover import discover
 from headviz.heads.laws.fixture import Fixture
 from headviz.heads.laws.post_norm import with_notes
@@ -46,10 +47,12 @@ def fetch_model(
     return load.fetch_model(name, device, dtype, progress)[1]
 
 
-def reader_of(model: LoadedModel, prompt_set: PromptSet, pooling: str) -> Reader:
+def reader_of(
+    model: LoadedModel, prompt_set: PromptSet, pooling: str, chat: Chat = PLAIN
+) -> Reader:
     """What reads the model's heads on samples of the set. Raises as the two readers do."""
     if model.writes:
-        return PromptReader(model, prompt_set, pooling)
+        return PromptReader(model, prompt_set, pooling, chat)
     return TowerReader(tower_of(model), prompt_set, pooling)
 
 

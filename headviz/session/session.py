@@ -7,7 +7,7 @@ for another's whole reading.
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from headviz.base.assets import DEFAULT_MODEL
@@ -20,6 +20,7 @@ from headviz.clip.tower import tower_of
 from headviz.clip.zero_shot import ZeroShot, ZeroShotRequest, zero_shot
 from headviz.editing.compare import CompareRequest, Comparison, compare
 from headviz.heads.capture import SCHEME, HeadActivations, Reading
+from headviz.heads.chat import PLAIN, Chat
 from headviz.heads.pooling import Part
 from headviz.inputs.concepts import Concept, ConceptTokens, tokenize_concept
 from headviz.inputs.images import Picture
@@ -155,12 +156,13 @@ class Session:
         prompt_set: PromptSet,
         pooling: str | None = None,
         progress: Progress = no_progress,
+        chat: Chat = PLAIN,
     ) -> HeadActivations:
         """Signals of all heads on the prompts: from memory, from disk, or read now and kept.
 
         `pooling` is the model's usual one if None.
         """
-        *_, whole = self.activations_stream(name, prompt_set, pooling, progress)
+        *_, whole = self.activations_stream(name, prompt_set, pooling, progress, chat)
         return whole
 
     def activations_stream(
@@ -169,6 +171,7 @@ class Session:
         prompt_set: PromptSet,
         pooling: str | None = None,
         progress: Progress = no_progress,
+        chat: Chat = PLAIN,
     ) -> Iterator[HeadActivations]:
         """The same as far as they were read, whenever their number doubles; the last is all.
 
@@ -186,14 +189,20 @@ class Session:
             "dtype": model.number_format,
             "prompt_set": prompt_set.digest,
             "pooling": place,
+            "chat": asdict(chat),
         }
         reading = self._readings.find_or_make(
-            key_of(**about), lambda: self._reading(model, prompt_set, place, about)
+            key_of(**about), lambda: self._reading(model, prompt_set, place, chat, about)
         )
         return reading.follow(progress, lambda: self.lock)
 
     def _reading(
-        self, model: LoadedModel, prompt_set: PromptSet, pooling: str, about: dict[str, Any]
+        self,
+        model: LoadedModel,
+        prompt_set: PromptSet,
+        pooling: str,
+        chat: Chat,
+        about: dict[str, Any],
     ) -> Reading:
         """A reading whose parts are kept in the store."""
 
@@ -209,8 +218,8 @@ class Session:
                 if str(error) not in self.notices:
                     self.notices.append(str(error))
 
-        reader = reader_of(model, prompt_set, pooling)
-        return Reading(model, prompt_set, pooling, reader, find, keep)
+        reader = reader_of(model, prompt_set, pooling, chat)
+        return Reading(model, prompt_set, pooling, reader, find, keep, chat)
 
     def rank(
         self,
@@ -227,7 +236,7 @@ class Session:
         kept = self._rankings.get(asked.key)
         if kept is not None:
             return kept
-        activations = self.activations(name, prompt_set, options.pooling, progress)
+        activations = self.activations(name, prompt_set, options.pooling, progress, options.chat)
         return self._ranked(asked, activations, progress)
 
     def rank_stream(
@@ -252,7 +261,9 @@ class Session:
         if kept is not None:
             yield kept
             return
-        for activations in self.activations_stream(name, prompt_set, options.pooling, progress):
+        for activations in self.activations_stream(
+            name, prompt_set, options.pooling, progress, options.chat
+        ):
             yield self._ranked(asked, activations, progress)
 
     def _asked(
@@ -281,16 +292,18 @@ class Session:
         if activations.n_samples < asked.n_samples:
             return make(precompute_model(model, activations, options.centre))
         return self._rankings.find_or_make(
-            asked.key, lambda: make(self._precompute(model, activations, options.centre))
+            asked.key,
+            lambda: make(self._precompute(model, activations, options.centre)),
         )
 
     def _precompute(
         self, model: LoadedModel, activations: HeadActivations, centre: bool
     ) -> PrecomputedHeads:
         """What every concept on these activations shares: made for the first one."""
-        key = (model.name, model.revision, activations.prompt_set, activations.pooling, centre)
+        read = (activations.prompt_set, activations.pooling, activations.chat)
         return self._precomputed.find_or_make(
-            key, lambda: precompute_model(model, activations, centre)
+            (model.name, model.revision, *read, centre),
+            lambda: precompute_model(model, activations, centre),
         )
 
     def spectrum(
@@ -305,7 +318,7 @@ class Session:
         """What one head talks about over the prompts."""
         options = options or self.default_options(name)
         model = self.model(name)
-        activations = self.activations(name, prompt_set, options.pooling, progress)
+        activations = self.activations(name, prompt_set, options.pooling, progress, options.chat)
         key = (model.name, model.revision, prompt_set.digest, head, steps, options)
         return self._spectra.find_or_make(
             key,
@@ -323,7 +336,7 @@ class Session:
         """The spectrum of every head; after a cancelled run the next one goes on from there."""
         options = options or self.default_options(name)
         model = self.model(name)
-        activations = self.activations(name, prompt_set, options.pooling, progress)
+        activations = self.activations(name, prompt_set, options.pooling, progress, options.chat)
         precomputed = self._precompute(model, activations, options.centre)
         with self._pursuing:
             return all_spectra(
