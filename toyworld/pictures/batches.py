@@ -40,9 +40,6 @@ class Twist:
     enhanced: frozenset[str] = frozenset()
 
 
-PLAIN = Twist()
-
-
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Rows of equal length."""
