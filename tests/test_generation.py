@@ -250,6 +250,7 @@ def test_rows_that_only_save_time_change_no_text_and_are_not_shown(llama, monkey
     monkeypatch.setattr(llama.model, "forward", watched)
     *_, found = generate(llama, [PROMPT] * 3, edits, Sampling(8))
     assert {*widths[:1]} == {3} and {*widths[1:]} == {4}
-    monkeypatch.setattr("headviz.editing.generate._filler_rows", lambda *_: 0)
-    *_, plain = generate(llama, [PROMPT] * 3, edits, Sampling(8))
-    assert found == plain and len(found.texts) == 3
+    *_, four = generate(llama, [PROMPT] * 4, [*edits, NO_EDIT], Sampling(8))
+    assert found.ids == four.ids[:3] and found.texts == four.texts[:3]
+    for edit, ids in zip(edits, found.ids, strict=True):
+        assert last(generate(llama, [PROMPT], [edit], Sampling(8))).ids == (ids,)
