@@ -20,9 +20,9 @@ def serving(session) -> Iterator:
 
 
 @contextmanager
-def visiting(browser, url: str, width: int = 1280) -> Iterator:
+def visiting(browser, url: str, width: int = 1280, height: int = 800, **options) -> Iterator:
     """A visitor's page; at its end the console must have been silent and no other host asked."""
-    context = browser.new_context(viewport={"width": width, "height": 900})
+    context = browser.new_context(viewport={"width": width, "height": height}, **options)
     visitor = context.new_page()
     trouble: list[str] = []
     visitor.on("console", lambda m: trouble.append(m.text) if m.type == "error" else None)
@@ -31,66 +31,68 @@ def visiting(browser, url: str, width: int = 1280) -> Iterator:
     visitor.on("request", lambda r: trouble.append(r.url) if outside.match(r.url) else None)
     visitor.set_default_timeout(WAIT)
     visitor.goto(url)
+    visitor.wait_for_selector("#knobs .hv-ask")
     yield visitor
     context.close()
     assert trouble == []
 
 
-def texts(page):
-    """What the three columns say after the prompt."""
-    return page.eval_on_selector_all(
-        ".hv-column",
-        """columns => columns.map(c => {
-            const text = c.querySelector('.hv-text'); if (!text) return '';
-            return text.textContent.slice(c.querySelector('.hv-prompt').textContent.length); })""",
-    )
+def texts(page) -> list[str]:
+    """What the three answers say."""
+    return page.eval_on_selector_all(".hv-text", "all => all.map(one => one.textContent.trim())")
 
 
-NEW_TEXTS = """() => {
-    const columns = [...document.querySelectorAll('.hv-column')];
-    return columns.length == 3 && !document.querySelector('.hv-caret') &&
-        columns.every(column => !column.dataset.old && column.querySelector('.hv-facts'));
+SETTLED = """() => {
+    const { state, key } = window.headviz;
+    return state.done && !state.running && state.shown === key(state.ask);
 }"""
 
 
-def mark_texts(page):
-    """Let `finished` tell the texts that stand there from those of the next run."""
-    page.evaluate("document.querySelectorAll('.hv-column').forEach(c => (c.dataset.old = '1'))")
+def settled(page) -> list[str]:
+    """Wait until the answers on the page are those to what is asked; what they say."""
+    page.wait_for_function(SETTLED)
+    return texts(page)
 
 
-def finished(page):
-    """Wait until a run after `mark_texts` has ended."""
-    page.wait_for_function(NEW_TEXTS)
+def ask(page) -> dict:
+    """What is asked."""
+    return page.evaluate("window.headviz.state.ask")
 
 
-def generate(page):
-    """Press Generate and wait for the end."""
-    mark_texts(page)
-    page.locator("#generate").click()
-    finished(page)
+def change(page, selector: str, value: object) -> None:
+    """Put a value into a field as a person's typing does."""
+    page.locator(selector).fill(str(value))
 
 
-def reset(page):
-    """Put all factors to 1."""
-    page.locator("#reset").click()
-    for slider in ("#alpha", "#alpha-0", "#alpha-2"):
-        number = f"document.querySelector('{slider} input[type=number]').value"
-        page.wait_for_function(f"{number} == '1'")
+def sampling(page, **values: object) -> None:
+    """Set numbers of the sampling: tokens, temperature, seed, control_seed."""
+    if not page.locator("#tokens").is_visible():
+        page.locator("#sampling summary").click()
+    for name, value in values.items():
+        change(page, f"#{name.replace('_', '-')}", value)
 
 
-def pick(page, what, name):
-    """Choose an entry of a dropdown."""
+def slide(page, selector: str, value: float) -> None:
+    """Move a slider's knob to a value, as a drag does."""
+    page.locator(selector).fill(str(value))
+
+
+def choosing(page) -> None:
+    """Open the choices."""
+    if not page.locator("#choose").is_visible():
+        page.locator("#change").click()
+    page.locator("#choose").wait_for()
+
+
+def pick(page, what: str, name: str) -> None:
+    """Choose an entry of a dropdown among the choices."""
+    choosing(page)
     page.locator(f"#{what} input").click()
     page.get_by_role("option", name=name, exact=True).click()
 
 
-def drag(page, slider, share):
-    """Drag a slider's knob to this share of its way and let go."""
-    knob = page.locator(f"{slider} input[type=range]")
-    knob.scroll_into_view_if_needed()
-    box = knob.bounding_box()
-    middle = box["y"] + box["height"] / 2
-    page.mouse.move(box["x"] + 0.2 * box["width"], middle)
-    page.mouse.down()
-    page.mouse.move(box["x"] + share * box["width"], middle, steps=4)
-    page.mouse.up()
+def choose_model(page, name: str) -> None:
+    """Write a model's name among the choices."""
+    choosing(page)
+    page.locator("#model input").fill(name)
+    page.locator("#model input").press("Enter")

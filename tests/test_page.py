@@ -1,19 +1,20 @@
 """The page as a person uses it: a real browser, the built-in model, nothing mocked."""
 
-import re
+import json
 import time
 from pathlib import Path
 
 import pytest
 from paging import (
-    WAIT,
-    drag,
-    finished,
-    generate,
-    mark_texts,
+    ask,
+    change,
+    choose_model,
+    choosing,
     pick,
-    reset,
+    sampling,
     serving,
+    settled,
+    slide,
     texts,
     visiting,
 )
@@ -23,15 +24,19 @@ from headviz.base.store import Store
 from headviz.inputs.concepts import find_concept, known_concepts
 from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.session.session import Session
+from headviz.session.shipped import load_shipped
 
 if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
+
+LONG = "Story: On a sunny morning"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """The page on a free port of this process: its URL and its session."""
-    with serving(Session(store=Store(tmp_path_factory.mktemp("cache")))) as served:
+    store = Store(tmp_path_factory.mktemp("cache"))
+    with serving(Session(store=store, allowed=["tiny-lm", "tiny-vlm"])) as served:
         yield served
 
 
@@ -39,7 +44,7 @@ def server(tmp_path_factory):
 def page(server, browser):
     """A visitor's page; at its end the console must have been silent and no other host asked."""
     with visiting(browser, server[0]) as visitor:
-        visitor.wait_for_selector(".hv-cell")
+        visitor.wait_for_selector(".hv-map .hv-cell")
         yield visitor
 
 
@@ -48,122 +53,233 @@ def hooks_of(session):
     return sum(len(p._forward_pre_hooks) for p in model.projections.values())
 
 
-def test_the_first_view_is_true_before_a_model_is_loaded(server, browser):
-    context = browser.new_context()
-    visitor = context.new_page()
-    visitor.goto(server[0])
-    visitor.wait_for_selector(".hv-cell.opened")
-    assert "shipped with the model" in visitor.locator("#status").inner_text()
-    top = (
-        Session()
-        .rank("tiny-lm", find_concept("colors"), find_prompt_set(None, "tiny-lm"))
-        .top(1)[0]
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_first_screen_has_a_true_finished_answer_before_any_weight_is_read(
+    browser, tmp_path, width, height
+):
+    session = Session(store=Store(tmp_path / "cache"), allowed=["tiny-lm"])
+    recipe = load_shipped("tiny-lm").answer("colors")
+    with serving(session) as (url, _), visiting(browser, url, width, height) as page:
+        expected = [column.text.strip() for column in recipe.trial.texts]
+        assert texts(page) == expected
+        assert page.locator(".edited mark.first").inner_text() == expected[1]
+        for seen in ("#prompt", ".hv-column.control .hv-facts", "#alpha", "#down", "#up", "#reset"):
+            box = page.locator(seen).bounding_box()
+            assert box["y"] + box["height"] <= height, f"{seen} is below the first screen"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert not list(session._model_cache._models.values()), "a model was loaded"
+    request = session.compare(
+        "tiny-lm",
+        compare_request(recipe),
     )
-    opened = visitor.locator(".hv-cell.opened")
-    assert (opened.get_attribute("data-layer"), opened.get_attribute("data-head")) == (
-        str(top.layer),
-        str(top.index),
+    *_, fresh = request
+    assert [c.text for c in fresh.columns] == [c.text for c in recipe.trial.texts]
+
+
+def compare_request(recipe):
+    from headviz.editing.compare import CompareRequest
+
+    trial = recipe.trial
+    return CompareRequest(
+        prompt=trial.prompt,
+        edit=recipe.edit,
+        words=recipe.concept.words,
+        control_seed=trial.control_seed,
+        sampling=trial.sampling,
     )
-    context.close()
+
+
+@pytest.mark.parametrize("how", ["keys", "drag", "button", "question", "head"])
+def test_whatever_is_changed_the_answers_follow_and_until_then_are_dimmed(page, how):
+    before = settled(page)
+    page.locator("#reset").click()
+    settled(page)
+    if how == "keys":
+        page.locator("#alpha").focus()
+        for _ in range(12):
+            page.keyboard.press("ArrowLeft")
+    elif how == "drag":
+        slide(page, "#alpha", -1)
+    elif how == "button":
+        page.locator("#down").click()
+    elif how == "question":
+        change(page, "#prompt", "Question: What color is a tomato? Answer:")
+    else:
+        page.locator("#more").click()
+        page.locator("#down").click()
+    # Nobody takes the old answers for new ones.
+    assert page.evaluate(
+        """() => {
+            const other = headviz.state.shown !== headviz.key(headviz.state.ask);
+            return other === Boolean(document.querySelector('#answers .hv-stale')); }"""
+    )
+    after = settled(page)
+    assert not page.locator("#answers .hv-stale").count()
+    if how in ("drag", "button"):
+        assert after == before
+    shown = json.loads(page.locator(".hv-answers").get_attribute("data-ask"))
+    assert shown == ask(page)
+
+
+def test_one_goes_back_by_key_and_by_the_list_of_edits(page):
+    first = settled(page)
+    page.locator("#reset").click()
+    settled(page)
+    page.locator("#up").click()
+    settled(page)
+    page.locator("#alpha").focus()
+    page.keyboard.press("Control+z")
+    assert set(ask(page)["heads"].values()) == {1}
+    page.keyboard.press("Control+Shift+z")
+    assert set(ask(page)["heads"].values()) == {3}
+    page.locator("#edits").click()
+    assert "all heads → 1" in page.locator("#history").inner_text()
+    page.locator("#history button").last.click()
+    assert settled(page) == first
+    assert set(ask(page)["heads"].values()) == {-1}
+
+
+def test_factors_are_told_as_they_are(page):
+    page.locator(".hv-chip").first.click()
+    slide(page, "#alpha-one", 8)
+    assert page.locator("#alpha-value").inner_text() == "−1 to 8"
+    page.locator("#alpha-one").dblclick()
+    page.wait_for_function("Object.values(headviz.state.ask.heads)[0] === 1")
+    settled(page)
+    page.locator("#reset").click()
+    settled(page)
+    assert page.locator("#alpha-value").inner_text() == "α = 1"
+    assert page.locator("#who").inner_text() == "3 heads, as they are"
+    assert not page.locator(".hv-map .down, .hv-map .up").count(), "a factor of 1 edits nothing"
+    assert texts(page)[0] == texts(page)[1]
+
+
+def test_the_menu_of_questions_never_takes_the_prompt(page):
+    before = page.locator("#prompt").input_value()
+    menu = page.locator("#examples-menu")
+    menu.focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement !== document.body")
+    menu.click()
+    page.keyboard.press("Escape")
+    page.mouse.click(5, 5)
+    assert page.locator("#prompt").input_value() == before
+    assert not [text for text in menu.locator("option").all_inner_texts() if "{" in text]
+    menu.select_option(index=2)
+    assert page.locator("#prompt").input_value() != before
+    settled(page)
+
+
+def test_a_concept_brings_its_heads_its_question_and_its_answer(page):
+    pick(page, "concept", "numbers")
+    page.wait_for_selector(f"#headline:has-text('{known_concepts()['numbers'].title}')")
+    recipe = load_shipped("tiny-lm").answer("numbers")
+    assert settled(page) == [column.text.strip() for column in recipe.trial.texts]
+    assert ask(page)["heads"].keys() == {str(head) for head in recipe.edit.factors}
+    page.wait_for_selector("#chips li.kept:has-text('three')")
+
+
+def test_another_model_takes_answers_question_and_link_of_the_old_one_away(page):
+    page.locator("#examples-menu").select_option(index=3)
+    settled(page)
+    page.locator("#export-edit button[data-kind=link]").click()
+    page.wait_for_function("document.querySelector('#link').value")
+    choose_model(page, "tiny-vlm")
+    page.wait_for_selector("#headline:has-text('tiny-vlm')")
+    assert ask(page)["model"] == "tiny-vlm"
+    settled(page)
+    shown = json.loads(page.locator(".hv-answers").get_attribute("data-ask"))
+    assert shown["model"] == "tiny-vlm"
+    assert not page.locator("#link").is_visible()
+    assert not page.locator(".hv-error").count()
 
 
 def test_ranking_on_the_page_is_the_ranking_of_the_library(page, server):
     words = "two, three, seven, umpteen"
-    page.locator("#words textarea").fill(words)
+    choosing(page)
+    change(page, "#words textarea", words)
     page.wait_for_selector("#chips li:not(.kept):has-text('umpteen')")
+    page.wait_for_function("document.querySelector('#concept input').value == 'my own words'")
     page.locator("#rank").click()
     page.wait_for_selector("#status:has-text('computed here')")
     own = find_concept(None, words)
     top = server[1].rank("tiny-lm", own, find_prompt_set(None, "tiny-lm")).top(1)[0]
-    page.wait_for_selector(f"#head-title:has-text('{top} · number 1 of')")
-    assert str(top) in page.locator("#ranked").inner_text()
+    assert str(top) in page.locator("#head-title").inner_text()
+    assert str(top) in page.locator(".hv-ranked").inner_text()
+    settled(page)
 
 
-def test_a_preset_shows_its_shipped_ranking_at_once(page):
-    pick(page, "concept", "numbers")
-    page.wait_for_selector(f"#status:has-text('{known_concepts()['numbers'].title}')")
-    page.wait_for_selector("#chips li.kept:has-text('three')")
+def test_one_word_ranks_with_a_warning(page):
+    choosing(page)
+    change(page, "#words textarea", "red")
+    page.wait_for_selector("#chips .hv-warning")
+    page.locator("#rank").click()
+    page.wait_for_selector("#status .hv-warning:has-text('one word')")
+    settled(page)
 
 
-def test_a_click_opens_a_head(page):
-    page.locator('.hv-cell[data-layer="1"][data-head="5"]').click()
+def test_a_click_opens_a_head_beside_the_map_and_marks_it(page):
+    page.locator('.hv-map .hv-cell[data-layer="1"][data-head="5"]').click()
     page.wait_for_selector("#head-title:has-text('L1.H5')")
-    page.wait_for_selector("#spectrum .main-svg")
+    assert page.locator(".hv-map .opened").get_attribute("data-head") == "5"
+    assert page.locator("#head-title").bounding_box()["y"] < 800
+    assert page.locator(".hv-spectrum li").count() > 5
     assert page.locator("#samples li").count() > 0
-    assert page.locator("#lens li").count() > 0
+    opened = page.locator(".hv-map .opened")
+    turned = page.locator(".hv-map .down").first
+    look = "one => getComputedStyle(one, '::after').content + getComputedStyle(one).outlineStyle"
+    assert opened.evaluate(look) != turned.evaluate(look)
 
 
-def test_arrows_and_enter_open_a_head(page):
-    page.locator('.hv-cell[data-layer="0"][data-head="3"]').focus()
-    for key in ("ArrowDown", "ArrowRight", "Enter"):
-        page.keyboard.press(key)
-    page.wait_for_selector("#head-title:has-text('L1.H4')")
+def test_the_map_is_moved_in_by_keys(page):
+    page.locator('.hv-map .hv-cell[data-layer="1"][data-head="3"]').focus()
+    where = "[document.activeElement.dataset.layer, document.activeElement.dataset.head]"
+    page.keyboard.press("End")
+    assert page.evaluate(where) == ["1", "63"]
+    page.keyboard.press("Home")
+    assert page.evaluate(where) == ["1", "0"]
+    page.keyboard.press("Control+Home")
+    assert page.evaluate(where) == ["0", "0"]
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#head-title:has-text('L0.H1')")
+    page.wait_for_function(f"{where}.join() == '0,1'")
 
 
-def test_a_row_of_the_table_opens_its_head(page):
-    cell = page.locator("#ranked [role=gridcell][aria-colindex='2']").nth(2)
-    name = cell.inner_text().strip()
-    cell.click()
-    page.wait_for_selector(f"#head-title:has-text('{name} ·')")
-
-
-def test_turning_the_color_heads_down_takes_the_color_from_the_answer(page):
-    page.locator("#tokens input").fill("2")
-    generate(page)
-    original, edited, control = texts(page)
-    colors = re.compile("|".join(find_concept("colors").words))
-    assert colors.search(original)
-    assert edited != original
-    assert control == original
-
-
-def test_three_columns_differ_when_many_heads_are_edited(page):
-    mark_texts(page)
-    drag(page, "#count", 0.6)
-    page.wait_for_function("document.querySelectorAll('.hv-sliders input[type=range]').length > 10")
-    finished(page)
-    page.locator("#prompt textarea").fill("Story: On a sunny morning")
-    generate(page)
-    assert len(set(texts(page))) == 3
-
-
-def test_releasing_a_slider_generates_anew(page):
-    generate(page)
-    before = page.locator("#text-edited .hv-edit").inner_text()
-    mark_texts(page)
-    drag(page, "#alpha-0", 0.9)
-    finished(page)
-    assert page.locator("#text-edited .hv-edit").inner_text() != before
-
-
-def test_a_double_click_puts_a_factor_back_to_one(page):
-    page.locator("#alpha-0 input[type=range]").dblclick()
-    page.wait_for_function("document.querySelector('#alpha-0 input[type=number]').value == '1'")
-
-
-def test_reset_puts_all_factors_to_one_and_the_edit_changes_nothing(page):
-    reset(page)
-    generate(page)
-    original, edited, _ = texts(page)
-    assert edited == original
+def test_the_map_has_cells_to_hit_axes_and_one_scale_for_all_concepts(page):
+    for width in (1280, 768, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.wait_for_timeout(200)
+        boxes = page.eval_on_selector_all(
+            ".hv-map .hv-cell", "all => all.map(one => one.getBoundingClientRect().toJSON())"
+        )
+        assert min(box["width"] for box in boxes) >= 18
+        assert min(box["height"] for box in boxes) >= 14
+        assert max(box["right"] for box in boxes) <= width, "heads are cut off"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator(".hv-axis").count() > 3
+    legend = page.locator(".hv-legend").inner_text()
+    pick(page, "concept", "positions")
+    page.wait_for_selector("#headline:has-text('osition')")
+    assert page.locator(".hv-legend").inner_text() == legend
 
 
 def test_a_run_can_be_stopped_and_leaves_nothing_behind(page, server):
-    page.locator("#prompt textarea").fill("Story: On a sunny morning")
-    page.locator("#tokens input").fill("400")
-    page.locator("#temperature input").fill("1")
-    page.locator("#generate").click()
+    sampling(page, tokens=400, temperature=1)
+    change(page, "#prompt", LONG)
     page.wait_for_function(
-        "document.querySelector('#text-original .hv-text')?.innerText.length > 40"
+        "document.querySelector('.hv-answers[data-state=running] .hv-text')?.innerText.length > 30"
     )
     page.locator("#stop").click()
-    page.wait_for_timeout(1500)
+    page.wait_for_selector(".hv-answers[data-state=stopped]")
+    assert not page.locator(".hv-caret").count()
+    assert "Stopped here" in page.locator("#said").inner_text()
     stopped = texts(page)
     page.wait_for_timeout(1000)
     assert texts(page) == stopped
     assert hooks_of(server[1]) == 0
-    page.locator("#tokens input").fill("5")
-    generate(page)
+    sampling(page, tokens=5)
+    settled(page)
 
 
 def test_a_closed_tab_ends_its_run(server, browser):
@@ -176,15 +292,10 @@ def test_a_closed_tab_ends_its_run(server, browser):
         time.sleep(0.05)  # or the run may be over before a busy browser has closed its tab
 
     counter = model.register_forward_hook(step)
-    context = browser.new_context()
-    visitor = context.new_page()
-    visitor.goto(url)
-    visitor.locator("#prompt textarea").fill("Story: On a sunny morning")
-    visitor.locator("#tokens input").fill("400")
-    visitor.locator("#temperature input").fill("3")
-    visitor.locator("#generate").click()
-    visitor.wait_for_selector(".hv-caret", state="attached")
-    context.close()
+    with visiting(browser, url) as visitor:
+        sampling(visitor, tokens=400, temperature=3)
+        change(visitor, "#prompt", LONG)
+        visitor.wait_for_selector(".hv-caret", state="attached")
     deadline = time.time() + 20
     while time.time() < deadline and (not steps or time.time() - steps[-1] < 2):
         time.sleep(0.2)
@@ -194,67 +305,64 @@ def test_a_closed_tab_ends_its_run(server, browser):
 
 
 def test_two_visitors_do_not_mix_their_edits(page, server, browser):
-    other = browser.new_context().new_page()
-    other.set_default_timeout(WAIT)
-    other.goto(server[0])
-    other.wait_for_selector(".hv-cell")
-    reset(other)
-    for visitor in (page, other):
-        mark_texts(visitor)
-        visitor.locator("#generate").click()
-    for visitor in (page, other):
-        finished(visitor)
-    assert texts(other)[0] == texts(other)[1] == texts(page)[0]
-    assert texts(page)[1] != texts(page)[0]
-    other.context.close()
+    with visiting(browser, server[0]) as other:
+        for visitor, button in ((page, "#up"), (other, "#reset")):
+            change(visitor, "#prompt", "Question: What color is a tomato? Answer:")
+            visitor.locator(button).click()
+        mine, theirs = settled(page), settled(other)
+        assert theirs[0] == theirs[1] == mine[0]
+        assert set(ask(page)["heads"].values()) == {3}
 
 
-def test_bad_input_is_one_sentence_and_the_page_goes_on(page, tmp_path: Path):
-    toast = page.locator(".toast-body.error")
-
-    def refused(sentence: str) -> None:
-        toast.filter(has_text=sentence).first.wait_for()
-        assert "Traceback" not in toast.first.inner_text()
-        page.locator(".toast-close").first.click()
-
-    page.locator("#prompt textarea").fill("")
-    page.locator("#generate").click()
-    refused("The prompt is empty")
-    page.locator("#prompt textarea").fill("word " * 2000)
-    page.locator("#generate").click()
-    refused("reads at most")
-    page.locator("#words textarea").fill(" , ")
-    page.locator("#rank").click()
-    refused("no words")
-    page.locator("#words textarea").fill("xqzzy")
-    page.locator("#rank").click()
-    refused("single token")
+def test_bad_input_is_one_sentence_where_it_belongs(page, tmp_path: Path):
+    change(page, "#prompt", "word " * 2000)
+    page.wait_for_selector("#said .hv-error:has-text('reads at most')")
+    assert page.locator(".hv-error").count() == 1
+    assert not page.locator(".toast-body").count()
+    change(page, "#prompt", "Question: What color is a tomato? Answer:")
+    settled(page)
+    assert not page.locator(".hv-error").count(), "an error stays after it is mended"
+    choosing(page)
+    for words, sentence in ((" , ", "no words"), ("xqzzy", "single token")):
+        change(page, "#words textarea", words)
+        page.locator("#rank").click()
+        page.wait_for_selector(f"#status .hv-error:has-text('{sentence}')")
     for name, content, sentence in (
         ("empty.txt", b"", "no text"),
         ("picture.txt", b"\x89PNG\0\xff", "not"),
-        ("large.txt", b"word " * (50 * 2**20 // 5), "at most"),
     ):
         (tmp_path / name).write_bytes(content)
-        page.locator("input[type=file]").first.set_input_files(tmp_path / name)
-        refused(sentence)
-    page.locator("#prompt textarea").fill("Story: On a sunny morning")
-    generate(page)
+        page.locator("#choose input[type=file]").first.set_input_files(tmp_path / name)
+        page.wait_for_selector(f"#status .hv-error:has-text('{sentence}')")
 
 
-def test_an_unknown_model_is_refused_and_the_old_one_stays(page):
-    page.locator("#model input").fill("no-such-model")
-    page.locator("#model input").press("Enter")
-    page.locator(".toast-body.error").filter(has_text="Unknown model").first.wait_for()
-    generate(page)
+def test_what_a_browser_may_send_is_checked():
+    from headviz.base.errors import HeadvizError
+    from headviz.heads.edits import Edit
+    from headviz.page.ask import Ask
+
+    good = Ask("tiny-lm", "a", Edit({})).as_dict()
+    assert Ask.from_dict(good) == Ask("tiny-lm", "a", Edit({}))
+    for wrong, sentence in (
+        ({"tokens": 10**6}, "number of tokens"),
+        ({"temperature": -1}, "temperature"),
+        ({"heads": {"L0.H0": 99}}, "beyond the page's sliders"),
+        ({"heads": {"L0": 1}}, "no head"),
+        ({"where": "nowhere"}, "nowhere"),
+        ({"prompt": "x" * 30_000}, "characters"),
+    ):
+        with pytest.raises(HeadvizError, match=sentence):
+            Ask.from_dict({**good, **wrong})
 
 
-def test_there_are_as_many_sliders_as_chosen_heads(page):
-    for share in (0.6, 0.15):
-        drag(page, "#count", share)
-        page.wait_for_function(
-            """() => {
-                const chosen = document.querySelector('#share strong').innerText;
-                const sliders = document.querySelectorAll('.hv-sliders input[type=range]').length;
-                const asked = document.querySelector('#count input[type=number]').value;
-                return chosen == asked && sliders == asked; }"""
-        )
+def test_an_unknown_model_is_refused_and_the_old_name_comes_back(browser, tmp_path):
+    session = Session(store=Store(tmp_path / "cache"))
+    with serving(session) as (url, _), visiting(browser, url) as page:
+        name = ask(page)["model"]
+        choose_model(page, "no-such-model")
+        page.wait_for_selector("#summary .hv-error:has-text('Unknown model')")
+        page.wait_for_function(f"document.querySelector('#model input').value == {name!r}")
+        page.locator("#model input").click()
+        assert page.get_by_role("option", name="tiny-clip", exact=True).count()
+        page.keyboard.press("Escape")
+        assert ask(page)["model"] == name

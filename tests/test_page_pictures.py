@@ -4,7 +4,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from paging import drag, finished, generate, mark_texts, serving, texts, visiting
+from paging import (
+    choose_model,
+    sampling,
+    serving,
+    settled,
+    slide,
+    visiting,
+)
 from PIL import Image
 from tiny_clips import make_clip
 
@@ -46,7 +53,6 @@ def page(server, browser, vision_folder):
 
 def see(page, folder):
     """Choose a model that sees, and take the first example out of the box."""
-    page.wait_for_selector(".hv-cell.opened")
     assert not page.locator("#pictures").is_visible()
     choose_model(page, str(folder))
     page.locator("#pictures").wait_for()
@@ -56,14 +62,9 @@ def see(page, folder):
         page.locator("#pictures .caption-label").wait_for(state="detached")
 
 
-def choose_model(page, name):
-    page.locator("#model input").fill(name)
-    page.locator("#model input").press("Enter")
-
-
 def choose_files(page, files):
     """What the button above the boxes takes: pictures to read heads on."""
-    page.locator("input[type=file]").first.set_input_files(files)
+    page.locator("#choose input[type=file]").first.set_input_files(files)
 
 
 def put(page, box, files, n):
@@ -94,7 +95,8 @@ def test_heads_are_ranked_on_pictures_and_show_where_they_look(page, files):
     told = page.locator("#status").inner_text()
     assert f"read on {len(files)} pictures" in told
     assert f"({16 * len(files)} positions)" in told
-    page.wait_for_selector("#samples .hv-veil i")
+    page.locator(".hv-map .opened").click()
+    page.wait_for_selector("#samples .hv-veil i", state="attached")
     assert (
         page.locator("#samples .hv-look").count() == page.locator("#samples .hv-veil").count() > 2
     )
@@ -102,55 +104,52 @@ def test_heads_are_ranked_on_pictures_and_show_where_they_look(page, files):
 
 def test_captions_stream_and_a_slider_never_encodes_a_picture_again(page, server, files):
     rank(page, files)
+    sampling(page, tokens=6)
     put(page, "pictures", files[:2], 2)
-    page.locator("#tokens input").fill("6")
-    generate(page)
     all_described(page, 2)
+    settled(page)
     assert page.locator(".hv-totals p").count() == 3
     model = next(m for m in server[1]._model_cache._models.values() if m.has_vision)
     seen = model.vision.n_encoded
-    mark_texts(page)
-    drag(page, "#alpha-0", 0.95)
-    finished(page)
+    slide(page, "#alpha", 5)
+    settled(page)
     all_described(page, 2)
     assert model.vision.n_encoded == seen
     page.locator("#pictures .delete-button").first.click(force=True)
     page.wait_for_function("document.querySelectorAll('#pictures .caption-label').length == 1")
-    page.locator("#where label", has_text="image").click()
-    page.wait_for_selector("#where:has-text('only at the positions that hold the picture')")
-    generate(page)
-    assert len(texts(page)) == 3
+    page.locator("#where").select_option("image")
+    page.wait_for_selector("#where-told:has-text('only at the positions that hold the picture')")
+    assert "Turned there alone" in page.locator("#where-told").inner_text()
+    assert len(settled(page)) == 3
     assert page.locator(".hv-captions").count() == 0
     choose_model(page, "tiny-lm")
     page.locator("#pictures").wait_for(state="hidden")
-    page.wait_for_function("document.querySelector('#prompt textarea').value != ''")
-    generate(page)
+    page.wait_for_function("document.querySelector('#prompt').value != ''")
+    settled(page)
+
+
+def test_a_picture_of_one_s_own_takes_the_sample_s_place(server, browser, vision_folder, files):
+    with visiting(browser, server[0]) as page:
+        choose_model(page, str(vision_folder("llava")))
+        page.locator("#pictures .caption-label").wait_for()
+        put(page, "pictures", files[:1], 1)
+        page.wait_for_selector("#pictures .caption-label:has-text('0.png')")
+        page.wait_for_function("headviz.state.ask.pictures.length === 1")
 
 
 def test_bad_pictures_are_one_sentence_and_the_good_ones_stay(page, files, tmp_path):
-    toast = page.locator(".toast-body")
-
-    def told(sentence):
-        toast.filter(has_text=sentence).first.wait_for()
-        page.locator(".toast-close").first.click()
-
-    page.locator("#generate").click()
-    told("needs a picture")
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "cut.jpg").write_bytes(jpeg_of(files[0], tmp_path)[:20_000])
     Image.new("1", (30_000, 30_000)).save(tmp_path / "huge.png")
-    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
-    names = ("text.png", "cut.jpg", "huge.png", "dot.png")
-    put(page, "pictures", [files[1], *(tmp_path / name for name in names)], 2)
+    names = ("text.png", "cut.jpg", "huge.png")
+    put(page, "pictures", [files[1], *(tmp_path / name for name in names)], 1)
+    error = page.locator("#pictures-part .hv-error").first
     for sentence in ("text.png is no picture", "cut.jpg is broken", "huge.png has more than"):
-        assert sentence in toast.first.inner_text()
-    page.locator(".toast-close").first.click()
+        assert sentence in error.inner_text()
     with zipfile.ZipFile(tmp_path / "climbs.zip", "w") as archive:
         archive.write(files[1], "../../climbs.png")
     choose_files(page, tmp_path / "climbs.zip")
-    told("climbs out of it")
-    page.locator("#tokens input").fill("3")
-    generate(page)
+    page.wait_for_selector("#status .hv-error:has-text('climbs out of it')")
 
 
 def jpeg_of(file, folder):
@@ -166,8 +165,7 @@ def test_pictures_name_a_concept(page, files, tmp_path):
     put(page, "like", files[:1], 1)
     put(page, "unlike", files[1:2], 1)
     page.locator("#propose").click()
-    page.locator(".toast-body.error").first.wait_for()
-    page.locator(".toast-close").first.click()
+    page.wait_for_selector("#named-by .hv-error")
     page.locator("#clip input").fill(str(clip))
     page.locator("#clip input").press("Enter")
     page.locator("#propose").click()
@@ -180,9 +178,8 @@ def test_pictures_name_a_concept(page, files, tmp_path):
 
 def test_the_page_fits_a_phone(server, browser, vision_folder, files):
     with visiting(browser, server[0], width=380) as visitor:
-        see(visitor, vision_folder("llava"))
+        choose_model(visitor, str(vision_folder("llava")))
+        sampling(visitor, tokens=3)
         put(visitor, "pictures", files[:2], 2)
-        visitor.locator("#tokens input").fill("3")
-        generate(visitor)
         all_described(visitor, 2)
         assert visitor.evaluate("document.documentElement.scrollWidth") <= 380

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from paging import drag, finished, generate, mark_texts, serving, texts, visiting
+from paging import ask, change, choosing, sampling, serving, settled, slide, texts, visiting
 from PIL import Image
 from safetensors.torch import load
 
@@ -15,7 +15,7 @@ from headviz.base.head import Head
 from headviz.base.store import Store
 from headviz.editing.recipe import Recipe
 from headviz.heads.edits import Edit
-from headviz.inputs.concepts import find_concept
+from headviz.inputs.concepts import find_concept, make_concept
 from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.session.session import Session
 from headviz.session.shipped import load_shipped
@@ -36,8 +36,7 @@ def server(tmp_path_factory):
 def page(server, browser):
     """A visitor's page; at its end the console must have been silent and no other host asked."""
     with visiting(browser, server[0]) as visitor:
-        visitor.wait_for_selector(".hv-cell")
-        visitor.wait_for_selector("#spectrum .main-svg")
+        visitor.wait_for_selector(".hv-map .hv-cell")
         yield visitor
 
 
@@ -53,30 +52,10 @@ def rows_of(content):
     return [*csv.DictReader(io.StringIO(content.decode(), newline=""))]
 
 
-def load_recipe(page, path):
-    """Choose a file for the button."""
-    with page.expect_file_chooser() as waiting:
-        page.locator("#load-recipe").click()
-    waiting.value.set_files(path)
-
-
-def sliders(page):
-    """Head -> factor, as they stand on the page."""
-    found = page.eval_on_selector_all(
-        ".hv-sliders .hv-alpha",
-        """all => all.filter(one => one.offsetParent).map(one => [
-            one.innerText.split('\\n')[0].trim(),
-            one.querySelector('input[type=number]').value])""",
-    )
-    return {name: float(value) for name, value in found}
-
-
-def wait_for_sliders(page, expected):
-    for _ in range(200):
-        if sliders(page) == expected:
-            return
-        page.wait_for_timeout(100)
-    assert sliders(page) == expected
+def link_of(page):
+    page.locator("#export-edit button[data-kind=link]").click()
+    page.wait_for_function("document.querySelector('#link').value.includes('recipe=')")
+    return page.locator("#link").input_value()
 
 
 def test_the_ranking_and_the_spectrum_are_saved_as_they_are(page):
@@ -122,75 +101,76 @@ def test_figures_are_saved_as_picture_drawing_and_page(page, browser, row, tmp_p
     context.close()
 
 
-def test_the_texts_are_saved_after_they_were_generated(page):
-    page.locator("#export-edit button[data-kind=csv]").click()
-    page.locator(".toast-body.error").filter(has_text="Nothing was generated yet").wait_for()
-    page.locator("#tokens input").fill("3")
-    generate(page)
+def test_the_texts_are_saved(page):
+    page.locator("#up").click()
+    seen = settled(page)
     _, content = saved(page, "edit", "csv")
     rows = rows_of(content)
     assert [row["column"] for row in rows] == ["original", "edited", "control"]
-    assert [row["text"] for row in rows] == texts(page)
+    assert [row["text"].strip() for row in rows] == seen
     result = json.loads(saved(page, "edit", "json")[1])
-    assert [result[row["column"]] for row in rows] == texts(page)
+    assert [result[row["column"]].strip() for row in rows] == seen
 
 
-def test_an_edit_goes_out_as_a_recipe_and_comes_back(page, tmp_path):
-    drag(page, "#alpha-0", 0.9)
-    first = sliders(page)
+def test_a_recipe_holds_all_of_it_and_comes_back(page, tmp_path):
+    sampling(page, tokens=7, temperature=0.5, seed=3, control_seed=2)
+    change(page, "#prompt", "Question: What color is a tomato? Answer:")
+    page.locator(".hv-chip").first.click()
+    slide(page, "#alpha-one", 2.5)
+    page.locator("#where").select_option("generated")
+    seen, asked = settled(page), ask(page)
     name, content = saved(page, "edit", "recipe")
     assert name == "headviz-tiny-lm-colors-recipe.json"
     recipe = Recipe.from_json(content)
-    assert {str(h): f for h, f in recipe.edit.factors.items()} == first
+    assert {str(h): f for h, f in recipe.edit.factors.items()} == asked["heads"]
     assert recipe.concept == find_concept("colors")
     assert recipe.scores.keys() == recipe.edit.factors.keys()
+    assert recipe.trial.prompt == asked["prompt"]
+    assert (recipe.trial.sampling.seed, recipe.trial.control_seed) == (3, 2)
+    assert [c.text.strip() for c in recipe.trial.texts] == seen
     (tmp_path / name).write_bytes(content)
     page.locator("#reset").click()
-    wait_for_sliders(page, dict.fromkeys(first, 1.0))
-    load_recipe(page, tmp_path / name)
-    wait_for_sliders(page, first)
+    settled(page)
+    with page.expect_file_chooser() as waiting:
+        page.locator("#load-recipe").click()
+    waiting.value.set_files(tmp_path / name)
+    page.wait_for_selector("#banner:has-text('on the answer that was seen there')")
+    assert settled(page) == seen
+    assert ask(page) == asked
 
 
-def test_a_recipe_brings_its_concept_its_factors_and_its_place(page, tmp_path):
-    edit = Edit({Head(1, 5): 0.25, Head(4, 60): -2.0}, "generated")
-    path = Recipe("tiny-lm", "", edit, find_concept("numbers")).save(tmp_path / "r.json")
-    load_recipe(page, path)
-    wait_for_sliders(page, {"L1.H5": 0.25, "L4.H60": -2.0})
-    page.wait_for_selector("#words textarea")
-    page.wait_for_function("document.querySelector('#concept input').value == 'numbers'")
-    assert "three" in page.locator("#words textarea").input_value()
-    assert page.locator("#where input:checked").get_attribute("value") == "generated"
-    page.locator("#tokens input").fill("2")
-    generate(page)
-    assert "L1.H5=0.25" in page.locator("#text-edited").inner_text()
-    recipe = Recipe.from_json(saved(page, "edit", "recipe")[1])
-    assert recipe.edit == edit
-
-
-def test_a_link_opens_the_page_with_the_edit(page, server, browser):
-    drag(page, "#alpha-0", 0.9)
-    expected = sliders(page)
-    page.locator("#export-edit button[data-kind=link]").click()
-    page.wait_for_function("document.querySelector('.hv-export input').value.includes('recipe=')")
-    link = page.locator(".hv-export input").input_value()
-    assert link.startswith(server[0])
-    with visiting(browser, link) as other:
-        wait_for_sliders(other, expected)
+def test_a_link_opens_on_its_answer_before_the_model_is_here(page, server, browser, tmp_path):
+    page.locator("#up").click()
+    seen, asked = settled(page), ask(page)
+    token = link_of(page).partition("?")[2]
+    elsewhere = Session(store=Store(tmp_path / "cache"), allowed=["tiny-lm"])
+    with serving(elsewhere) as (url, _), visiting(browser, f"{url}?{token}") as other:
+        other.wait_for_selector("#banner:has-text('A link opened this page')")
+        assert settled(other) == seen
+        assert ask(other) == asked
+        assert not list(elsewhere._model_cache._models.values()), "a model was loaded"
 
 
 def test_a_link_with_own_words_shows_them_and_counts_them(server, browser):
-    from headviz.inputs.concepts import make_concept
-
     own = make_concept("my words", ["red", "blue", "umpteen"])
     recipe = Recipe("tiny-lm", "0123", Edit({Head(0, 51): -1.0}), own)
     with visiting(browser, f"{server[0]}?recipe={recipe.to_link()}") as visitor:
-        wait_for_sliders(visitor, {"L0.H51": -1.0})
-        visitor.locator(".toast-body").filter(has_text="revision 0123").first.wait_for()
+        visitor.wait_for_selector("#banner:has-text('revision 0123')")
+        assert ask(visitor)["heads"] == {"L0.H51": -1}
+        choosing(visitor)
         assert visitor.locator("#words textarea").input_value() == "red, blue, umpteen"
-        visitor.locator("#tokens input").fill("2")
-        visitor.locator("#prompt textarea").fill("Question: What color is a tomato? Answer:")
-        generate(visitor)
-        assert "concept word" in visitor.locator("#text-original").inner_text()
+        assert visitor.locator("#concept input").input_value() == "my own words"
+        change(visitor, "#prompt", "Question: What color is a tomato? Answer:")
+        settled(visitor)
+        assert "of “my words”" in visitor.locator(".hv-column.original").inner_text()
+
+
+def test_a_head_has_an_address(server, browser):
+    address = f"{server[0]}?model=tiny-lm&concept=numbers&head=L1.H5"
+    with visiting(browser, address) as visitor:
+        visitor.wait_for_selector("#head-title:has-text('L1.H5')")
+        assert "Numbers" in visitor.locator("#headline").inner_text()
+        assert ask(visitor)["concept"]["name"] == "numbers"
 
 
 @pytest.mark.parametrize(
@@ -204,25 +184,17 @@ def test_a_link_with_own_words_shows_them_and_counts_them(server, browser):
 )
 def test_a_wrong_link_is_one_sentence_and_the_page_goes_on(server, browser, token, sentence):
     with visiting(browser, f"{server[0]}?recipe={token}") as visitor:
-        visitor.locator(".toast-body.error").filter(has_text=sentence).first.wait_for()
-        visitor.wait_for_selector(".hv-cell.opened")
+        visitor.wait_for_selector(f'#banner .bad:has-text("{sentence}")')
+        visitor.wait_for_selector(".hv-map .opened")
+        assert len(texts(visitor)) == 3
 
 
 def test_code_follows_what_is_shown(page):
-    for box in ("heads", "head", "edit"):
-        page.locator(f"#code-{box} button").first.click()
-    page.locator("#code-heads .cm-content", has_text="headviz.rank(\"tiny-lm\", 'colors')")
-    page.wait_for_function(
-        "document.querySelector('#code-heads .cm-content').innerText.includes('headviz.rank')"
-    )
-    page.locator('.hv-cell[data-layer="1"][data-head="5"]').click()
-    page.wait_for_function(
-        "document.querySelector('#code-head .cm-content').innerText.includes('L1.H5')"
-    )
-    page.locator("#tokens input").fill("2")
-    mark_texts(page)
-    page.locator("#generate").click()
-    finished(page)
-    page.wait_for_function(
-        "document.querySelector('#code-edit .cm-content').innerText.includes('headviz.compare')"
-    )
+    page.locator("#code > button").first.click()
+    shown = "[...document.querySelectorAll('#code .cm-content')].map(c => c.innerText).join('')"
+    page.wait_for_function(f"{shown}.includes('headviz.compare')")
+    page.locator("#code").get_by_role("tab", name="Open head").click()
+    page.locator('.hv-map .hv-cell[data-layer="1"][data-head="5"]').click()
+    page.wait_for_function(f"{shown}.includes('L1.H5')")
+    page.locator("#code").get_by_role("tab", name="Ranking").click()
+    page.wait_for_function(f"{shown}.includes('headviz.rank')")

@@ -19,10 +19,11 @@ from headviz.heads.edits import WHERE, Edit
 from headviz.inputs.concepts import find_concept, make_concept
 from headviz.inputs.images import open_picture
 from headviz.inputs.prompt_sets import find_prompt_set, make_prompt_set
-from headviz.page.captioning import Request, Result
+from headviz.page.ask import Ask
 from headviz.page.head import code_of as code_of_head
 from headviz.page.heat_map import code_of as code_of_ranking
-from headviz.page.sharing import codes_of
+from headviz.page.save import codes_of
+from headviz.page.shared import Result
 from headviz.page.view import ModelShown, find_ranking, find_spectrum, first_view, view_of
 from headviz.pursuit.options import Options
 from headviz.session.plain_snippet import plain_snippet
@@ -72,9 +73,9 @@ def session(tmp_path_factory):
 
 
 def told(session, edit, sampling=None, concept=None, model="tiny-lm", pictures=()):
-    """What the page keeps of one press of Generate."""
+    """What the page keeps of one answer."""
     sampling = sampling or Sampling(6)
-    asked = Request(model, QUESTION, pictures, edit, concept, sampling)
+    asked = Ask(model, QUESTION, edit, concept, sampling, sampling.seed)
     request = CompareRequest(
         prompt=QUESTION,
         edit=edit,

@@ -33,6 +33,8 @@ class Sampling:
     """0 takes the most likely token; above 0 samples."""
     seed: int = 0
     """Of the noise that all rows share."""
+    stop: str = ""
+    """A text ends before this; empty: where the model ends it."""
 
     def __post_init__(self) -> None:
         """Raise OptionError for numbers out of range."""
@@ -53,6 +55,12 @@ class Streams:
     """Generated token ids of each row, the end-of-text token left out."""
     done: tuple[bool, ...]
     """Rows that said their end-of-text token, or reached the length limit."""
+
+
+def usual_stop(prompt: str) -> str:
+    """Where the answer to a prompt of questions and answers ends: before the next question."""
+    asked = prompt.rstrip()
+    return "Question:" if asked.endswith("Answer:") and "Question:" in asked else ""
 
 
 def generate(
@@ -124,6 +132,12 @@ def _stream(
                 rows[row].append(token)
         last = step + 1 == sampling.max_new_tokens
         texts = model.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        if sampling.stop:
+            for row, text in enumerate(texts):
+                if sampling.stop in text:
+                    done[row] = True
+                    rows[row] = _ids_before(model, rows[row], sampling.stop)
+                    texts[row] = text.partition(sampling.stop)[0].rstrip()
         finished = tuple(d or last for d in done)
         yield Streams(tuple(texts), tuple(map(tuple, rows)), finished)
         if all(done):
@@ -146,6 +160,15 @@ def _filler_rows(model: LoadedModel, n_rows: int) -> int:
     """
     plain = model.device.type == "cpu" and model.dtype == torch.float32 and not model.quantised
     return 4 - n_rows if plain and n_rows in (2, 3) else 0
+
+
+def _ids_before(model: LoadedModel, ids: list[int], stop: str) -> list[int]:
+    """The first tokens, as many as do not yet say `stop` or begin to."""
+    text = model.tokenizer.decode(ids, skip_special_tokens=True).partition(stop)[0].rstrip()
+    kept = len(ids)
+    while kept and len(model.tokenizer.decode(ids[:kept], skip_special_tokens=True)) > len(text):
+        kept -= 1
+    return ids[:kept]
 
 
 def _choose(

@@ -1,4 +1,4 @@
-"""A recipe is an edit as a small file, with what it was made from: model, concept, scores.
+"""A recipe is an edit as a small file: what it was made from, and what it was tried on.
 
 The file is JSON and follows recipe.schema.json, which ships beside this module. The same content,
 compressed, is the token that a share link carries. Knows nothing of pages and of loading models;
@@ -10,13 +10,16 @@ import binascii
 import json
 import re
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from headviz.base.errors import OptionError, RecipeError, check_unicode
 from headviz.base.head import Head, check_heads
+from headviz.editing.compare import Column, Comparison
+from headviz.editing.generate import Sampling
+from headviz.editing.measures import concept_spans, first_difference
 from headviz.editing.recipe_schema import FORMAT, check_schema, no_constant
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import Concept, known_concepts, make_concept
@@ -40,6 +43,67 @@ class Scored:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What the edit was tried on, and what came of it."""
+
+    prompt: str
+    sampling: Sampling = field(default_factory=Sampling)
+    control_seed: int = 0
+    pictures: tuple[str, ...] = ()
+    """Names of the pictures beside the prompt; a recipe holds none of them."""
+    texts: tuple[Column, ...] = ()
+    """Original, edited and control; empty where nothing was generated. Without token ids."""
+
+    @classmethod
+    def of(cls, comparison: Comparison, sampling: Sampling, control_seed: int) -> "Trial":
+        """The trial that gave this comparison."""
+        texts = tuple(replace(column, ids=()) for column in comparison.columns)
+        return cls(comparison.prompt, sampling, control_seed, comparison.pictures, texts)
+
+    def comparison(self) -> Comparison | None:
+        """The three texts as they were compared, None where nothing was generated."""
+        if not self.texts:
+            return None
+        return Comparison(self.prompt, self.texts, True, self.pictures)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], words: Sequence[str]) -> "Trial":
+        """From plain data; `words` are the concept's, which are counted anew in the texts."""
+        check_unicode([data["prompt"]], RecipeError)
+        found = data.get("texts", [])
+        original = found[0]["text"] if found else ""
+        texts = tuple(
+            Column(
+                name=item["column"],
+                edit=item["edit"],
+                text=item["text"],
+                concept_words=len(concept_spans(item["text"], words)) if words else None,
+                differs_at=first_difference(item["text"], original),
+                perplexity=item.get("perplexity"),
+            )
+            for item in found
+        )
+        sampling = Sampling(**data["sampling"])
+        pictures = tuple(data.get("pictures", ()))
+        return cls(data["prompt"], sampling, data["control_seed"], pictures, texts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, as the schema has it."""
+        texts = [
+            {"column": c.name, "edit": c.edit, "text": c.text}
+            | ({} if c.perplexity is None else {"perplexity": round(c.perplexity, _DIGITS)})
+            for c in self.texts
+        ]
+        return {
+            "prompt": self.prompt,
+            "sampling": asdict(self.sampling),
+            "control_seed": self.control_seed,
+            **({"pictures": list(self.pictures)} if self.pictures else {}),
+            **({"texts": texts} if texts else {}),
+        }
+
+
+@dataclass(frozen=True)
 class Recipe:
     """An edit of one model, and where it came from as far as that is known."""
 
@@ -55,6 +119,8 @@ class Recipe:
     """Of the edited heads, rounded to four digits."""
     prompt_set: str | None = None
     """Hash of the texts or pictures that heads were read on."""
+    trial: Trial | None = None
+    """What the edit was tried on; None where it was not."""
 
     @classmethod
     def of(cls, edit: Edit, ranking: Ranking) -> "Recipe":
@@ -89,22 +155,26 @@ class Recipe:
             factors[head] = float(item["factor"])
             if {"score", "chance"} <= item.keys():
                 scores[head] = Scored(float(item["score"]), float(item["chance"]))
+        concept = _concept(data["concept"]) if "concept" in data else None
+        words = concept.words if concept else ()
         return cls(
             model=data["model"],
             revision=data["revision"],
             edit=Edit(factors, data["where"]),
-            concept=_concept(data["concept"]) if "concept" in data else None,
+            concept=concept,
             criterion=data.get("criterion"),
             options=Options(**data["options"]) if "options" in data else None,
             scores=scores,
             prompt_set=data.get("prompt_set"),
+            trial=Trial.from_dict(data["trial"], words) if "trial" in data else None,
         )
 
     def on(self, model: LoadedModel) -> "Recipe":
-        """The same edit for this model; where it was made from another, without its scores."""
+        """The same edit for this model; where made from another, without its scores and texts."""
         if self.revision in ("", model.revision):
             return replace(self, model=model.name, revision=model.revision)
-        return Recipe(model.name, model.revision, self.edit, self.concept)
+        trial = self.trial and replace(self.trial, texts=())
+        return Recipe(model.name, model.revision, self.edit, self.concept, trial=trial)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON, as the schema has it."""
@@ -118,6 +188,7 @@ class Recipe:
             "prompt_set": self.prompt_set,
             "concept": self.concept
             and {"name": self.concept.name, "words": list(self.concept.words)},
+            "trial": self.trial and self.trial.as_dict(),
         }
         return {
             "format": FORMAT,

@@ -28,7 +28,7 @@ from headviz.inputs.prompt_sets import (
     known_prompt_sets,
     make_prompt_set,
 )
-from headviz.page.errors import shown
+from headviz.page.errors import for_program
 from headviz.page.shared import MODEL_QUEUE
 from headviz.session.session import Session
 
@@ -174,7 +174,7 @@ def build(session: Session) -> None:
     api = Api(session)
     for endpoint in (api.concepts, api.rank, api.spectrum, api.generate):
         gr.api(
-            shown(endpoint, as_html=False),
+            for_program(endpoint),
             api_name=endpoint.__name__,
             api_description=(endpoint.__doc__ or "").split("\n\n")[0],
             **MODEL_QUEUE,

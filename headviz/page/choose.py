@@ -1,84 +1,126 @@
-"""Panel: which model, which texts or pictures, which concept; ends in a ranking."""
+"""Panel, folded away at first: which model, which texts or pictures, which concept.
 
+It ends in a ranking, and so in a new scene.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
+from headviz.base.errors import HeadvizError, ModelError
+from headviz.clip.load import built_in_clips
+from headviz.editing.recipe import Recipe
 from headviz.inputs.concepts import known_concepts
-from headviz.inputs.prompt_sets import PromptSet
-from headviz.page import html, loading, naming, prompt_sets, scoring
-from headviz.page.errors import shown
-from headviz.page.loading import Loading
-from headviz.page.model_handlers import Choosing, concept_words, describe
+from headviz.inputs.images import Picture
+from headviz.page import html, naming, prompt_sets, scoring
+from headviz.page.errors import notice, sentence, told, told_stream
+from headviz.page.image_input import first_pictures
+from headviz.page.model_handlers import (
+    OWN_WORDS,
+    chosen_concept,
+    concept_words,
+    describe,
+    model_shown,
+    name_of,
+    tokens_of,
+    usual_options,
+)
 from headviz.page.prompt_sets import PromptSetPicker
-from headviz.page.recipes import LoadedRecipe
-from headviz.page.shared import MODEL_QUEUE, QUIET, Shared
-from headviz.page.view import ModelShown, View
-from headviz.session.shipped import load_shipped
+from headviz.page.scene import drawn, opening
+from headviz.page.scoring import ScoringFields
+from headviz.page.shared import MODEL_QUEUE, QUIET, Scene, Shared, Updates
+from headviz.page.view import ModelShown, View, first_view, shipped_of, view_of
+from headviz.page.work import Superseded
+from headviz.session.session import Session
 
-TITLE = "Choose"
+KIND = "choosing"
 FIRST_CONCEPT = "colors"
+LOADING_STOPPED = (
+    "The loading was stopped; whole files that were downloaded are kept for the next time."
+)
+RANKING_STOPPED = "The ranking was stopped; what was shown before is still there."
+THIN = "Ranked for one word: heads that score high may carry just that word. Add more words."
 
 
 @dataclass(frozen=True)
-class _Inputs:
+class Fields:
     """The panel's components."""
 
-    loading: Loading
+    model: gr.Dropdown
+    about: gr.HTML
+    """The model's size and device, and what went wrong with a name."""
     samples: PromptSetPicker
     concept: gr.Dropdown
     words: gr.Textbox
     chips: gr.HTML
-    criterion: gr.Dropdown
-    options: tuple[gr.components.Component, ...]
-    """In the order of criteria.Options."""
-    pooling: gr.Dropdown
-    pieces: gr.Dropdown
-    """The last two of the options."""
+    scoring: ScoringFields
     rank: gr.Button
     stop: gr.Button
-    status: gr.Markdown
+    status: gr.HTML
+
+    @property
+    def inputs(self) -> set[Any]:
+        """All that a ranking depends on."""
+        return {
+            self.model,
+            self.concept,
+            self.words,
+            *self.samples.inputs,
+            *self.scoring.all,
+        }
 
 
-def build(shared: Shared) -> None:
+def offered_models(session: Session) -> list[str]:
+    """The models that write text, and the CLIP models that come with them."""
+    clips = built_in_clips() if session.allowed is None else ()
+    return [*dict.fromkeys([*session.model_names(), *clips])]
+
+
+def build(shared: Shared) -> Fields:
     """Lay the panel out and wire it."""
-    first, start = shared.first, shared.model.value
-    with gr.Row(equal_height=False):
-        with gr.Column():
-            model = loading.build(shared, start.name)
-        with gr.Column():
-            samples = prompt_sets.build(start)
-        with gr.Column():
-            concept, words = _concept(first.concept.name if first else FIRST_CONCEPT)
-    chips = gr.HTML(_first_chips(first), elem_id="chips")
-    naming.build(shared, words)
-    criterion, options, pooling, pieces = scoring.build(start)
-    with gr.Row():
-        rank = gr.Button("Rank heads", variant="primary", elem_id="rank")
-        stop = gr.Button("Stop", elem_id="stop-rank", scale=0)
-    status = gr.Markdown(describe(first), elem_id="status", elem_classes="hv-note")
-    inputs = _Inputs(
-        loading=model,
-        samples=samples,
-        concept=concept,
-        words=words,
-        chips=chips,
-        criterion=criterion,
-        options=(*options, pooling, pieces),
-        pooling=pooling,
-        pieces=pieces,
-        rank=rank,
-        stop=stop,
-        status=status,
-    )
-    _wire_choices(shared, inputs, Choosing(shared))
-    _wire_ranking(shared, inputs, Choosing(shared))
+    scene: Scene = shared.scene.value
+    first = scene.view
+    with gr.Column(elem_id="choose", elem_classes="hv-choose"):
+        with gr.Row(equal_height=False):
+            with gr.Column(min_width=240):
+                model = gr.Dropdown(
+                    offered_models(shared.session),
+                    value=scene.model.name,
+                    label="Model",
+                    info="built in, a folder on this machine, or a name on the Hugging Face hub",
+                    allow_custom_value=shared.session.allowed is None,
+                    elem_id="model",
+                )
+                about = gr.HTML(_about_first(first), elem_id="summary")
+            with gr.Column(min_width=240):
+                samples = prompt_sets.build(scene.model)
+            with gr.Column(min_width=240):
+                concept, words = _concept(first)
+        chips = gr.HTML(_first_chips(first), elem_id="chips")
+        naming.build(shared, words)
+        scored = scoring.build(scene.model)
+        with gr.Row():
+            rank = gr.Button("Rank heads", variant="primary", elem_id="rank")
+            stop = gr.Button("Stop", elem_id="stop-rank", scale=0, min_width=90)
+        status = gr.HTML(html.note(describe(first)), elem_id="status")
+    fields = Fields(model, about, samples, concept, words, chips, scored, rank, stop, status)
+    _wire_samples(shared, fields)
+    _wire_model(shared, fields)
+    _wire_concept(shared, fields)
+    _wire_ranking(shared, fields)
+    return fields
 
 
-def _concept(name: str) -> tuple[gr.Dropdown, gr.Textbox]:
+def _about_first(first: View | None) -> str:
+    return html.note(f"{first.total_heads} heads") if first else ""
+
+
+def _concept(first: View | None) -> tuple[gr.Dropdown, gr.Textbox]:
+    name = first.concept.name if first else FIRST_CONCEPT
     concept = gr.Dropdown(
-        list(known_concepts()),
+        [*known_concepts(), OWN_WORDS],
         value=name,
         label="Concept",
         info="a list of words to start from",
@@ -95,33 +137,27 @@ def _concept(name: str) -> tuple[gr.Dropdown, gr.Textbox]:
     return concept, words
 
 
-def _wire_choices(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
-    samples = inputs.samples
+def _first_chips(first: View | None) -> str:
+    shipped = shipped_of(first.model) if first else None
+    return html.chips(shipped.ranking(first.concept.name).tokens) if first and shipped else ""
 
-    def load(
-        request: gr.Request,
-        name: str,
-        concept: str,
-        words: str,
-        bar: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
-    ) -> tuple[Any, ...]:
-        return do.load(request, name, concept, words, bar)
 
-    loaded: list[Any] = [
-        inputs.loading.summary,
-        *samples.outputs,
-        inputs.pooling,
-        shared.model,
-        shared.view,
-        inputs.status,
-    ]
-    named: list[Any] = [inputs.loading.model, inputs.concept, inputs.words]
-    loading.wire(shared, inputs.loading, load, named, loaded)
-    _wire_recipe(shared, inputs, do, loaded)
+def _wire_samples(shared: Shared, fields: Fields) -> None:
+    samples = fields.samples
+
+    def take(paths: Any, scene: Scene) -> Updates:
+        taken = prompt_sets.take_files(paths, scene.model)
+        refused = html.joined(html.error(text) for text in taken.refused)
+        return {
+            samples.uploaded: taken.prompt_set,
+            samples.choice: taken.choice,
+            fields.status: refused + html.note(taken.told),
+        }
+
     samples.upload.upload(
-        shown(prompt_sets.take_files),
-        [samples.upload, shared.model],
-        [samples.uploaded, samples.choice, inputs.status],
+        told(fields.status, take),
+        [samples.upload, shared.scene],
+        [samples.uploaded, samples.choice, fields.status],
         api_visibility="private",
     )
     samples.choice.change(
@@ -131,96 +167,206 @@ def _wire_choices(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
         **QUIET,
     )
 
-    scored = [inputs.criterion, *inputs.options]
 
-    @shown
-    def pick(
-        concept: str, model: ModelShown, choice: str, asked: str, criterion: str, *options: Any
-    ) -> tuple[Any, ...]:
-        return do.pick(concept, model, (choice, asked), criterion, options)
+def _wire_model(shared: Shared, fields: Fields) -> None:
+    """Whatever model is chosen is loaded; a name that stands for none leaves the old one."""
 
-    inputs.concept.input(
-        pick,
-        [inputs.concept, shared.model, samples.choice, samples.asked, *scored],
-        [inputs.words, shared.view, inputs.status],
+    def load(
+        request: gr.Request, name: str, words: str, pictures: tuple[Picture, ...], scene: Scene
+    ) -> Iterator[Updates]:
+        if name == scene.model.name:
+            yield {fields.about: gr.skip()}
+            return
+        try:
+            yield from loading(shared, fields, request, name, words, pictures)
+        except Superseded:
+            return
+        except HeadvizError as error:
+            yield {fields.model: scene.model.name, fields.about: notice(error)}
+
+    fields.model.change(
+        told_stream(fields.about, load),
+        [fields.model, fields.words, shared.pictures, shared.scene],
+        [fields.model, *_loaded(shared, fields)],
+        trigger_mode="multiple",
+        api_visibility="private",
+        show_progress="hidden",
+        **MODEL_QUEUE,
+    )
+
+
+def _loaded(shared: Shared, fields: Fields) -> list[Any]:
+    """What another model changes."""
+    return [
+        fields.about,
+        fields.status,
+        shared.pictures,
+        fields.scoring.pooling,
+        *fields.samples.outputs,
+        *_drawn(shared),
+    ]
+
+
+def _drawn(shared: Shared) -> list[Any]:
+    """What another scene changes."""
+    parts = shared.parts
+    return [
+        shared.scene,
+        shared.result,
+        parts.banner,
+        parts.headline,
+        parts.said,
+        parts.answers,
+        parts.bench,
+        parts.heat_map,
+        parts.head,
+    ]
+
+
+def loading(
+    shared: Shared,
+    fields: Fields,
+    request: gr.Request,
+    name: str,
+    words: str,
+    pictures: tuple[Picture, ...],
+) -> Iterator[Updates]:
+    """Load a model: how far it is, then its summary, what it reads, and its scene."""
+    session = shared.session
+    steps = shared.work.watched(
+        request, KIND, lambda report: session.model(name, report), LOADING_STOPPED
+    )
+    while True:
+        try:
+            status = next(steps)
+        except StopIteration as ended:
+            loaded = ended.value
+            break
+        yield {fields.about: html.progress(status)}
+    model = model_shown(loaded)
+    view = first_view(name, name_of(words)) if words.strip() else None
+    if view is None and shipped_of(name) is not None and name_of(words) != OWN_WORDS:
+        view = first_view(name, FIRST_CONCEPT)
+    scene = Scene(model, view)
+    seen = pictures or first_pictures(scene)
+    choices = prompt_sets.pooling_choices(model)
+    yield {
+        fields.about: html.note(loaded.summary),
+        fields.status: html.note(describe(view)),
+        fields.scoring.pooling: gr.update(choices=choices, value=choices[0][1]),
+        **prompt_sets.fitted(fields.samples, model),
+        shared.pictures: seen,
+        **drawn(shared, scene, opening(session, scene, seen)),
+    }
+
+
+def _wire_concept(shared: Shared, fields: Fields) -> None:
+    """A preset shows its words, and its ranking at once where that is shipped."""
+
+    def pick(data: Mapping[Any, Any]) -> Updates:
+        name, scene = data[fields.concept], data[shared.scene]
+        if name == OWN_WORDS:
+            return {fields.words: ""}
+        updates: Updates = {fields.words: concept_words(name)}
+        usual = prompt_sets.is_usual(fields.samples, data, scene.model)
+        usual = usual and data[fields.scoring.criterion] == "somp"
+        if not usual or fields.scoring.read(data) != usual_options(scene.model):
+            return {**updates, fields.status: html.note("Press Rank heads.")}
+        view = first_view(scene.model.name, name)
+        if view is None:
+            return {**updates, fields.status: html.note("Press Rank heads.")}
+        found = Scene(scene.model, view)
+        return {
+            **updates,
+            fields.status: html.note(describe(view)),
+            **drawn(shared, found, opening(shared.session, found, data[shared.pictures])),
+        }
+
+    fields.concept.input(
+        told(fields.status, pick),
+        {*fields.inputs, shared.scene, shared.pictures},
+        [fields.words, fields.status, *_drawn(shared)],
         **QUIET,
     )
+    fields.words.change(name_of, fields.words, fields.concept, **QUIET)
+
+    def show_chips(scene: Scene, words: str, pieces: str) -> Updates:
+        try:
+            return {
+                fields.chips: html.chips(tokens_of(shared.session, scene.model.name, words, pieces))
+            }
+        except HeadvizError as error:
+            return {fields.chips: html.error(sentence(error))}
+
     gr.on(
-        [inputs.words.change, inputs.pieces.change, shared.model.change],
-        shown(do.words_to_chips),
-        [shared.model, inputs.concept, inputs.words, inputs.pieces],
-        inputs.chips,
+        [fields.words.change, fields.scoring.pieces.change, shared.scene.change],
+        told(fields.chips, show_chips),
+        [shared.scene, fields.words, fields.scoring.pieces],
+        [fields.chips],
         trigger_mode="always_last",
         **QUIET,
     )
 
 
-def _wire_recipe(
-    shared: Shared, inputs: _Inputs, do: Choosing, loaded: list[gr.components.Component]
-) -> None:
-    """A recipe brings its model and concept; whoever chooses others leaves it."""
+def _wire_ranking(shared: Shared, fields: Fields) -> None:
+    session = shared.session
 
-    def adopt(
-        request: gr.Request,
-        given: LoadedRecipe,
-        concept: str,
-        bar: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
-    ) -> tuple[Any, ...]:
-        return do.adopt(request, given, concept, bar)
+    def rank(request: gr.Request, data: Mapping[Any, Any]) -> Iterator[Updates]:
+        name = data[fields.model]
+        concept = chosen_concept(data[fields.words])
+        options = fields.scoring.read(data)
+        criterion = data[fields.scoring.criterion]
 
-    handler: dict[str, Any] = {
-        "inputs": [shared.given, inputs.concept],
-        "outputs": [inputs.loading.model, inputs.concept, inputs.words, *loaded],
-        "api_visibility": "private",
-        **MODEL_QUEUE,
-    }
-    loading.stoppable(
-        shared.runs,
-        inputs.loading.stop,
-        shared.given.change,
-        adopt,
-        wanted=lambda given, *_: given is not None,
-        **handler,
-    )
-    gr.on(
-        [inputs.loading.model.input, inputs.concept.input],
-        lambda: None,
-        None,
-        shared.given,
-        **QUIET,
-    )
+        def step(report: Any) -> tuple[ModelShown, View]:
+            report(0.0, f"loading {name}")
+            model = model_shown(session.model(name, report))
+            prompt_set = prompt_sets.find_samples(fields.samples, data, model)
+            ranking = session.rank(name, concept, prompt_set, criterion, options, report)
+            return model, view_of(ranking, prompt_set)
 
+        steps = shared.work.watched(request, KIND, step, RANKING_STOPPED)
+        while True:
+            try:
+                status = next(steps)
+            except StopIteration as ended:
+                model, view = ended.value
+                break
+            yield {fields.status: html.progress(status)}
+        scene = Scene(model, view)
+        thin = html.warning(THIN) if len(concept.words) < 2 else ""
+        notices = html.joined(html.warning(text) for text in session.take_notices())
+        yield {
+            fields.status: thin + notices + html.note(describe(view)),
+            **drawn(shared, scene, opening(session, scene, data[shared.pictures])),
+        }
 
-def _wire_ranking(shared: Shared, inputs: _Inputs, do: Choosing) -> None:
-    @shown
-    def rank(
-        request: gr.Request,
-        model: str,
-        choice: str,
-        typed: str,
-        asked: str,
-        uploaded: PromptSet | None,
-        concept: str,
-        words: str,
-        criterion: str,
-        *options: Any,
-        bar: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
-    ) -> tuple[View, str, str]:
-        samples = (choice, typed, asked, uploaded)
-        return do.rank(request, bar, model, samples, (concept, words), criterion, options)
+    # gradio hands the visitor's request to a handler of named arguments alone.
+    def ranked(data: Mapping[Any, Any], request: gr.Request) -> Iterator[Updates]:
+        yield from rank(request, data)
 
-    given = [inputs.loading.model, *inputs.samples.inputs]
-    asked = [inputs.concept, inputs.words, inputs.criterion, *inputs.options]
-    inputs.rank.click(
-        rank,
-        [*given, *asked],
-        [shared.view, inputs.status, inputs.loading.summary],
+    fields.rank.click(
+        told_stream(fields.status, ranked),
+        {*fields.inputs, shared.scene, shared.pictures},
+        [fields.status, *_drawn(shared)],
+        trigger_mode="multiple",
         api_visibility="private",
+        show_progress="hidden",
         **MODEL_QUEUE,
     )
-    inputs.stop.click(shared.runs.stop, None, None, queue=False, api_visibility="private")
+    fields.stop.click(
+        shared.work.stopper(KIND),
+        None,
+        None,
+        queue=False,
+        api_visibility="private",
+        js="() => { document.querySelector('#status').classList.add('hv-stopping'); return []; }",
+    )
 
 
-def _first_chips(first: View | None) -> str:
-    shipped = load_shipped(first.model) if first else None
-    return html.chips(shipped.ranking(first.concept.name).tokens) if first and shipped else ""
+def check_offered(session: Session, recipe: Recipe) -> None:
+    """Raise ModelError where a link's model is not offered: it must not load what it names."""
+    if recipe.model not in offered_models(session):
+        raise ModelError(
+            f"The link's edit is for the model {recipe.model!r}, which is not offered here. If you "
+            "trust it, write its name under Model, then save the edit as a file and load that."
+        )

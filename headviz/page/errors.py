@@ -1,59 +1,71 @@
-"""Between the core's errors and the page: one sentence in a notice, never a stack trace."""
+"""Between the core's errors and the page: one sentence where it belongs, never a stack trace."""
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from html import escape
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
 from headviz.base.errors import Cancelled, HeadvizError
+from headviz.page import html
+from headviz.page.work import Superseded
 
 
-def shown(handler: Callable[..., Any], as_html: bool = True) -> Callable[..., Any]:
-    """The handler, with every error turned into a notice on the page.
+def sentence(error: Exception) -> str:
+    """What a person is told of an error; the server's log has what is not theirs to mend."""
+    if isinstance(error, HeadvizError):
+        return str(error)
+    logging.getLogger("headviz").exception("a handler of the page failed", exc_info=error)
+    return "Something failed inside headviz; the server's log has the details."
 
-    `as_html`: the page shows notices as HTML; a program that asks wants the sentence as it is.
-    """
+
+def told(place: gr.HTML, handler: Callable[..., Any]) -> Callable[..., Any]:
+    """The handler, with every error told at its place on the page; it returns a dict of outputs."""
 
     @functools.wraps(handler)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return handler(*args, **kwargs)
         except Exception as error:
-            raise _notice(error, as_html) from None
+            return {place: notice(error)}
 
     return call
 
 
-def shown_stream(handler: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+def told_stream(
+    place: gr.HTML, handler: Callable[..., Iterator[Any]]
+) -> Callable[..., Iterator[Any]]:
     """The same for a handler that yields."""
     # A lambda, because gradio looks whether a handler is a generator function, and the shape checks
     # of the test run would wrap a def in a plain one.
     wrap: Any = functools.wraps(handler)
-    return wrap(lambda *args: (yield from _guarded(handler(*args))))
+    return wrap(lambda *args: (yield from _guarded(place, handler(*args))))
 
 
-def _guarded(results: Iterator[Any]) -> Iterator[Any]:
+def _guarded(place: gr.HTML, results: Iterator[Any]) -> Iterator[Any]:
     try:
         yield from results
+    except Superseded:
+        return
     except Exception as error:
-        raise _notice(error) from None
+        yield {place: notice(error)}
 
 
-def warn(notices: Iterable[str]) -> None:
-    """Show what went wrong without stopping the work."""
-    for notice in notices:
-        gr.Warning(escape(notice), duration=None)
+def notice(error: Exception) -> str:
+    """The error as a line on the page: calm where the visitor stopped something."""
+    text = sentence(error)
+    return html.note(text) if isinstance(error, Cancelled) else html.error(text)
 
 
-def _notice(error: Exception, as_html: bool = True) -> gr.Error:
-    if isinstance(error, gr.Error):
-        return error
-    if not isinstance(error, HeadvizError):
-        logging.getLogger("headviz").exception("a handler of the page failed", exc_info=error)
-        error = HeadvizError("Something failed inside headviz; the server's log has the details.")
-    title = "Stopped" if isinstance(error, Cancelled) else "That did not work"
-    text = escape(str(error)) if as_html else str(error)
-    return gr.Error(text, title=title, duration=None, print_exception=False)
+def for_program(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler that a program asks: every error as the sentence itself."""
+
+    @functools.wraps(handler)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return handler(*args, **kwargs)
+        except Exception as error:
+            raise gr.Error(sentence(error), print_exception=False) from None
+
+    return call

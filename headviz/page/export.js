@@ -1,4 +1,6 @@
-() => {
+// Files, figures and links that leave the page: the server makes the content, the browser the file.
+(() => {
+  const hv = window.headviz;
   const save = (name, blob) => {
     const link = document.createElement('a');
     link.href = URL.createObjectURL(blob);
@@ -46,21 +48,46 @@
     save(name, await (await fetch(address)).blob());
   };
 
+  // A link is shown as long as it is one to what the page shows.
+  let linked = '';
+  hv.listen(({ ask }) => {
+    const box = document.querySelector('#link');
+    if (box && !box.hidden && linked !== hv.key(ask)) { box.hidden = true; box.value = ''; }
+  });
   const share = (token) => {
     const address = new URL(location.pathname, location.origin);
     address.searchParams.set('recipe', token);
-    const box = document.querySelector('.hv-export input');
+    const box = document.querySelector('#link');
     box.hidden = false;
+    linked = hv.key(hv.state.ask);
     box.value = address.href;
     box.select();
     navigator.clipboard?.writeText(address.href).catch(() => {}); // it is selected to be copied
   };
 
-  window.headvizExport = (parcel) => {
+  hv.save = (parcel) => {
     if (!parcel) return;
     if (parcel.link) return share(parcel.link);
     if (parcel.figure) return draw(parcel);
     const bytes = Uint8Array.from(atob(parcel.content), (c) => c.charCodeAt(0));
     save(parcel.name, new Blob([bytes]));
   };
-}
+
+  hv.exports = ({ element, trigger }) => element.addEventListener('click', (event) => {
+    const button = event.target.closest('button[data-kind]');
+    if (!button) return;
+    const { row, kind } = button.dataset;
+    trigger('export', { row, kind, head: hv.state.opened, ask: hv.state.ask });
+  });
+
+  // The programs are made when somebody looks at them: this part is there while the box is open.
+  hv.code = ({ element, trigger }) => {
+    let before = '';
+    hv.listen((state) => {
+      const now = `${state.shown}${state.opened}`;
+      if (!element.isConnected || !state.done || now === before) return;
+      before = now;
+      setTimeout(() => trigger('code', { head: hv.state.opened }));
+    });
+  };
+})();

@@ -6,21 +6,21 @@ Pictures of figures are drawn by the browser, with the plotly.js that plotly its
 
 import base64
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import plotly
-import plotly.graph_objects as go
+from markupsafe import Markup
 
 from headviz.base.errors import OptionError
-from headviz.page.errors import shown
-from headviz.page.shared import MODEL_QUEUE
+from headviz.page.html import joined
 from headviz.session.save import FORMATS, to_bytes
 
 FIGURES = ("png", "svg", "html")
-PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+PLOTLY = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"  # type: ignore
+"""Found without an import, which would cost the start of the page half a second."""
 MAX_BYTES = 32 * 2**20
 """Of one file; larger ones are for the command line."""
 _TITLES = {"safetensors": "safetensors", "recipe": "Recipe", "link": "Link"}
@@ -35,12 +35,6 @@ _HINTS = {
     "recipe": "the edit as a file: load it here, on the command line or in Python",
     "link": "an address that opens the page with this edit",
 }
-_SCRIPT = """
-element.addEventListener('click', (event) => {
-  const button = event.target.closest('button[data-kind]');
-  if (button) trigger('export', { kind: button.dataset.kind });
-});
-"""
 Parcel = dict[str, Any]
 """What the browser makes a file of; see export.js."""
 
@@ -50,38 +44,18 @@ def serve_plotly() -> None:
     gr.set_static_paths([PLOTLY])
 
 
-def export_row(
-    elem_id: str,
-    kinds: Sequence[str],
-    make: Callable[..., Parcel],
-    inputs: Sequence[gr.components.Component],
-) -> None:
-    """A row with a button for each kind; `make(kind, *inputs)` gives the parcel."""
-    row = gr.HTML(_buttons(kinds), js_on_load=_SCRIPT, elem_id=elem_id, elem_classes="hv-export")
-    parcel = gr.JSON(visible=False)
-
-    @shown
-    def export(event: gr.EventData, *values: Any) -> Parcel:
-        return make(str(event.kind), *values)
-
-    row.export(
-        export,
-        list(inputs),
-        parcel,
-        show_progress="hidden",
-        api_visibility="private",
-        **MODEL_QUEUE,
-    ).success(None, parcel, None, js="(parcel) => window.headvizExport(parcel)")
-
-
-def _buttons(kinds: Sequence[str]) -> str:
-    buttons = "".join(
-        f'<button data-kind="{kind}" title="{_HINTS[kind]}">{_TITLES.get(kind, _label(kind))}'
-        "</button>"
+def buttons(row: str, kinds: Sequence[str], label: str) -> Markup:
+    """A row of buttons, one for each kind of file."""
+    made = joined(
+        Markup('<button type="button" data-row="{}" data-kind="{}" title="{}">{}</button>').format(
+            row, kind, _HINTS[kind], _TITLES.get(kind, _label(kind))
+        )
         for kind in kinds
     )
-    link = '<input readonly hidden aria-label="Link to this edit">' if "link" in kinds else ""
-    return f'<div role="group" aria-label="Save"><span>Save</span>{buttons}{link}</div>'
+    return Markup(
+        '<div class="hv-export" id="export-{}" role="group" aria-label="Save {}">'
+        "<span>{}</span>{}</div>"
+    ).format(row, label, label, made)
 
 
 def _label(kind: str) -> str:
@@ -120,7 +94,7 @@ def result_parcel(result: Any, kind: str, *names: str) -> Parcel:
     return file_parcel(file_name(kind, *names), to_bytes(result, kind))
 
 
-def figure_parcel(figure: go.Figure, kind: str, *names: str) -> Parcel:
+def figure_parcel(figure: Any, kind: str, *names: str) -> Parcel:
     """A figure, which the browser draws."""
     return {
         "name": file_name(kind, *names),

@@ -1,41 +1,148 @@
-// One listener for the whole grid; the cells are drawn anew with every value.
-const cells = () => [...element.querySelectorAll('.hv-cell')];
-const at = (layer, head) =>
-  element.querySelector(`.hv-cell[data-layer="${layer}"][data-head="${head}"]`);
-let focused = null;
+// The map of heads: laid out for the width there is, moved in by keys, marked with what is edited.
+(() => {
+  const hv = window.headviz;
+  const [LABEL, CELL, TALLEST, LOWEST_CELL, HIGHEST_CELL] = [40, 21, 520, 14, 30]; // px
 
-element.addEventListener('click', (event) => {
-  const cell = event.target.closest('.hv-cell');
-  if (!cell) return;
-  focused = [Number(cell.dataset.layer), Number(cell.dataset.head)];
-  trigger('head_open', { layer: focused[0], head: focused[1] });
-});
+  // Where every head stands: layers across where there are more of them than heads, else heads
+  // across, in as many lines a layer as the width asks for.
+  const layout = (map, width) => {
+    const [layers, heads] = [Number(map.dataset.layers), Number(map.dataset.heads)];
+    const room = Math.max(4, Math.floor((width - LABEL) / CELL));
+    const across = layers > heads && layers <= room;
+    const lines = across ? 1 : Math.ceil(heads / room);
+    const columns = across ? layers : Math.ceil(heads / lines);
+    const rows = across ? heads : layers * lines;
+    const place = (layer, head) => across ? [head, layer]
+      : [layer * lines + Math.floor(head / columns), head % columns];
+    return { across, lines, columns, rows, layers, heads, place };
+  };
 
-const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-element.addEventListener('keydown', (event) => {
-  const cell = event.target.closest('.hv-cell');
-  const step = steps[event.key];
-  if (!cell || !step) return;
-  event.preventDefault();
-  const layers = Number(getComputedStyle(cell.closest('.hv-map')).getPropertyValue('--rows'));
-  let [layer, head] = [Number(cell.dataset.layer) + step[0], Number(cell.dataset.head) + step[1]];
-  // Layers without heads are stepped over.
-  while (step[0] && layer >= 0 && layer < layers && !at(layer, 0)) layer += step[0];
-  const next = at(layer, head);
-  if (!next) return;
-  cells().forEach((other) => (other.tabIndex = -1));
-  next.tabIndex = 0;
-  next.focus();
-});
+  hv.map = ({ element, trigger, watch }) => {
+    let focused = null;
+    const at = (layer, head) =>
+      element.querySelector(`.hv-map .hv-cell[data-layer="${layer}"][data-head="${head}"]`);
+    const open = (layer, head) => {
+      hv.state.opened = `L${layer}.H${head}`;
+      trigger('head_open', { layer, head });
+      hv.tell();
+      if (window.innerWidth < 800) document.querySelector('#head').scrollIntoView({ block: 'nearest' });
+    };
 
-// A drawing that replaces the focused cell gives the focus to its successor.
-element.addEventListener('focusin', (event) => {
-  const cell = event.target.closest('.hv-cell');
-  if (cell) focused = [Number(cell.dataset.layer), Number(cell.dataset.head)];
-});
-element.addEventListener('focusout', (event) => {
-  if (event.relatedTarget && !element.contains(event.relatedTarget)) focused = null;
-});
-new MutationObserver(() => {
-  if (focused && document.activeElement === document.body) at(...focused)?.focus();
-}).observe(element, { childList: true, subtree: true });
+    const arrange = () => {
+      const map = element.querySelector('.hv-map');
+      if (!map || !map.clientWidth) return;
+      const plan = layout(map, map.clientWidth);
+      const height = Math.min(HIGHEST_CELL, Math.max(LOWEST_CELL, TALLEST / plan.rows));
+      map.style.gridTemplateColumns = `${LABEL}px repeat(${plan.columns}, minmax(0, 1fr))`;
+      map.style.gridTemplateRows = `18px repeat(${plan.rows}, ${height}px)`;
+      map.querySelectorAll('.hv-cell').forEach((cell) => {
+        const [row, column] = plan.place(Number(cell.dataset.layer), Number(cell.dataset.head));
+        cell.style.gridArea = `${row + 2} / ${column + 2}`;
+      });
+      map.querySelectorAll('.hv-row').forEach((row) => {
+        const layer = Number(row.dataset.layer);
+        const label = row.querySelector('.hv-layer');
+        const [line, column] = plan.place(layer, 0);
+        label.style.gridArea = plan.across ? `1 / ${column + 2}` : `${line + 2} / 1 / span ${plan.lines}`;
+        label.textContent = plan.across ? (layer % 5 ? '' : layer) : `L${layer}`;
+        label.setAttribute('aria-label', `Layer ${layer}`);
+        const none = row.querySelector('.hv-none');
+        if (none) none.style.gridArea = plan.across ? `2 / ${column + 2} / -1` : `${line + 2} / 2 / auto / -1`;
+      });
+      // The numbers along the other side, which a screen reader has from every cell.
+      map.querySelectorAll('.hv-axis').forEach((old) => old.remove());
+      const step = plan.across ? 1 : plan.columns > 16 ? 4 : plan.columns > 10 ? 2 : 1;
+      const numbers = plan.across ? plan.heads : plan.columns;
+      const axis = (text, area) => {
+        const made = document.createElement('span');
+        made.className = 'hv-axis';
+        made.textContent = text;
+        made.style.gridArea = area;
+        made.setAttribute('aria-hidden', 'true');
+        map.append(made);
+      };
+      for (let n = 0; n < numbers; n += step) {
+        axis(plan.across ? `H${n}` : n, plan.across ? `${n + 2} / 1` : `1 / ${n + 2}`);
+      }
+      axis(plan.across ? 'layer →' : 'head →', '1 / 1');
+    };
+
+    const draw = ({ ask, opened }) => {
+      if (!ask) return;
+      element.querySelectorAll('.hv-map .hv-cell').forEach((cell) => {
+        const name = `L${cell.dataset.layer}.H${cell.dataset.head}`;
+        const factor = ask.heads[name] ?? 1;
+        cell.classList.toggle('down', factor < 1);
+        cell.classList.toggle('up', factor > 1);
+        cell.classList.toggle('opened', name === opened);
+        cell.tabIndex = -1;
+        const told = cell.title + (factor === 1 ? '' : `, turned to ${factor}`) + (name === opened ? ', open' : '');
+        if (cell.getAttribute('aria-label') !== told) cell.setAttribute('aria-label', told);
+      });
+      const first = element.querySelector('.hv-map .hv-cell.opened') ?? element.querySelector('.hv-map .hv-cell');
+      if (first) first.tabIndex = 0;
+    };
+
+    element.addEventListener('click', (event) => {
+      const cell = event.target.closest('button[data-layer]');
+      if (cell) open(Number(cell.dataset.layer), Number(cell.dataset.head));
+    });
+    element.addEventListener('keydown', (event) => {
+      const cell = event.target.closest('.hv-map .hv-cell');
+      if (!cell) return;
+      const map = cell.closest('.hv-map');
+      const plan = layout(map, map.clientWidth);
+      const [layer, head] = [Number(cell.dataset.layer), Number(cell.dataset.head)];
+      const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+      let next = null;
+      if (event.key in moves) {
+        const [row, column] = plan.place(layer, head);
+        const [down, right] = moves[event.key];
+        const places = new Map([...map.querySelectorAll('.hv-cell')].map((other) =>
+          [plan.place(Number(other.dataset.layer), Number(other.dataset.head)).join(), other]));
+        for (let n = 1; !next && n <= Math.max(plan.rows, plan.columns); n++) {
+          next = places.get([row + n * down, column + n * right].join());
+        }
+      } else if (event.key === 'Home' || event.key === 'End') {
+        const all = [...map.querySelectorAll('.hv-cell')]
+          .filter((other) => event.ctrlKey || Number(other.dataset.layer) === layer);
+        next = event.key === 'Home' ? all[0] : all.at(-1);
+      } else return;
+      event.preventDefault();
+      if (!next) return;
+      cell.tabIndex = -1;
+      next.tabIndex = 0;
+      next.focus();
+    });
+    // A drawing that replaces the focused cell gives the focus to its successor.
+    element.addEventListener('focusin', (event) => {
+      const cell = event.target.closest('.hv-map .hv-cell');
+      if (cell) focused = [cell.dataset.layer, cell.dataset.head];
+    });
+    element.addEventListener('focusout', (event) => {
+      if (event.relatedTarget && !element.contains(event.relatedTarget)) focused = null;
+    });
+    new ResizeObserver(arrange).observe(element);
+    const redraw = () => {
+      arrange();
+      draw(hv.state);
+      if (focused && document.activeElement === document.body) at(...focused)?.focus();
+    };
+    watch('value', redraw);
+    hv.listen(draw);
+    redraw();
+  };
+
+  hv.head = ({ element, watch }) => {
+    const take = () => {
+      hv.state.opened = element.querySelector('#head-title')?.dataset.head ?? '';
+      hv.tell();
+    };
+    element.addEventListener('click', (event) => {
+      const button = event.target.closest('[data-add]');
+      if (button) hv.add(button.dataset.add);
+    });
+    watch('value', take);
+    take();
+  };
+})();

@@ -1,108 +1,147 @@
-"""Panel: every head's score as a map, and the ranked table beside it."""
+"""Panel: every head's score as a map, and the ranked list below it."""
 
-from pathlib import Path
-from typing import Any
+import math
 
-import gradio as gr
-import pandas as pd
+from markupsafe import Markup
 
 from headviz.base.errors import OptionError
 from headviz.base.head import Head
 from headviz.page import html
-from headviz.page.errors import shown
 from headviz.page.exporting import (
     FIGURES,
     Parcel,
-    code_box,
-    export_row,
     figure_parcel,
     file_name,
     file_parcel,
     result_parcel,
 )
-from headviz.page.figures import heat_figure, on_paper, ranking_table
-from headviz.page.model_handlers import usual_options
-from headviz.page.shared import QUIET, Shared
 from headviz.page.view import ModelShown, View, find_ranking
+from headviz.pursuit.criteria import find_criterion
+from headviz.pursuit.ranking import RankedHead, Ranking
 from headviz.session.save import to_bytes
 from headviz.session.session import Session
 from headviz.session.snippets import ranking_snippet
 
-TITLE = "Heads"
-_SCRIPT = (Path(__file__).parent / "heat_map.js").read_text(encoding="utf-8")
+FULL = 0.6
+"""The score over chance of the strongest color: the same for every concept and model."""
+LISTED = 8
+NO_HEADS = "no attention heads in this layer"
+_COLUMNS = {
+    "#": "rank",
+    "head": "layer and number, both from 0",
+    "score": "share of its variance that the concept's words explain",
+    "chance": "the same for random words",
+    "over chance": "score minus chance: the order",
+    "95 %": "where score minus chance lies in 95 % of draws of texts and word lists",
+}
 
 
-def build(shared: Shared) -> None:
-    """Lay the panel out and wire it."""
-    session, first = shared.session, shared.first
-    gr.Markdown(
-        "A cell is a head. **The stronger its color, the more of what it writes is about the "
-        "concept**; outlined heads are edited below. Click one, or move with the arrow keys and "
-        "press Enter. *Chance* is the same score for random words: a head near its chance level "
-        "says nothing about the concept. *±* is where the score lies in 95 % of bootstrap draws of "
-        "the texts. A high score shows association; whether the head "
-        "matters is seen by editing it.",
-        elem_classes="hv-note",
+def draw(session: Session, view: View | None) -> Markup:
+    """The map of a view and its list, or a hint where there is none."""
+    if view is None:
+        return html.note("No ranking yet. Open “change”, choose a concept and press Rank heads.")
+    ranking = find_ranking(session, view)
+    return Markup("<h3>Heads</h3>{}{}{}{}").format(
+        Markup(
+            '<p class="hv-note">A cell is a head: <b>the stronger its color, the more of what it '
+            "writes is about the concept</b>, above what random words would get.</p>"
+        ),
+        grid(ranking),
+        legend(ranking.criterion),
+        listed(ranking),
     )
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=3, min_width=420):
-            heat_map = gr.HTML(
-                draw(shared, first, shared.chosen.value, shared.opened.value),
-                js_on_load=_SCRIPT,
-                elem_id="heat-map",
-            )
-        with gr.Column(scale=2, min_width=320):
-            table = gr.Dataframe(
-                ranking_table(find_ranking(session, first)) if first else pd.DataFrame(),
-                interactive=False,
-                show_label=False,
-                max_height=380,
-                elem_id="ranked",
-            )
-
-    @shown
-    def redraw(view: View | None, chosen: Any, opened: Head | None) -> str:
-        return draw(shared, view, chosen, opened)
-
-    @shown
-    def fill_table(view: View | None) -> pd.DataFrame:
-        return ranking_table(find_ranking(session, view)) if view else pd.DataFrame()
-
-    def open_cell(event: gr.EventData) -> Head:
-        return Head(int(event.layer), int(event.head))
-
-    def open_row(event: gr.SelectData) -> Head:
-        return Head.parse(str(event.row_value[1]))
-
-    _share(shared)
-
-    states = [shared.view, shared.chosen, shared.opened]
-    gr.on([s.change for s in states], redraw, states, heat_map, trigger_mode="always_last", **QUIET)
-    shared.view.change(fill_table, shared.view, table, **QUIET)
-    heat_map.head_open(open_cell, None, shared.opened, **QUIET)
-    table.select(open_row, None, shared.opened, **QUIET)
 
 
-def _share(shared: Shared) -> None:
-    """What the ranking is saved as, and the Python that gives it."""
+def strength(criterion: str, score: float, chance: float, top: float) -> float:
+    """How strong a cell's color is, 0 to 1. Criteria without a share have no common scale."""
+    full = FULL if find_criterion(criterion).is_share else top
+    over = score - chance
+    return 0.0 if math.isnan(over) else min(max(over / full, 0.0), 1.0)
 
-    @shown
-    def code(view: View | None, model: ModelShown) -> str:
-        return code_of(view, model)
 
-    export_row(
-        "export-heads",
-        ("csv", "json", "safetensors", "activations", *FIGURES),
-        lambda kind, view: export(shared.session, view, kind),
-        [shared.view],
+def grid(ranking: Ranking) -> Markup:
+    """Layer × head as a grid of buttons; heat_map.js lays it out for the width there is."""
+    scores, chance = ranking.scores, ranking.chance
+    top = max((scores - chance).nan_to_num(0.0).max().item(), 1e-9)
+    n_layers, n_heads = scores.shape
+    rows = []
+    for layer in range(n_layers):
+        if scores[layer].isnan().all():
+            cells = [Markup('<span class="hv-none" role="gridcell">{}</span>').format(NO_HEADS)]
+        else:
+            cells = [
+                _cell(
+                    Head(layer, index),
+                    ranking.criterion,
+                    scores[layer, index].item(),
+                    chance[layer, index].item(),
+                    top,
+                )
+                for index in range(n_heads)
+            ]
+        rows.append(
+            Markup(
+                '<div class="hv-row" role="row" data-layer="{}"><span class="hv-layer" '
+                'role="rowheader">L{}</span>{}</div>'
+            ).format(layer, layer, html.joined(cells))
+        )
+    return Markup(
+        '<div class="hv-map" role="grid" aria-label="Heads: {0} layers by {1} heads. Arrow keys '
+        'move, Home and End go to a layer\'s ends, Enter opens." data-layers="{0}" '
+        'data-heads="{1}">{2}</div>'
+    ).format(n_layers, n_heads, html.joined(rows))
+
+
+def _cell(head: Head, criterion: str, score: float, chance: float, top: float) -> Markup:
+    told = f"{head}: {html.score_text(criterion, score, chance)}"
+    return Markup(
+        '<button type="button" class="hv-cell" role="gridcell" style="--s:{}" data-layer="{}" '
+        'data-head="{}" tabindex="-1" title="{}" aria-label="{}"></button>'
+    ).format(f"{strength(criterion, score, chance, top):.3f}", head.layer, head.index, told, told)
+
+
+def legend(criterion: str) -> Markup:
+    """What the colors and marks mean."""
+    most = f"{FULL:.0%} or more" if find_criterion(criterion).is_share else "the most here"
+    return Markup(
+        '<p class="hv-legend"><span>at chance</span><i class="hv-scale"></i><span>{} over chance'
+        '</span><span class="hv-key"><i class="hv-cell opened"></i> open</span>'
+        '<span class="hv-key"><i class="hv-cell down"></i> turned down</span>'
+        '<span class="hv-key"><i class="hv-cell up"></i> turned up</span></p>'
+    ).format(most)
+
+
+def listed(ranking: Ranking) -> Markup:
+    """The first heads, each a button that opens it."""
+    rows = [
+        (
+            str(ranked.rank),
+            Markup(
+                '<button type="button" class="hv-open" data-layer="{}" data-head="{}">{}</button>'
+            ).format(ranked.head.layer, ranked.head.index, str(ranked.head)),
+            html.share_text(ranking.criterion, ranked.score),
+            html.share_text(ranking.criterion, ranked.chance),
+            html.share_text(ranking.criterion, ranked.over),
+            interval(ranking.criterion, ranked),
+        )
+        for ranked in ranking.heads[:LISTED]
+    ]
+    return Markup("<details open><summary>The first {} of {} heads</summary>{}</details>").format(
+        len(rows), ranking.total_heads, html.table(_COLUMNS, rows, "hv-ranked")
     )
-    (box,) = code_box("code-heads", {"": code_of(shared.first, shared.model.value)})
-    asked = [shared.view, shared.model]
-    gr.on([s.change for s in asked], code, asked, box, trigger_mode="always_last", **QUIET)
+
+
+def interval(criterion: str, head: RankedHead) -> str:
+    """Where 95 % of draws put the score over chance, as the page writes numbers."""
+    if head.low is None or head.high is None:
+        return ""
+    return f"{html.share_text(criterion, head.low)}–{html.share_text(criterion, head.high)}"
 
 
 def code_of(view: View | None, model: ModelShown) -> str:
     """The Python that gives the ranking of the view."""
+    from headviz.page.model_handlers import usual_options
+
     if view is None:
         return "# Rank heads first."
     options = usual_options(model)
@@ -122,13 +161,8 @@ def export(session: Session, view: View | None, kind: str) -> Parcel:
         return file_parcel(file_name("safetensors", *names[:1], kind), content)
     ranking = find_ranking(session, view)
     if kind in FIGURES:
+        from headviz.page.figures import heat_figure, on_paper  # plotly, for a file alone
+
         title = f"{view.concept.title} in {view.model}: every head's score"
         return figure_parcel(on_paper(heat_figure(ranking), title), kind, *names, "heads")
     return result_parcel(ranking, kind, *names, "heads")
-
-
-def draw(shared: Shared, view: View | None, chosen: Any, opened: Head | None) -> str:
-    """The map of a view, or a hint where there is none."""
-    if view is None:
-        return '<p class="hv-note">No ranking yet.</p>'
-    return html.heat_map(find_ranking(shared.session, view), chosen or (), opened)

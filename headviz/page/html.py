@@ -1,163 +1,252 @@
-"""Pieces of HTML. Every text that comes from a model or a person is escaped here."""
+"""Pieces of HTML. Whatever comes from a model or a person is escaped by markupsafe, here and alone.
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from html import escape
+`Markup("<b>{}</b>").format(text)` escapes the text; `Markup` itself is HTML that is safe.
+"""
 
-from headviz.base.head import Head
-from headviz.editing.compare import Column, Comparison
+from collections.abc import Iterable, Mapping, Sequence
+
+from markupsafe import Markup
+
 from headviz.editing.measures import concept_spans
 from headviz.inputs.concepts import ConceptTokens
+from headviz.page.work import Status
 from headviz.pursuit.criteria import find_criterion
 from headviz.pursuit.ranking import Ranking
-from headviz.pursuit.spectrum import LensToken, Sample
+from headviz.pursuit.spectrum import LensToken, Sample, Spectrum
 
-TITLES = {"original": "Original", "edited": "Edited", "control": "Random control"}
-_MEANING = {
-    "original": "the model as it is",
-    "edited": "with your heads scaled",
-    "control": "with as many random heads of the same layers scaled alike",
-}
 MAX_CHIPS = 80
-NO_HEADS = "no attention heads in this layer"
-_PROMPT_SHOWN = 90  # characters
+_NAMED = 3  # tokens that name a head
+_SHOWN = 3  # strongest samples that are not folded away
+_EMPTY = Markup("")
 
 
-def marked(text: str, words: Iterable[str]) -> str:
-    """The text, escaped, with the concept's words in <mark>."""
-    parts, at = [], 0
+def joined(parts: Iterable[str]) -> Markup:
+    """The pieces one after the other."""
+    return _EMPTY.join(parts)
+
+
+def error(text: str) -> Markup:
+    """A sentence about what did not work."""
+    return Markup('<p class="hv-error" role="alert">{}</p>').format(text)
+
+
+def note(text: str) -> Markup:
+    """A calm sentence."""
+    return Markup('<p class="hv-note">{}</p>').format(text)
+
+
+def warning(text: str) -> Markup:
+    """A sentence that somebody should have read before the result."""
+    return Markup('<p class="hv-warning" role="status">{}</p>').format(text)
+
+
+def banner(text: str, notes: Iterable[str] = (), bad: bool = False) -> Markup:
+    """What the page was opened by; `bad` where that did not work."""
+    return Markup('<div class="hv-banner{}" role="status"><p>{}</p>{}</div>').format(
+        " bad" if bad else "", text, joined(Markup("<p>{}</p>").format(note) for note in notes)
+    )
+
+
+def progress(status: Status) -> Markup:
+    """How far a step is, and how long it will take."""
+    if status.stopping:
+        return Markup('<p class="hv-progress" role="status">stopping …</p>')
+    left = "" if status.seconds_left is None else f" · {_duration(status.seconds_left)} left"
+    share = f" · {status.share:.0%}" if status.share else ""
+    return Markup(
+        '<p class="hv-progress" role="status"><progress value="{}" aria-label="done"></progress> '
+        "{}{}{}</p>"
+    ).format(f"{status.share:.3f}", status.what or "starting", share, left)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min"
+
+
+def marked(text: str, words: Iterable[str]) -> Markup:
+    """The text with the concept's words in <mark>."""
+    parts: list[str] = []
+    at = 0
     for span in concept_spans(text, words):
-        word = escape(text[span.start : span.stop])
-        parts += [escape(text[at : span.start]), f"<mark>{word}</mark>"]
+        parts += [Markup.escape(text[at : span.start])]
+        parts += [Markup("<mark>{}</mark>").format(text[span.start : span.stop])]
         at = span.stop
-    return "".join([*parts, escape(text[at:])])
+    return joined([*parts, Markup.escape(text[at:])])
 
 
-def chips(tokens: ConceptTokens) -> str:
+def chips(tokens: ConceptTokens) -> Markup:
     """Which token each word became; a dropped word says why."""
     items = []
     for word in sorted(tokens.words, key=lambda w: not w.kept)[:MAX_CHIPS]:
         pieces = " ".join(f"“{piece}”" for piece in word.pieces)
         if word.kept:
-            title = f"token {pieces}"
-            items.append(f'<li class="kept" title="{escape(title)}">{escape(word.word)} ✓</li>')
+            item = Markup('<li class="kept" title="token {}">{} ✓</li>').format(pieces, word.word)
         else:
-            title = f"dropped: {word.why}: {pieces}"
-            note = f"<small>{escape(word.why)}</small>"
-            items.append(f'<li title="{escape(title)}">{escape(word.word)} ✗ {note}</li>')
+            item = Markup('<li title="dropped: {}: {}">{} ✗ <small>{}</small></li>').format(
+                word.why, pieces, word.word, word.why
+            )
+        items.append(item)
     hidden = len(tokens.words) - MAX_CHIPS
     if hidden > 0:
-        items.append(f"<li>… {hidden} more</li>")
-    summary = f"{len(tokens.kept)} of {len(tokens.words)} words take part"
-    return f'<p class="hv-note">{summary}</p><ul class="hv-chips">{"".join(items)}</ul>'
+        items.append(Markup("<li>… {} more</li>").format(hidden))
+    kept = len(tokens.kept)
+    thin = ""
+    if 0 < kept < 3:
+        thin = warning(
+            f"Only {kept} word{'' if kept == 1 else 's'}: heads that score high may carry just "
+            "that word and not a concept. Add more."
+        )
+    return Markup(
+        '{}<p class="hv-note">{} of {} words take part</p><ul class="hv-chips">{}</ul>'
+    ).format(thin, kept, len(tokens.words), joined(items))
+
+
+def headline(title: str, model: str, samples: str, n_heads: int | None, shipped: bool) -> Markup:
+    """One line on what was chosen, which opens the choices."""
+    heads = f"{n_heads} heads" if n_heads else "not ranked yet"
+    origin = "shipped with the model" if shipped else "computed here"
+    return Markup(
+        '<h2 class="hv-headline"><button type="button" id="change" aria-expanded="false" '
+        'aria-controls="choose"><b>{}</b> in <b>{}</b> <span class="hv-soft">· {} · '
+        '<span title="{}">{}</span></span> <span class="hv-link">change ▾</span></button></h2>'
+    ).format(title, model, samples, origin, heads)
+
+
+def share_text(criterion: str, score: float) -> str:
+    """A score as people read it."""
+    return f"{score:.0%}" if find_criterion(criterion).is_share else f"{score:.3g}"
 
 
 def score_text(criterion: str, score: float, chance: float) -> str:
     """A head's score beside its chance level, in words."""
-    if find_criterion(criterion).is_share:
-        return f"{score:.0%} of its variance, chance {chance:.0%}"
-    return f"score {score:.3g}, chance {chance:.3g}"
+    shown = share_text(criterion, score)
+    what = " of its variance" if find_criterion(criterion).is_share else ""
+    return f"{shown}{what}, chance {share_text(criterion, chance)}"
 
 
-def heat_map(ranking: Ranking, chosen: Collection[Head], opened: Head | None) -> str:
-    """Layer × head as a grid of buttons, darker for a higher score."""
-    scores = ranking.scores
-    top = max(scores.nan_to_num(0.0).max().item(), 1e-9)
-    n_layers, n_heads = scores.shape
-    first = min(ranked.head for ranked in ranking.heads)
-    rows = []
-    for layer in range(n_layers):
-        cells = [f'<span class="hv-layer" role="rowheader">L{layer}</span>']
-        if scores[layer].isnan().all():
-            cells.append(f'<span class="hv-none">{NO_HEADS}</span>')
-            rows.append(f'<div class="hv-row" role="row">{"".join(cells)}</div>')
-            continue
-        for index in range(n_heads):
-            head = Head(layer, index)
-            score, chance = scores[layer, index].item(), ranking.chance[layer, index].item()
-            told = f"{head}: {score_text(ranking.criterion, score, chance)}"
-            marks = " chosen" * (head in chosen) + " opened" * (head == opened)
-            focus = 0 if head == (opened or first) else -1
-            cells.append(
-                f'<button class="hv-cell{marks}" style="--s:{max(score, 0) / top:.3f}" '
-                f'data-layer="{layer}" data-head="{index}" tabindex="{focus}" '
-                f'title="{told}" aria-label="{told}"></button>'
-            )
-        rows.append(f'<div class="hv-row" role="row">{"".join(cells)}</div>')
-    most = f"{top:.0%}" if find_criterion(ranking.criterion).is_share else f"{top:.3g}"
-    legend = f'<p class="hv-legend"><span>0</span><i></i><span>{most}</span></p>'
-    label = f"{n_layers} layers by {n_heads} heads"
-    return (
-        f'<div class="hv-map" role="grid" aria-label="{label}" '
-        f'style="--n:{n_heads};--rows:{n_layers}">'
-        f"{''.join(rows)}</div>{legend}"
+def head_name(spectrum: Spectrum) -> str:
+    """What a head talks about in a few words: the first tokens that explain it."""
+    names: dict[str, str] = {}
+    for atom in spectrum.atoms:
+        word = atom.token.strip()
+        if word:
+            names.setdefault(word.casefold(), word)
+    return ", ".join([*names.values()][:_NAMED])
+
+
+def head_title(spectrum: Spectrum, ranking: Ranking) -> Markup:
+    """A head's number, its name in words, and its scores for the concept."""
+    ranked = next(r for r in ranking.heads if r.head == spectrum.head)
+    criterion, title = ranking.criterion, ranking.tokens.concept.title
+    interval = ""
+    if ranked.low is not None and ranked.high is not None:
+        interval = Markup(
+            ' <small title="where it lies in 95 % of draws of texts and word lists">{}–{}</small>'
+        ).format(share_text(criterion, ranked.low), share_text(criterion, ranked.high))
+    facts = [
+        (
+            "score",
+            "share of the head's own variance that the concept's words explain",
+            share_text(criterion, ranked.score),
+        ),
+        (
+            "chance",
+            "the same share for random word lists of the same size: what any list would get",
+            share_text(criterion, ranked.chance),
+        ),
+        (
+            "over chance",
+            "score minus chance: this orders heads",
+            Markup("{}{}").format(share_text(criterion, ranked.over), interval),
+        ),
+        ("rank", f"among the {ranking.total_heads} heads of the model", f"{ranked.rank}"),
+    ]
+    told = "an association. Whether the head matters is seen by turning it above."
+    if not ranked.above_chance:
+        told = "not above chance. Any list of words would explain this head as well."
+    items = joined(
+        Markup('<div><dt title="{}">{}</dt><dd>{}</dd></div>').format(hint, name, value)
+        for name, hint, value in facts
     )
+    return Markup(
+        '<h3 id="head-title" data-head="{head}"><b>{head}</b> “{name}”</h3>'
+        '<p class="hv-note">{title}: {told}</p><dl class="hv-facts-list">{items}</dl>'
+    ).format(head=str(spectrum.head), name=head_name(spectrum), title=title, told=told, items=items)
 
 
-def samples(strongest: Sequence[Sample], words: Iterable[str]) -> str:
+def spectrum_bars(spectrum: Spectrum) -> Markup:
+    """Tokens in the order picked, a bar each for the weight, and what they explain together."""
+    most = max((abs(a.weight) for a in spectrum.atoms), default=1.0) or 1.0
+    rows = joined(
+        Markup(
+            '<li><code>{}</code><span class="hv-bar" title="weight {}"><i style="--w:{}"></i>'
+            "</span><small>{}</small></li>"
+        ).format(
+            visible(a.token), f"{a.weight:.3f}", f"{abs(a.weight) / most:.3f}", f"{a.explained:.0%}"
+        )
+        for a in spectrum.atoms
+    )
+    return Markup(
+        '<h4>Spectrum</h4><p class="hv-note">The tokens that explain best what the head writes, in '
+        "the order picked; the bar is a token's weight, the number what all so far explain "
+        'together.</p><ol class="hv-spectrum">{}</ol>'
+    ).format(rows)
+
+
+def visible(token: str) -> str:
+    """A token with its blanks made visible."""
+    return token.strip() or token.replace(" ", "␣").replace("\n", "⏎") or "␀"
+
+
+def samples(strongest: Sequence[Sample], words: Iterable[str]) -> Markup:
     """The texts that drive a head most, with the share of its variance each causes."""
     words = list(words)
     rows = [
-        f'<li><b title="share of the head\'s variance">{s.share:.1%}</b> '
-        f"{marked(s.text, words)}</li>"
+        Markup('<li><b title="share of the head\'s variance">{}</b> {}</li>').format(
+            f"{s.share:.1%}", marked(s.text, words)
+        )
         for s in strongest
     ]
-    return f'<ol class="hv-samples">{"".join(rows)}</ol>'
+    return folded(rows, "hv-samples")
 
 
-def lens(tokens: Sequence[LensToken]) -> str:
+def folded(rows: Sequence[str], name: str) -> Markup:
+    """A list whose first rows are seen, the others after a click."""
+    first = Markup('<ol class="{}">{}</ol>').format(name, joined(rows[:_SHOWN]))
+    if len(rows) <= _SHOWN:
+        return first
+    return Markup(
+        '{}<details><summary>{} more</summary><ol class="{}" start="{}">{}</ol></details>'
+    ).format(first, len(rows) - _SHOWN, name, _SHOWN + 1, joined(rows[_SHOWN:]))
+
+
+def lens(tokens: Sequence[LensToken]) -> Markup:
     """The logit lens: tokens that the head's mean write raises most."""
-    rows = [
-        f"<li><code>{escape(t.token)}</code> <small>{t.logit:+.2f}</small></li>" for t in tokens
-    ]
-    return f'<ul class="hv-lens">{"".join(rows)}</ul>'
-
-
-def column(
-    prompt: str, shown: Column, words: Iterable[str], done: bool, fit: float | None = None
-) -> str:
-    """One of the three texts, its concept words marked, and what was measured on it."""
-    facts = []
-    if shown.concept_words is not None:
-        plural = "" if shown.concept_words == 1 else "s"
-        facts.append(f"<b>{shown.concept_words}</b> concept word{plural}")
-    if shown.name != "original":
-        at = shown.differs_at
-        facts.append("same as the original" if at is None else f"differs from word {at}")
-    if shown.perplexity is not None:
-        hint = "how surprised the unedited model is by this text: 1 is not at all"
-        facts.append(f'<span title="{hint}">perplexity {shown.perplexity:.1f}</span>')
-    if fit is not None:
-        hint = "how well the text fits the picture, as CLIP sees it: the cosine of the two"
-        facts.append(f'<span class="hv-fit" title="{hint}">CLIP {fit:.3f}</span>')
-    text = marked(shown.text, words) or ("<i>(the model says nothing)</i>" if done else "")
-    caret = "" if done else '<i class="hv-caret"></i>'
-    edit = f'<p class="hv-edit">{escape(shown.edit)}</p>' if shown.edit else ""
-    asked = f'<span class="hv-prompt" title="{escape(prompt)}">{escape(_end_of(prompt))}</span>'
-    return (
-        f'<section class="hv-column {shown.name}"><h4 title="{_MEANING[shown.name]}">'
-        f'{TITLES[shown.name]}</h4>{edit}<p class="hv-text">{asked}{text}{caret}</p>'
-        f'<p class="hv-facts">{" · ".join(facts)}</p></section>'
+    rows = joined(
+        Markup("<li><code>{}</code> <small>{}</small></li>").format(
+            visible(t.token), f"{t.logit:+.2f}"
+        )
+        for t in tokens
     )
+    return Markup(
+        "<details><summary>Logit lens, for comparison</summary>"
+        '<p class="hv-note">Tokens that the head\'s mean write raises most.</p>'
+        '<ul class="hv-lens">{}</ul></details>'
+    ).format(rows)
 
 
-def _end_of(prompt: str) -> str:
-    """The last words of a long prompt; the whole one stands above the columns."""
-    if len(prompt) <= _PROMPT_SHOWN:
-        return prompt
-    return "… " + prompt[-_PROMPT_SHOWN:].partition(" ")[2]
-
-
-def columns(
-    shown: Comparison, words: Iterable[str], fit: Mapping[str, float] | None = None
-) -> list[str]:
-    """The three columns' HTML; `fit` is how well each fits its picture."""
-    words, fit = list(words), fit or {}
-    return [column(shown.prompt, c, words, shown.done, fit.get(c.name)) for c in shown.columns]
-
-
-def empty_column(name: str) -> str:
-    """A column before anything was generated."""
-    return (
-        f'<section class="hv-column {name}"><h4>{TITLES[name]}</h4>'
-        f'<p class="hv-note">{_MEANING[name]}</p></section>'
+def table(header: Mapping[str, str], rows: Iterable[Sequence[str]], name: str) -> Markup:
+    """A table: column -> what it means, and cells."""
+    head = joined(
+        Markup('<th scope="col" title="{}">{}</th>').format(hint, column)
+        for column, hint in header.items()
+    )
+    body = joined(
+        Markup("<tr>{}</tr>").format(joined(Markup("<td>{}</td>").format(cell) for cell in row))
+        for row in rows
+    )
+    return Markup('<table class="{}"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>').format(
+        name, head, body
     )

@@ -1,6 +1,6 @@
-"""Part of the panel `edit`: the pictures to describe, and where in the sequence an edit holds.
+"""Part of the page for models that see: the pictures to describe.
 
-The pictures are shown for models that read them alone.
+They are shown for models that read them alone.
 """
 
 from functools import cache
@@ -9,14 +9,18 @@ from typing import Any
 import gradio as gr
 
 from headviz.base import assets
-from headviz.heads.edits import WHERE
+from headviz.base.assets import TRAINED_HERE
 from headviz.inputs.image_folders import open_image_folder
 from headviz.inputs.images import Picture
-from headviz.page.errors import shown
+from headviz.page import html
+from headviz.page.errors import told
 from headviz.page.pictures import Entry, PictureBox, entries_of, picture_box, with_own_names
-from headviz.page.recipes import LoadedRecipe
-from headviz.page.shared import QUIET, Shared
-from headviz.page.view import ModelShown
+from headviz.page.shared import QUIET, Scene, Shared, Updates
+
+DRAWINGS = (
+    "{model} was trained on drawings like these alone: of a photograph it describes a drawing that "
+    "is not there."
+)
 
 
 @cache
@@ -28,14 +32,28 @@ def example_pictures(model: str) -> tuple[Picture, ...]:
     return tuple(picture for folder in folders for picture in open_image_folder(folder).pictures)
 
 
-def build(shared: Shared) -> tuple[PictureBox, gr.Radio]:
-    """Lay the pictures and the places out and wire them."""
-    model: ModelShown = shared.model.value
+def first_pictures(scene: Scene) -> tuple[Picture, ...]:
+    """What a model that sees is asked about at first."""
+    return example_pictures(scene.model.name)[:1] if scene.model.has_vision else ()
+
+
+def samples() -> frozenset[str]:
+    """Hashes of all example pictures."""
+    folders = assets.ASSETS.glob("*/examples")
+    names = {folder.parent.name for folder in folders if folder.is_dir()}
+    return frozenset(picture.digest for name in names for picture in example_pictures(name))
+
+
+def build(shared: Shared) -> PictureBox:
+    """Lay the pictures out and wire them."""
+    scene: Scene = shared.scene.value
+    model = scene.model
     known = example_pictures(model.name) if model.has_vision else ()
-    with gr.Row(visible=model.has_vision, equal_height=False) as row:
-        with gr.Column(scale=3, min_width=320):
-            box = picture_box("Pictures to describe", "pictures", known[:1])
-        with gr.Column(scale=2, min_width=320):
+    with gr.Row(visible=model.has_vision, equal_height=False, elem_id="picture-row") as row:
+        with gr.Column(scale=3, min_width=280):
+            box = picture_box("Pictures to describe", "pictures", shared.pictures, samples)
+            about = gr.HTML(_about(scene), elem_id="about-pictures")
+        with gr.Column(scale=2, min_width=280):
             examples = gr.Gallery(
                 _plain(known),
                 label="Or try one of these",
@@ -49,65 +67,49 @@ def build(shared: Shared) -> tuple[PictureBox, gr.Radio]:
                 elem_id="examples",
                 elem_classes="hv-box",
             )
-    where = gr.Radio(
-        places(model),
-        value="everywhere",
-        label="Where the edit holds",
-        info=WHERE["everywhere"],
-        visible=model.writes,
-        elem_id="where",
-    )
 
-    @shown
-    def fit(model: ModelShown, entries: list[Entry] | None, kept: tuple[Picture, ...]) -> Any:
+    def fit(scene: Scene, kept: tuple[Picture, ...]) -> Updates:
+        model = scene.model
         known = example_pictures(model.name) if model.has_vision else ()
-        filled = (gr.skip(), kept) if kept else added(known[:1], entries, kept)
-        return (
-            gr.update(visible=model.has_vision),
-            gr.update(value=_plain(known), visible=bool(known)),
-            *filled,
-        )
+        updates: Updates = {
+            row: gr.update(visible=model.has_vision),
+            examples: gr.update(value=_plain(known), visible=bool(known)),
+            about: _about(scene),
+        }
+        if model.has_vision:
+            updates[box.gallery] = entries_of(kept)
+        return updates
 
-    @shown
-    def add(
-        model: ModelShown,
-        entries: list[Entry] | None,
-        kept: tuple[Picture, ...],
-        event: gr.SelectData,
-    ) -> Any:
+    def add(scene: Scene, event: gr.SelectData) -> Updates:
         number = int(event.index)
-        return added(example_pictures(model.name)[number : number + 1], entries, kept)
+        new = with_own_names(example_pictures(scene.model.name)[number : number + 1], ())
+        return {box.gallery: entries_of(new), box.pictures: tuple(new)}
 
-    held = [box.gallery, box.pictures]
-    shared.model.change(fit, [shared.model, *held], [row, examples, *held], **QUIET)
-    placing = [shared.model.change, shared.given.change]
-    gr.on(placing, shown(place), [shared.model, shared.given], where, **QUIET)
-    examples.select(add, [shared.model, *held], held, **QUIET)
-    where.input(lambda place: gr.update(info=WHERE[place]), where, where, **QUIET)
-    return box, where
+    shared.scene.change(
+        told(box.said, fit),
+        [shared.scene, shared.pictures],
+        [row, examples, about, box.gallery, box.said],
+        **QUIET,
+    )
+    # The browser asks about what is in the box.
+    digests = gr.JSON(visible=False)
+    shared.pictures.change(
+        lambda pictures: [picture.digest for picture in pictures],
+        shared.pictures,
+        digests,
+        **QUIET,
+    ).then(None, digests, None, js="(digests) => window.headviz.see(digests)")
+    examples.select(
+        told(box.said, add), shared.scene, [box.gallery, box.pictures, box.said], **QUIET
+    )
+    return box
 
 
-def places(model: ModelShown) -> list[str]:
-    """Where an edit of this model may hold."""
-    return [name for name in WHERE if model.has_vision or name != "image"]
-
-
-def place(model: ModelShown, given: LoadedRecipe | None) -> Any:
-    """The choice of places for a model: everywhere, or what its recipe says."""
-    own = given is not None and given.recipe.model == model.name
-    value = given.recipe.edit.where if given is not None and own else "everywhere"
-    return gr.update(choices=places(model), value=value, info=WHERE[value], visible=model.writes)
+def _about(scene: Scene) -> Any:
+    known = scene.model.name in TRAINED_HERE and scene.model.writes
+    return html.note(DRAWINGS.format(model=scene.model.name)) if known else ""
 
 
 def _plain(pictures: tuple[Picture, ...]) -> list[Entry]:
     """For a gallery, without names."""
     return [(image, None) for image, _ in entries_of(pictures)]
-
-
-def added(
-    pictures: tuple[Picture, ...], entries: list[Entry] | None, kept: tuple[Picture, ...]
-) -> tuple[Any, tuple[Picture, ...]]:
-    """What a box shows, and its pictures, with these; one that is there already is left alone."""
-    known = {picture.digest for picture in kept}
-    new = with_own_names((p for p in pictures if p.digest not in known), [p.name for p in kept])
-    return [*(entries or ()), *entries_of(new)], (*kept, *new)

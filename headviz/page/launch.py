@@ -66,7 +66,6 @@ def serve(options: argparse.Namespace) -> int:
         server_port=options.port or (None if on_spaces else 7860),
         share=options.share,
         max_file_size="200mb",
-        footer_links=["api", "gradio", "settings"],
         **launch_options(),
     )
     return 0

@@ -1,6 +1,6 @@
 """Part of the panel `choose`: a concept named by pictures instead of words."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,16 +8,21 @@ import gradio as gr
 
 from headviz.base.errors import ConceptError, ModelError, PromptError
 from headviz.base.progress import Progress
-from headviz.clip.name_concept import MOST_WORDS, NamedWord, name_concept, vocabulary_words
+from headviz.clip.name_concept import (
+    MOST_WORDS,
+    NamedConcept,
+    NamedWord,
+    name_concept,
+    vocabulary_words,
+)
 from headviz.inputs.concepts import known_concepts
 from headviz.inputs.images import Picture
-from headviz.page.errors import shown
-from headviz.page.loading import stoppable
+from headviz.page import html
+from headviz.page.errors import told, told_stream
 from headviz.page.pictures import picture_box
-from headviz.page.runs import Runs
-from headviz.page.shared import MODEL_QUEUE, QUIET, Shared
-from headviz.page.view import ModelShown
+from headviz.page.shared import MODEL_QUEUE, QUIET, Scene, Shared, Updates
 
+KIND = "naming"
 PROPOSED = 24
 """Words that are offered."""
 NAMING_STOPPED = "Finding words was stopped; whole files that were downloaded are kept."
@@ -25,28 +30,50 @@ _TICKED = 0.5  # of the best word's score: what is ticked from the start
 
 
 @dataclass(frozen=True)
-class _Words:
+class _Fields:
+    """What is asked with."""
+
+    like: gr.State
+    unlike: gr.State
+    clip: gr.Dropdown
+    vocabulary: gr.Checkbox
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What they hold."""
+
+    model: str
+    like: tuple[Picture, ...]
+    unlike: tuple[Picture, ...]
+    clip: str
+    wide: bool
+
+
+@dataclass(frozen=True)
+class _Proposal:
     """What is proposed."""
 
     words: gr.CheckboxGroup
-    told: gr.Markdown
+    told: gr.HTML
     use: gr.Button
 
 
 def build(shared: Shared, concept_words: gr.Textbox) -> None:
     """Lay the part out and wire it: what is ticked becomes the text of `concept_words`."""
     clips = shared.clips
+    scene: Scene = shared.scene.value
     with gr.Accordion(
         "A concept from pictures",
         open=False,
-        visible=shared.model.value.has_vision,
+        visible=scene.model.has_vision,
         elem_id="naming",
     ) as part:
         with gr.Row(equal_height=False):
             with gr.Column():
-                like = picture_box("Pictures of the concept", "like")
+                like = picture_box("Pictures of the concept", "like", gr.State(()))
             with gr.Column():
-                unlike = picture_box("Unlike these (may be empty)", "unlike")
+                unlike = picture_box("Unlike these (may be empty)", "unlike", gr.State(()))
             with gr.Column():
                 clip = gr.Dropdown(
                     list(clips.names()),
@@ -61,85 +88,88 @@ def build(shared: Shared, concept_words: gr.Textbox) -> None:
                     info=f"up to {MOST_WORDS} words; with a large CLIP model that takes minutes",
                 )
                 propose = gr.Button("Propose words", elem_id="propose")
-                stop = gr.Button("Stop", size="sm", visible=False, elem_id="stop-naming")
-        proposed = _Words(
+                stop = gr.Button("Stop", size="sm", elem_id="stop-naming")
+        proposed = _Proposal(
             gr.CheckboxGroup([], label="Words", visible=False, elem_id="proposed"),
-            gr.Markdown(
-                "Words that fit the pictures better than others are proposed here.",
-                elem_classes="hv-note",
+            gr.HTML(
+                html.note("Words that fit the pictures better than others are proposed here."),
                 elem_id="named-by",
             ),
             gr.Button("Use the ticked words", visible=False, elem_id="use-words"),
         )
+    fields = _Fields(like.pictures, unlike.pictures, clip, vocabulary)
+    _wire_proposing(shared, propose, stop, fields, proposed)
 
-    pictures = [like.pictures, unlike.pictures]
-    _wire_proposing(shared, propose, stop, [shared.model, *pictures, clip, vocabulary], proposed)
-    proposed.use.click(shown(joined), proposed.words, concept_words, **QUIET)
-    shared.model.change(
-        lambda model: gr.update(visible=model.has_vision), shared.model, part, **QUIET
+    def use(words: list[str]) -> Updates:
+        return {concept_words: joined(words)}
+
+    proposed.use.click(
+        told(proposed.told, use), proposed.words, [concept_words, proposed.told], **QUIET
+    )
+    shared.scene.change(
+        lambda scene: gr.update(visible=scene.model.has_vision), shared.scene, part, **QUIET
     )
 
 
 def _wire_proposing(
-    shared: Shared, propose: gr.Button, stop: gr.Button, inputs: list[Any], proposed: _Words
+    shared: Shared, propose: gr.Button, stop: gr.Button, fields: _Fields, proposed: _Proposal
 ) -> None:
-    runs = Runs()  # its own: naming neither ends the loading of a model nor is ended by it
+    def find(data: Mapping[Any, Any], request: gr.Request) -> Iterator[Updates]:
+        scene = data[shared.scene]
+        asked = _Asked(
+            scene.model.name,
+            data[fields.like],
+            data[fields.unlike],
+            data[fields.clip] or "",
+            data[fields.vocabulary],
+        )
+        steps = shared.work.watched(
+            request, KIND, lambda report: named_words(shared, asked, report), NAMING_STOPPED
+        )
+        while True:
+            try:
+                status = next(steps)
+            except StopIteration as ended:
+                named = ended.value
+                break
+            yield {proposed.told: html.progress(status)}
+        words = named.words[:PROPOSED]
+        text = (
+            f"{named.model} compared {len(named.words)} words: how much better each fits the "
+            f"pictures than {named.compared_with} (difference of cosines)."
+        )
+        yield {
+            proposed.words: gr.update(choices=_choices(words), value=_best(words), visible=True),
+            proposed.told: html.note(text),
+            proposed.use: gr.update(visible=True),
+        }
 
-    def find(
-        request: gr.Request,
-        model: ModelShown,
-        pictures: tuple[Picture, ...],
-        others: tuple[Picture, ...],
-        name: str | None,
-        wide: bool,
-        bar: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
-    ) -> tuple[Any, ...]:
-        report = runs.load_progress(request, bar, NAMING_STOPPED)
-        return propose_words(shared, model, pictures, others, name or "", wide, report)
-
-    stoppable(
-        runs,
-        stop,
-        propose.click,
-        find,
-        inputs=inputs,
-        outputs=[proposed.words, proposed.told, proposed.use],
+    propose.click(
+        told_stream(proposed.told, find),
+        {shared.scene, fields.like, fields.unlike, fields.clip, fields.vocabulary},
+        [proposed.words, proposed.told, proposed.use],
         api_visibility="private",
+        show_progress="hidden",
         **MODEL_QUEUE,
     )
-    stop.click(runs.stop, None, None, queue=False, api_visibility="private")
+    stop.click(shared.work.stopper(KIND), None, None, queue=False, api_visibility="private")
 
 
-def propose_words(
-    shared: Shared,
-    model: ModelShown,
-    pictures: tuple[Picture, ...],
-    others: tuple[Picture, ...],
-    name: str,
-    wide: bool,
-    progress: Progress,
-) -> tuple[Any, ...]:
-    """The words with their scores, the best ticked, and what the scores mean."""
-    if not pictures:
+def named_words(shared: Shared, asked: _Asked, progress: Progress) -> NamedConcept:
+    """Words by how much better they fit the pictures. Raises PromptError, ModelError."""
+    if not asked.like:
         raise PromptError("Put one or more pictures of the concept into the box first.")
-    if not name.strip():
+    if not asked.clip.strip():
         raise ModelError("Name a CLIP model that finds the words; none is built in.")
-    clip = shared.clips.clip(name, progress)
+    clip = shared.clips.clip(asked.clip, progress)
     candidates = None
-    if wide:
-        own = vocabulary_words(shared.session.model(model.name))
+    if asked.wide:
+        own = vocabulary_words(shared.session.model(asked.model))
         candidates = [*own, *(w for c in known_concepts().values() for w in c.words)]
-    images, unlike = ([p.image() for p in some] for some in (pictures, others))
+    images, unlike = ([p.image() for p in some] for some in (asked.like, asked.unlike))
     with shared.session.lock:
         store = shared.session.store
-        named = name_concept(clip, images, unlike, candidates, store=store, progress=progress)
-    words = named.words[:PROPOSED]
-    told = (
-        f"{named.model} compared {len(named.words)} words: how much better each fits the "
-        f"pictures than {named.compared_with} (difference of cosines)."
-    )
-    choices = gr.update(choices=_choices(words), value=_best(words), visible=True)
-    return choices, told, gr.update(visible=True)
+        return name_concept(clip, images, unlike, candidates, store=store, progress=progress)
 
 
 def _choices(words: Iterable[NamedWord]) -> list[tuple[str, str]]:

@@ -1,65 +1,209 @@
-"""The page: a header and the panels of PANELS, one below the other."""
+"""The page: a header, and the tabs Explore and Studies. What is seen first is true already."""
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import gradio as gr
 
 from headviz.base.head import Head
-from headviz.page import api, choose, edit, edit_handlers, exporting, head, heat_map, studies
+from headviz.inputs.images import Picture
+from headviz.page import (
+    answers,
+    api,
+    arriving,
+    bench,
+    choose,
+    exporting,
+    head,
+    heat_map,
+    html,
+    image_input,
+    save,
+    studies,
+)
+from headviz.page.arriving import Arrival
+from headviz.page.bench import script
+from headviz.page.choose import FIRST_CONCEPT, Fields
 from headviz.page.clips import Clips
-from headviz.page.runs import Runs
-from headviz.page.shared import Shared
-from headviz.page.view import ModelShown, View, first_view
+from headviz.page.errors import sentence, told
+from headviz.page.model_handlers import OWN_WORDS, name_of
+from headviz.page.scene import Opening, drawn, headline, opening
+from headviz.page.scene import bench as bench_value
+from headviz.page.shared import MODEL_QUEUE, QUIET, Parts, Result, Scene, Shared, Updates
+from headviz.page.view import ModelShown, first_view, shipped_of
+from headviz.page.work import Work
 from headviz.session.session import Session
 
-PANELS: tuple[ModuleType, ...] = (choose, heat_map, head, edit, studies)
-"""A panel is a module with a TITLE and `build(shared)`."""
-
+SCRIPTS = ("state.js", "bench.js", "heat_map.js", "export.js")
 _HERE = Path(__file__).parent
 _HEADER = (
-    "<header><h1>headviz</h1><p>Which attention heads carry a concept, and what happens when you "
-    "turn them up or down?</p><button id='hv-theme' aria-label='Light or dark'>◐</button></header>"
+    '<header class="hv-header"><h1>headviz</h1><p>What do attention heads talk about, and what '
+    'happens when you turn them?</p><button type="button" id="theme" aria-label="Light or dark">◐'
+    "</button></header>"
 )
 
 
 def build_page(session: Session) -> gr.Blocks:
     """The page over this session, opened on the shipped results of its first model."""
-    first = (
-        first_view(session.model_names()[0], choose.FIRST_CONCEPT)
-        if session.model_names()
-        else None
-    )
-    chosen: tuple[Head, ...] = first.top[: edit_handlers.one_percent(first)] if first else ()
+    work = Work()
+    session.loading = work.note
+    scene = first_scene(session)
+    pictures = image_input.first_pictures(scene)
+    first = opening(session, scene, pictures)
     with gr.Blocks(title="headviz", analytics_enabled=False) as page:
         api.build(session)  # first, so that no handler of a panel takes an endpoint's name
         exporting.serve_plotly()
-        gr.HTML(_HEADER, elem_id="header")
-        shared = Shared(
-            page=page,
-            session=session,
-            clips=Clips(session),
-            runs=Runs(),
-            first=first,
-            model=gr.State(_first_model(session, first)),
-            view=gr.State(first),
-            opened=gr.State(chosen[0] if chosen else None),
-            chosen=gr.State(chosen),
-            given=gr.State(None),
-        )
-        for panel in PANELS:
-            gr.Markdown(f"## {panel.TITLE}")
-            panel.build(shared)
+        gr.HTML(_HEADER, elem_id="header", js_on_load="")
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Explore", id="explore"):
+                shared = _lay_out(session, work, page, scene, first, pictures)
+            with gr.Tab("Studies", id="studies"):
+                studies.build(shared)
     page.queue(default_concurrency_limit=4)
     return page
 
 
-def _first_model(session: Session, first: View | None) -> ModelShown:
-    """Named without loading it."""
-    if first is not None:
-        return ModelShown(first.model, first.has_vision)
-    return ModelShown(session.model_names()[0] if session.model_names() else "")
+def first_scene(session: Session) -> Scene:
+    """The first model with the first concept that ships with it."""
+    name = session.model_names()[0] if session.model_names() else ""
+    shipped = shipped_of(name) if name else None
+    if shipped is None:
+        return Scene(ModelShown(name))
+    about = FIRST_CONCEPT if FIRST_CONCEPT in shipped.concepts else shipped.concepts[0]
+    view = first_view(name, about)
+    return Scene(ModelShown(name, bool(view and view.has_vision)), view)
+
+
+def _lay_out(
+    session: Session,
+    work: Work,
+    page: gr.Blocks,
+    scene: Scene,
+    first: Opening,
+    pictures: tuple[Picture, ...],
+) -> Shared:
+    view = scene.view
+    top = view.top[0] if view and view.top else None
+    trial = first.recipe.trial if first.recipe else None
+    comparison = trial.comparison() if trial else None
+    states = {
+        "scene": gr.State(scene),
+        "result": gr.State(Result(first.ask, (comparison,)) if comparison else None),
+        "pictures": gr.State(pictures),
+    }
+    banner = gr.HTML("", elem_id="banner", js_on_load=script("banner"))
+    line = gr.HTML(headline(scene), elem_id="headline", js_on_load=script("headline"))
+    drawer = gr.Column(elem_id="drawer")
+    seen = gr.Column(elem_id="pictures-part")
+    with gr.Column(elem_id="bench"):
+        knobs = gr.HTML(
+            bench_value(scene, first.ask),
+            html_template='<div class="hv-bench"></div>',
+            js_on_load=script("bench", "run", "stop"),
+            elem_id="knobs",
+        )
+        said = gr.HTML("", elem_id="said", js_on_load=script("said"))
+        shown = (
+            answers.answers(first.ask, comparison, "done")
+            if comparison
+            else answers.nothing(first.ask, "")
+        )
+        texts = gr.HTML(shown, elem_id="answers", js_on_load=script("answers"))
+    with gr.Row(equal_height=False, elem_id="heads"):
+        with gr.Column(min_width=320):
+            grid = gr.HTML(
+                heat_map.draw(session, view),
+                elem_id="heat-map",
+                js_on_load=script("map", "head_open"),
+            )
+        with gr.Column(min_width=320):
+            opened = gr.HTML(
+                head.draw(session, view, top), elem_id="head", js_on_load=script("head")
+            )
+    parts = Parts(banner, line, said, texts, knobs, grid, opened)
+    shared = Shared(page, session, Clips(session), work, parts=parts, **states)
+    with drawer:
+        fields = choose.build(shared)
+    with seen:
+        image_input.build(shared)
+    bench.wire(shared)
+    _wire_head(shared)
+    save.build(shared)
+    _wire_arrival(shared, fields)
+    return shared
+
+
+def _wire_head(shared: Shared) -> None:
+    """A click on the map, or on a name in the list, opens a head."""
+    parts, session = shared.parts, shared.session
+
+    def open_head(event: gr.EventData, scene: Scene) -> Updates:
+        chosen = Head(int(event.layer), int(event.head))
+        return {parts.head: head.draw(session, scene.view, chosen)}
+
+    def look(event: gr.EventData, scene: Scene) -> Any:
+        view = scene.view
+        if view is None or not view.has_vision:
+            return {parts.head: gr.skip()}
+        chosen = Head(int(event.layer), int(event.head))
+        return {parts.head: head.draw(session, view, chosen, head.maps_of(session, view, chosen))}
+
+    asked: dict[str, Any] = {
+        "inputs": [shared.scene],
+        "outputs": [parts.head, parts.said],
+        "trigger_mode": "always_last",
+        **QUIET,
+        **MODEL_QUEUE,
+    }
+    parts.heat_map.head_open(told(parts.said, open_head), **asked)
+    # The maps need the model, which may still be loading: everything else is shown before.
+    parts.heat_map.head_open(told(parts.said, look), **asked)
+
+
+def _wire_arrival(shared: Shared, fields: Fields) -> None:
+    """The page's address, and a recipe as a file, open the page on what they hold."""
+    session, parts = shared.session, shared.parts
+
+    def arrive(request: gr.Request) -> Updates:
+        try:
+            found = arriving.arrive(session, dict(request.query_params))
+        except Exception as error:
+            return {parts.banner: html.banner(sentence(error), bad=True)}
+        return arrived(found) if found else {parts.banner: ""}
+
+    def arrived(found: Arrival) -> Updates:
+        scene, view = found.scene, found.scene.view
+        pictures = image_input.first_pictures(scene)
+        first = found.opening or opening(session, scene, pictures)
+        concept = first.ask.concept
+        words = ", ".join(concept.words) if concept else ""
+        updates: Updates = {
+            **drawn(shared, scene, first, found.banner),
+            fields.model: scene.model.name,
+            fields.words: words,
+            fields.concept: name_of(words) if words else OWN_WORDS,
+            shared.pictures: pictures,
+        }
+        if found.head is not None:
+            updates[parts.head] = head.draw(session, view, found.head)
+        return updates
+
+    outputs = [
+        shared.scene,
+        shared.result,
+        shared.pictures,
+        fields.model,
+        fields.words,
+        fields.concept,
+        *vars(parts).values(),
+    ]
+    shared.page.load(told(parts.banner, arrive), None, outputs, **QUIET)
+    load = gr.UploadButton("Open a recipe", file_types=[".json"], size="sm", elem_id="load-recipe")
+
+    def open_file(path: str) -> Updates:
+        return arrived(arriving.open_file(session, path))
+
+    load.upload(told(parts.said, open_file), load, outputs, api_visibility="private")
 
 
 def launch_options() -> dict[str, Any]:
@@ -68,14 +212,18 @@ def launch_options() -> dict[str, Any]:
     mono = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
     theme = gr.themes.Base(
         primary_hue="sky", neutral_hue="slate", font=list(system), font_mono=list(mono)
+    ).set(  # white on the theme's own sky blue is hard to read
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
     )
+    code = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    code = code.replace("</", "<\\/")  # a script ends at the first such mark, in a text too
     return {
+        # gradio's own button of settings says its name twice to a screen reader.
+        "footer_links": ["api", "gradio"],
         "theme": theme,
         "css": (_HERE / "style.css").read_text(encoding="utf-8"),
-        "js": f"() => {{ {_run('page.js')} {_run('export.js')} }}",
+        # In the head, so that it is there before any part of the page asks for it.
+        "head": f"<script>{code}</script>",
     }
-
-
-def _run(script: str) -> str:
-    """A call of the function that the script is."""
-    return f"({(_HERE / script).read_text(encoding='utf-8').rstrip().rstrip(';')})();"

@@ -5,15 +5,16 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from html import escape
 
+from markupsafe import Markup
 from PIL import Image
 
 from headviz.editing.compare import Column, Comparison
 from headviz.heads.patch_map import PatchMap
 from headviz.inputs.images import Picture
 from headviz.inputs.prompt_sets import PromptSet
-from headviz.page.html import TITLES, marked
+from headviz.page.answers import TITLES
+from headviz.page.html import folded, joined, marked
 from headviz.page.pictures import small
 from headviz.pursuit.spectrum import Sample
 
@@ -44,37 +45,42 @@ def _data(buffer: io.BytesIO, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+def image(picture: Picture) -> Markup:
+    """A small copy; its name is said once."""
+    return Markup('<img src="{}" alt="{}">').format(source(picture), picture.name)
+
+
 def samples(
     strongest: Sequence[Sample],
     prompt_set: PromptSet,
     words: Iterable[str],
     maps: Sequence[PatchMap],
-) -> str:
+) -> Markup:
     """The pictures that drive a head most, each with its map as soon as that is there."""
     words = list(words)
     rows = []
     for number, sample in enumerate(strongest):
         picture = prompt_set.pictures[sample.number]
         label = prompt_set.labels[sample.number] if prompt_set.labels else ""
-        share = f'<b title="share of the head\'s variance">{sample.share:.1%}</b>'
         rows.append(
-            f"<li>{_figure(picture, maps[number] if maps else None)}"
-            f"<p>{share} {marked(label, words) if label else escape(picture.name)}</p></li>"
+            Markup('<li>{}<p><b title="share of the head\'s variance">{}</b> {}</p></li>').format(
+                _figure(picture, maps[number] if maps else None),
+                f"{sample.share:.1%}",
+                marked(label, words) if label else picture.name,
+            )
         )
-    return f'<ol class="hv-samples hv-looks">{"".join(rows)}</ol>'
+    return folded(rows, "hv-samples hv-looks")
 
 
-def _figure(picture: Picture, found: PatchMap | None) -> str:
+def _figure(picture: Picture, found: PatchMap | None) -> Markup:
     over = "" if found is None else _veil(found)
-    told = "a map over it shows where the head's signal is strongest" if over else picture.name
-    focus = 'tabindex="0"' if over else ""
-    return (
-        f'<figure class="hv-look" {focus} role="img" aria-label="{escape(picture.name)}: '
-        f'{escape(told)}"><img src="{source(picture)}" alt="">{over}</figure>'
-    )
+    told = "a map over it shows where the head's signal is strongest" if over else "as it is"
+    return Markup(
+        '<div class="hv-look"{} role="img" aria-label="{}: {}"><img src="{}" alt="">{}</div>'
+    ).format(Markup(' tabindex="0"') if over else "", picture.name, told, source(picture), over)
 
 
-def _veil(found: PatchMap) -> str:
+def _veil(found: PatchMap) -> Markup:
     """The weaker, the darker; the strongest patch has a ring."""
     rows, columns = found.strength.shape
     strength = found.strength - found.strength.min()
@@ -87,28 +93,26 @@ def _veil(found: PatchMap) -> str:
     row, column = divmod(int(strength.argmax()), columns)
     place = _place(left, top, right - left, bottom - top)
     ring = _place(column / columns, row / rows, 1 / columns, 1 / rows)
-    return (
-        f'<div class="hv-veil" style="{place}"><img src="{_data(buffer, "png")}" alt="">'
-        f'<i style="{ring}"></i></div>'
-    )
+    return Markup(
+        '<div class="hv-veil" style="{}"><img src="{}" alt=""><i style="{}"></i></div>'
+    ).format(place, _data(buffer, "png"), ring)
 
 
 def _place(left: float, top: float, width: float, height: float) -> str:
     return f"left:{left:.2%};top:{top:.2%};width:{width:.2%};height:{height:.2%}"
 
 
-def captions(done: Sequence[Captioned], total: int, words: Iterable[str]) -> str:
+def captions(done: Sequence[Captioned], total: int, words: Iterable[str]) -> Markup:
     """The pictures captioned so far, and the counts over all of them."""
     words = list(words)
-    rows = "".join(_captioned(one, words) for one in done)
+    rows = joined(_captioned(one, words) for one in done)
     progress = "" if len(done) == total else f" · {len(done)} of {total} done"
-    return (
-        f'<section class="hv-captions"><h4>All pictures{progress}</h4>{_totals(done)}'
-        f"<ol>{rows}</ol></section>"
+    return Markup('<div class="hv-captions"><h4>All pictures{}</h4>{}<ol>{}</ol></div>').format(
+        progress, _totals(done), rows
     )
 
 
-def _totals(done: Sequence[Captioned]) -> str:
+def _totals(done: Sequence[Captioned]) -> Markup:
     """What was counted over all pictures, a column each."""
     cells = []
     for n, name in enumerate(TITLES):
@@ -116,26 +120,27 @@ def _totals(done: Sequence[Captioned]) -> str:
         facts = []
         counts = [c.concept_words for c in columns if c.concept_words is not None]
         if counts:
-            facts.append(f"<b>{sum(counts)}</b> concept words in {len(columns)} captions")
+            facts.append(f"{sum(counts)} concept words in {len(columns)} captions")
         if n:
             differ = sum(c.differs_at is not None for c in columns)
             facts.append(f"{differ} of {len(columns)} differ")
         fits = [one.fit[name] for one in done if name in one.fit]
         if fits:
             facts.append(f"CLIP {sum(fits) / len(fits):.3f} on average")
-        cells.append(f'<p class="{name}"><b>{TITLES[name]}</b><br>{" · ".join(facts)}</p>')
-    return f'<div class="hv-three hv-totals">{"".join(cells)}</div>' if done else ""
+        cells.append(
+            Markup('<p class="{}"><b>{}</b><br>{}</p>').format(
+                name, TITLES[name], " · ".join(facts)
+            )
+        )
+    whole = Markup('<div class="hv-three hv-totals">{}</div>').format(joined(cells))
+    return whole if done else Markup("")
 
 
-def _captioned(one: Captioned, words: list[str]) -> str:
-    texts = "".join(_text(column, words) for column in one.comparison.columns)
-    name = escape(one.picture.name)
-    return (
-        f'<li><img src="{source(one.picture)}" alt="{name}" title="{name}">'
-        f'<div class="hv-three">{texts}</div></li>'
-    )
+def _captioned(one: Captioned, words: list[str]) -> Markup:
+    texts = joined(_text(column, words) for column in one.comparison.columns)
+    return Markup('<li>{}<div class="hv-three">{}</div></li>').format(image(one.picture), texts)
 
 
-def _text(column: Column, words: list[str]) -> str:
-    text = marked(column.text, words) or "<i>(the model says nothing)</i>"
-    return f'<p class="{column.name}" title="{TITLES[column.name]}">{text}</p>'
+def _text(column: Column, words: list[str]) -> Markup:
+    text = marked(column.text, words) or Markup("<i>(the model says nothing)</i>")
+    return Markup('<p class="{}" title="{}">{}</p>').format(column.name, TITLES[column.name], text)

@@ -4,7 +4,7 @@ What is no picture is named in one notice and left out; the others stay. The box
 so that a browser draws also what it cannot read itself; the pictures are kept beside it.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from PIL import Image
 
 from headviz.base.errors import PictureError
 from headviz.inputs.images import Picture, open_picture
-from headviz.page.errors import shown, warn
+from headviz.page import html
+from headviz.page.errors import told
+from headviz.page.shared import Updates
 
 MOST = 200
 """Pictures that a box takes."""
@@ -32,12 +34,22 @@ class PictureBox:
     gallery: gr.Gallery
     pictures: gr.State
     """What the gallery shows: a tuple of Picture."""
+    said: gr.HTML
+    """What was left out and why."""
 
 
-def picture_box(label: str, elem_id: str, first: tuple[Picture, ...] = ()) -> PictureBox:
-    """Lay a box out and wire it; it begins with the `first` pictures."""
+def picture_box(
+    label: str,
+    elem_id: str,
+    pictures: gr.State,
+    samples: Callable[[], Collection[str]] = frozenset,
+) -> PictureBox:
+    """Lay a box out and wire it; it shows `pictures`.
+
+    `samples` gives hashes of pictures that stand there only until somebody brings their own.
+    """
     gallery = gr.Gallery(
-        entries_of(first),
+        entries_of(pictures.value),
         label=label,
         sources=["upload", "webcam", "clipboard"],
         file_types=["image"],
@@ -50,29 +62,45 @@ def picture_box(label: str, elem_id: str, first: tuple[Picture, ...] = ()) -> Pi
         elem_id=elem_id,
         elem_classes="hv-box",
     )
-    pictures = gr.State(first)
+    said = gr.HTML()
+    box = PictureBox(gallery, pictures, said)
+
+    def change(entries: list[Entry] | None, kept: tuple[Picture, ...]) -> Updates:
+        return take(box, entries, kept, samples())
+
     gallery.change(
-        shown(take),
+        told(said, change),
         [gallery, pictures],
-        [gallery, pictures],
+        [gallery, pictures, said],
         show_progress="minimal",
         api_visibility="private",
     )
-    return PictureBox(gallery, pictures)
+    return box
 
 
-def take(entries: list[Entry] | None, kept: tuple[Picture, ...]) -> tuple[Any, tuple[Picture, ...]]:
-    """What the gallery shall show, and its pictures, after somebody added or removed some."""
+def take(
+    box: PictureBox,
+    entries: list[Entry] | None,
+    kept: tuple[Picture, ...],
+    samples: Collection[str] = (),
+) -> Updates:
+    """What the box shows after somebody added or removed some; own pictures replace samples."""
     by_name = {picture.name: picture for picture in kept}
     stay = [entry for entry in entries or () if entry[1] in by_name]
-    new = [path for path, name in entries or () if name not in by_name]
+    # What has a name that nobody keeps is of before: the box may tell of a change twice.
+    new = [path for path, name in entries or () if name is None]
     pictures = [by_name[str(name)] for _, name in stay]
     if not new:
-        return gr.skip(), tuple(pictures)
+        return {box.pictures: tuple(pictures)}
     opened, refused = open_all(new, MOST - len(pictures))
-    warn(refused)
+    if opened and all(picture.digest in samples for picture in pictures):
+        stay, pictures = [], []
     added = with_own_names(opened, [picture.name for picture in pictures])
-    return stay + entries_of(added), (*pictures, *added)
+    return {
+        box.gallery: stay + entries_of(added),
+        box.pictures: (*pictures, *added),
+        box.said: html.joined(html.error(text) for text in refused),
+    }
 
 
 def open_all(paths: Iterable[str], room: int = MOST) -> tuple[list[Picture], list[str]]:

@@ -1,5 +1,6 @@
 """Part of the panel `choose`: the texts, or the pictures, that heads are read on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from headviz.inputs.prompt_sets import (
     read_prompt_set,
 )
 from headviz.inputs.tables import ENDINGS
-from headviz.page.errors import warn
 from headviz.page.pictures import open_all
+from headviz.page.shared import Updates
 from headviz.page.view import ModelShown
 
 TYPED, UPLOADED, UPLOADED_PICTURES = "my own texts", "my file", "my pictures"
@@ -43,12 +44,12 @@ class PromptSetPicker:
 
     @property
     def inputs(self) -> list[Any]:
-        """In the order of `find_samples`."""
+        """What `find_samples` reads."""
         return [self.choice, self.typed, self.asked, self.uploaded]
 
     @property
     def outputs(self) -> list[Any]:
-        """In the order of `fitted`."""
+        """What `fitted` writes."""
         return [self.choice, self.asked, self.upload]
 
 
@@ -83,14 +84,21 @@ def build(model: ModelShown) -> PromptSetPicker:
     return PromptSetPicker(choice, typed, asked, upload, gr.State(None))
 
 
-def fitted(model: ModelShown) -> tuple[Any, ...]:
+def fitted(picker: PromptSetPicker, model: ModelShown) -> Updates:
     """Updates of the components for another model."""
     choices = sample_choices(model)
-    return (
-        gr.update(choices=choices, value=choices[0], label=_title(model)),
-        gr.update(visible=model.has_vision and model.writes, placeholder=_usual(model)),
-        gr.update(**_upload(model)),
-    )
+    return {
+        picker.choice: gr.update(choices=choices, value=choices[0], label=_title(model)),
+        picker.asked: gr.update(
+            visible=model.has_vision and model.writes, placeholder=_usual(model)
+        ),
+        picker.upload: gr.update(**_upload(model)),
+    }
+
+
+def is_usual(picker: PromptSetPicker, data: Mapping[Any, Any], model: ModelShown) -> bool:
+    """Whether the fields name what a model's shipped results were read on."""
+    return (data[picker.choice], data[picker.asked]) == (sample_choices(model)[0], "")
 
 
 def _title(model: ModelShown) -> str:
@@ -113,7 +121,7 @@ def _upload(model: ModelShown) -> dict[str, Any]:
 
 
 def sample_choices(model: ModelShown) -> list[str]:
-    """Probe sets to offer for a model, the default first."""
+    """Prompt sets to offer for a model, the default first."""
     built_in = default_prompt_sets(model.name, model.has_vision)
     return [*built_in, *([UPLOADED_PICTURES] if model.has_vision else [TYPED, UPLOADED])]
 
@@ -129,12 +137,11 @@ def pooling_choices(model: ModelShown) -> list[tuple[str, str]]:
     return [(WHERE_READ[name], name) for name in names]
 
 
-def find_samples(
-    choice: str, typed: str, asked: str, uploaded: PromptSet | None, model: ModelShown
-) -> PromptSet:
+def find_samples(picker: PromptSetPicker, data: Mapping[Any, Any], model: ModelShown) -> PromptSet:
     """The texts or pictures chosen on the page. Raises PromptError where there are none."""
+    choice, asked, uploaded = data[picker.choice], data[picker.asked], data[picker.uploaded]
     if choice == TYPED:
-        return make_prompt_set(TYPED, typed.splitlines())
+        return make_prompt_set(TYPED, data[picker.typed].splitlines())
     if choice in (UPLOADED, UPLOADED_PICTURES):
         if uploaded is None:
             files = "pictures, or a .zip of them" if model.has_vision else "a .txt file or a table"
@@ -143,29 +150,36 @@ def find_samples(
     return find_prompt_set(choice, model.name, model.has_vision, asked)
 
 
-def take_files(paths: str | list[str], model: ModelShown) -> tuple[PromptSet, Any, str]:
-    """Read uploaded files: the prompt set, the choice of it, and a line on what it is."""
+@dataclass(frozen=True)
+class Taken:
+    """What was uploaded."""
+
+    prompt_set: PromptSet
+    choice: str
+    """As the list of texts calls it."""
+    told: str
+    refused: tuple[str, ...] = ()
+    """Sentences on what was left out."""
+
+
+def take_files(paths: str | list[str], model: ModelShown) -> Taken:
+    """Read uploaded files. Raises PromptError or PictureError where nothing can be read."""
     if not model.has_vision:
         prompt_set = read_prompt_set(Path(paths if isinstance(paths, str) else paths[0]))
-        return (
-            prompt_set,
-            gr.update(value=UPLOADED),
-            f"{len(prompt_set)} texts from {prompt_set.name}.",
-        )
+        told = f"{len(prompt_set)} texts from {prompt_set.name}. Press Rank heads to read them."
+        return Taken(prompt_set, UPLOADED, told)
     paths = [paths] if isinstance(paths, str) else paths
     zips = [path for path in paths if Path(path).suffix.lower() == ".zip"]
     if zips and len(paths) > 1:
         raise PictureError("Upload either one .zip or pictures, not both at once.")
+    refused: list[str] = []
     if zips:
-        image_folder = open_image_folder(Path(zips[0]))
-        prompt_set = picture_prompt_set(
-            UPLOADED_PICTURES, image_folder.pictures, "", image_folder.labels
-        )
+        found = open_image_folder(Path(zips[0]))
+        prompt_set = picture_prompt_set(UPLOADED_PICTURES, found.pictures, "", found.labels)
     else:
         pictures, refused = open_all(paths, MAX_PICTURES)
         if not pictures:
             raise PictureError(" ".join(refused))
-        warn(refused)
         prompt_set = picture_prompt_set(UPLOADED_PICTURES, pictures)
-    told = f"{len(prompt_set)} pictures uploaded. Press *Rank heads* to read the heads on them."
-    return prompt_set, gr.update(value=UPLOADED_PICTURES), told
+    told = f"{len(prompt_set)} pictures uploaded. Press Rank heads to read the heads on them."
+    return Taken(prompt_set, UPLOADED_PICTURES, told, tuple(refused))

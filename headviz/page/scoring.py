@@ -1,5 +1,9 @@
 """Part of the panel `choose`: how heads are scored."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import gradio as gr
 
 from headviz.inputs.concepts import PIECES
@@ -7,13 +11,47 @@ from headviz.page import prompt_sets
 from headviz.page.model_handlers import usual_options
 from headviz.page.view import ModelShown
 from headviz.pursuit.criteria import CRITERIA
+from headviz.pursuit.options import ORDERS, Options
 
 
-def build(
-    model: ModelShown,
-) -> tuple[gr.Dropdown, tuple[gr.components.Component, ...], gr.Dropdown, gr.Dropdown]:
-    """Lay the components out: the criterion, and those of criteria.Options, the last two again."""
-    default = usual_options(model)
+@dataclass(frozen=True)
+class ScoringFields:
+    """The components; those after the first are the fields of Options."""
+
+    criterion: gr.Dropdown
+    steps: gr.Number
+    centre: gr.Checkbox
+    normalise: gr.Checkbox
+    fold_norm: gr.Checkbox
+    pooling: gr.Dropdown
+    pieces: gr.Dropdown
+    order: gr.Dropdown
+
+    @property
+    def all(self) -> set[gr.components.Component]:
+        """All of them."""
+        return {self.criterion, *self._options().values()}
+
+    def read(self, data: Mapping[Any, Any]) -> Options:
+        """The options as they stand on the page. Raises OptionError."""
+        chosen = {name: data[component] for name, component in self._options().items()}
+        return Options(**{**chosen, "steps": int(chosen["steps"] or 0)})
+
+    def _options(self) -> dict[str, gr.components.Component]:
+        return {
+            "steps": self.steps,
+            "centre": self.centre,
+            "normalise": self.normalise,
+            "fold_norm": self.fold_norm,
+            "pooling": self.pooling,
+            "pieces": self.pieces,
+            "order": self.order,
+        }
+
+
+def build(model: ModelShown) -> ScoringFields:
+    """Lay the components out."""
+    usual = usual_options(model)
     with gr.Accordion("Options", open=False):
         with gr.Row():
             criterion = gr.Dropdown(
@@ -23,18 +61,21 @@ def build(
             )
             pooling = gr.Dropdown(
                 prompt_sets.pooling_choices(model),
-                value=default.pooling,
+                value=usual.pooling,
                 label="Where a head is read",
                 elem_id="pooling",
             )
             pieces = gr.Dropdown(
                 [(text, key) for key, text in PIECES.items()],
-                value=default.pieces,
+                value=usual.pieces,
                 label="Words of several tokens",
             )
+            order = gr.Dropdown(
+                [(text, key) for key, text in ORDERS.items()], value=usual.order, label="Order"
+            )
         with gr.Row():
-            steps = gr.Number(default.steps, label="Atoms at most", precision=0)
-            centre = gr.Checkbox(default.centre, label="variance about the mean")
-            normalise = gr.Checkbox(default.normalise, label="atoms of unit length")
-            fold_norm = gr.Checkbox(default.fold_norm, label="final norm folded in")
-    return criterion, (steps, centre, normalise, fold_norm), pooling, pieces
+            steps = gr.Number(usual.steps, label="Atoms at most", precision=0, minimum=1)
+            centre = gr.Checkbox(usual.centre, label="variance about the mean")
+            normalise = gr.Checkbox(usual.normalise, label="atoms of unit length")
+            fold_norm = gr.Checkbox(usual.fold_norm, label="final norm folded in")
+    return ScoringFields(criterion, steps, centre, normalise, fold_norm, pooling, pieces, order)

@@ -1,13 +1,14 @@
-"""What the panels share: the session, and the states that connect them."""
+"""What the panels share: the session, the states that connect them, and the parts they write to."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
+from headviz.page.ask import Ask
 from headviz.page.clips import Clips
-from headviz.page.runs import Runs
-from headviz.page.view import View
+from headviz.page.view import ModelShown, View
+from headviz.page.work import Work
 from headviz.session.session import Session
 
 MODEL_QUEUE: Any = {"concurrency_id": "model", "concurrency_limit": 4}
@@ -17,26 +18,59 @@ Number = int | float
 """A number of the page: JSON does not tell 1 from 1.0."""
 
 QUIET: Any = {"show_progress": "hidden", "api_visibility": "private"}
-"""Small steps that need no spinner and are no part of the page's API."""
+"""Steps that need no spinner and are no part of the page's API."""
+
+Updates = dict[Any, Any]
+"""Component -> its new value."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a visitor looks at: a model, and the ranking of its heads if there is one."""
+
+    model: ModelShown
+    view: View | None = None
+
+
+class Result(NamedTuple):
+    """What came of an ask: a result for each picture, or one.
+
+    No dataclass, because gradio would take one apart that a gr.State begins with.
+    """
+
+    ask: Ask
+    results: tuple[Any, ...]
+    """Comparison, or ZeroShot where a CLIP model answered."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The components that more than one panel writes to."""
+
+    banner: gr.HTML
+    """Where the page was opened by a link: of what."""
+    headline: gr.HTML
+    said: gr.HTML
+    """What is going on with the answers, and what went wrong."""
+    answers: gr.HTML
+    bench: gr.HTML
+    """Its value is what the browser needs to know to ask."""
+    heat_map: gr.HTML
+    head: gr.HTML
 
 
 @dataclass(frozen=True)
 class Shared:
-    """Handed to every panel's build. A panel writes a state; the others listen to its change."""
+    """Handed to every panel's build."""
 
     page: gr.Blocks
     session: Session
     clips: Clips
-    runs: Runs
-    first: View | None
-    """What the page opens with."""
-    model: gr.State
-    """The chosen model: a ModelShown."""
-    view: gr.State
-    """The ranking on the page: a View or None."""
-    opened: gr.State
-    """The head that is open: a Head or None."""
-    chosen: gr.State
-    """The heads that are edited: a tuple of Head."""
-    given: gr.State
-    """The recipe that was put onto the page: a Given or None."""
+    work: Work
+    scene: gr.State
+    """A Scene."""
+    result: gr.State
+    """What was answered last: a Result or None."""
+    pictures: gr.State
+    """To describe: a tuple of Picture."""
+    parts: Parts

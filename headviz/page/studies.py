@@ -6,21 +6,23 @@ its finished cells lie in the cache folder, named by what was asked.
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from html import escape
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from headviz.base.errors import Cancelled, OptionError
 from headviz.base.head import parse_factor
+from headviz.base.progress import Progress
 from headviz.base.store import key_of
-from headviz.page.errors import shown
-from headviz.page.shared import MODEL_QUEUE, QUIET, Number, Shared
+from headviz.page import html
+from headviz.page.errors import told_stream
+from headviz.page.shared import MODEL_QUEUE, QUIET, Number, Shared, Updates
 from headviz.session.session import Session
 from headviz.studies.arms import ARMS
-from headviz.studies.finding import find
+from headviz.studies.finding import Finding, find
 from headviz.studies.presets import PRESETS
 from headviz.studies.raster import left_out
 from headviz.studies.request import Request
@@ -28,7 +30,16 @@ from headviz.studies.study import Finished, Study, estimate_seconds, lay_out, ru
 from headviz.studies.summary import Row, rows_of
 from headviz.studies.write import write_outcome
 
-TITLE = "Studies"
+KIND = "study"
+_NOT_CLEAR = "Not clear: what follows may be chance. More samples would tell."
+_COLUMNS = {
+    "arm": "how the heads were chosen",
+    "heads": "how many",
+    "α": "the factor that they were turned to",
+    "measure": "what was measured",
+    "÷ unedited": "the measure under the edit divided by the unedited model's",
+    "95 % of draws": "where the ratio lies in 95 % of draws of the samples",
+}
 _ABOUT = (
     "The paper's studies on the built-in models: the ranking's heads against heads chosen in other "
     "ways and against random ones, with intervals. A study runs cell by cell; stopped, it goes on "
@@ -36,15 +47,36 @@ _ABOUT = (
 )
 
 
-class _Form(NamedTuple):
-    """The fields, in the order of `request_of`."""
+@dataclass(frozen=True)
+class _Form:
+    """The fields."""
 
     preset: gr.Dropdown
+    model: gr.Dropdown
     concept: gr.Textbox
     ks: gr.Textbox
     alphas: gr.Textbox
     limit: gr.Number
     arms: gr.CheckboxGroup
+
+    @property
+    def all(self) -> set[Any]:
+        """All of them."""
+        return {getattr(self, field.name) for field in fields(self)}
+
+    def read(self, data: Mapping[Any, Any]) -> Request:
+        """The request that the fields make. Raises HeadvizError for what cannot be read."""
+        chosen = {field.name: data[getattr(self, field.name)] for field in fields(self)}
+        return request_of(**chosen)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Where results go."""
+
+    said: gr.HTML
+    figures: gr.HTML
+    files: gr.File
 
 
 def offered(session: Session) -> list[str]:
@@ -55,14 +87,21 @@ def offered(session: Session) -> list[str]:
 def build(shared: Shared) -> None:
     """Lay the panel out and wire it."""
     names = offered(shared.session)
-    with gr.Accordion("Run one of the paper's studies", open=False, elem_id="studies"):
-        gr.Markdown(_ABOUT, elem_classes="hv-note")
+    with gr.Column(elem_id="studies-panel"):
+        gr.HTML(Markup("<h2>Studies</h2>{}").format(html.note(_ABOUT)))
         if not names:
-            gr.Markdown("No study fits the models of this page.", elem_classes="hv-note")
+            gr.HTML(html.note("No study fits the models of this page."))
             return
         first = PRESETS[names[0]]
         with gr.Row():
             preset = gr.Dropdown(names, value=names[0], label="Study", elem_id="study")
+            model = gr.Dropdown(
+                [*shared.session.model_names()],
+                value=first.model,
+                label="Model",
+                allow_custom_value=shared.session.allowed is None,
+                elem_id="study-model",
+            )
             concept = gr.Textbox(
                 first.concept,
                 label="Concept",
@@ -87,76 +126,112 @@ def build(shared: Shared) -> None:
             estimating = gr.Button("Estimate", elem_id="study-estimate")
             running = gr.Button("Run", variant="primary", elem_id="study-run")
             stopping = gr.Button("Stop", elem_id="study-stop")
-        said = gr.Markdown(elem_id="study-said")
+        said = gr.HTML(elem_id="study-said")
         figures = gr.HTML(elem_id="study-figures")
         files = gr.File(label="Results", visible=False, height=260, elem_id="study-files")
-    _wire(
-        shared,
-        _Form(preset, concept, ks, alphas, limit, arms),
-        (estimating, running, stopping),
-        (said, figures, files),
+    form = _Form(preset, model, concept, ks, alphas, limit, arms)
+    shows = _Shown(said, figures, files)
+    _wire_estimate(shared, form, estimating, shows)
+    _wire_run(shared, form, running, shows)
+    stopping.click(shared.work.stopper(KIND), None, None, queue=False, api_visibility="private")
+
+    def usual(name: str) -> Updates:
+        found = PRESETS[name]
+        return {
+            model: found.model,
+            concept: found.concept,
+            ks: ",".join(found.ks),
+            alphas: ",".join(f"{alpha:g}" for alpha in found.alphas),
+        }
+
+    preset.change(usual, preset, [model, concept, ks, alphas], **QUIET)
+
+
+def _wire_estimate(shared: Shared, form: _Form, button: gr.Button, shows: _Shown) -> None:
+    def estimate(data: Mapping[Any, Any], visitor: gr.Request) -> Iterator[Updates]:
+        request = form.read(data)
+
+        def step(report: Progress) -> str:
+            study = laid_out(shared.session, request, report)
+            seconds = estimate_seconds(shared.session, study)
+            return (
+                f"{len(study.cells)} cells, {len(study.pending)} of them left: about "
+                f"{seconds:.0f} s. What was timed is kept."
+            )
+
+        found = yield from _followed(shared, visitor, step, "Estimating was stopped.", shows)
+        yield {shows.said: html.note(found)}
+
+    button.click(
+        told_stream(shows.said, estimate),
+        form.all,
+        [shows.said],
+        api_visibility="private",
+        show_progress="hidden",
+        **MODEL_QUEUE,
     )
 
 
-def _wire(
+def _wire_run(shared: Shared, form: _Form, button: gr.Button, shows: _Shown) -> None:
+    def start(data: Mapping[Any, Any], visitor: gr.Request) -> Iterator[Updates]:
+        request = form.read(data)
+
+        def step(report: Progress) -> Updates:
+            study = laid_out(shared.session, request, report)
+            try:
+                finished = run(shared.session, study, report)
+            except Cancelled:
+                left = len(study.pending)
+                raise Cancelled(
+                    f"The study was stopped: {len(study.cells) - left} of {len(study.cells)} cells "
+                    "are done and kept. Run goes on from there."
+                ) from None
+            return outcome(finished, shows)
+
+        yield (yield from _followed(shared, visitor, step, "The study was stopped.", shows))
+
+    button.click(
+        told_stream(shows.said, start),
+        form.all,
+        [shows.said, shows.figures, shows.files],
+        api_visibility="private",
+        show_progress="hidden",
+        **MODEL_QUEUE,
+    )
+
+
+def _followed(
     shared: Shared,
-    asked: _Form,
-    buttons: tuple[gr.Button, gr.Button, gr.Button],
-    shows: tuple[gr.Markdown, gr.HTML, gr.File],
-) -> None:
-    estimating, running, stopping = buttons
-
-    @shown
-    def estimate(
-        request: gr.Request,
-        *values: Any,
-        bar: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
-    ) -> str:
-        study = laid_out(shared, request, values, bar)
-        seconds = estimate_seconds(shared.session, study)
-        return (
-            f"{len(study.cells)} cells, {len(study.pending)} of them left: about {seconds:.0f} s. "
-            "What was timed is kept."
-        )
-
-    @shown
-    def start(
-        request: gr.Request,
-        *values: Any,
-        bar: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
-    ) -> tuple[Any, ...]:
-        report = shared.runs.progress(request, bar)
-        study = laid_out(shared, request, values, bar)
+    visitor: gr.Request,
+    step: Callable[[Progress], Any],
+    stopped: str,
+    shows: _Shown,
+) -> Generator[Updates, None, Any]:
+    """Run the step, telling how far it is; returns its result."""
+    steps = shared.work.watched(visitor, KIND, step, stopped)
+    while True:
         try:
-            finished = run(shared.session, study, report)
-        except Cancelled:
-            left = len(study.pending)
-            raise Cancelled(
-                f"The study was stopped: {len(study.cells) - left} of {len(study.cells)} cells are "
-                "done and kept. Run goes on from there."
-            ) from None
-        return outcome(finished)
-
-    estimating.click(estimate, list(asked), shows[0], api_visibility="private", **MODEL_QUEUE)
-    running.click(start, list(asked), list(shows), api_visibility="private", **MODEL_QUEUE)
-    stopping.click(shared.runs.stop, None, None, queue=False, api_visibility="private")
-    asked.preset.change(usual, asked.preset, [asked.concept, asked.ks, asked.alphas], **QUIET)
-
-
-def usual(name: str) -> tuple[str, str, str]:
-    """The preset's own concept, numbers of heads and factors."""
-    found = PRESETS[name]
-    return found.concept, ",".join(found.ks), ",".join(f"{alpha:g}" for alpha in found.alphas)
+            status = next(steps)
+        except StopIteration as ended:
+            return ended.value
+        yield {shows.said: html.progress(status)}
 
 
 def request_of(
-    name: str, concept: str, ks: str, alphas: str, limit: Number | None, arms: Sequence[str]
+    preset: str,
+    model: str,
+    concept: str,
+    ks: str,
+    alphas: str,
+    limit: Number | None,
+    arms: Sequence[str],
 ) -> Request:
     """The request that the panel's fields make. Raises HeadvizError for what cannot be read."""
     if not arms or not limit:
         raise OptionError("Tick one way of choosing heads or more, and say how many samples.")
     return replace(
-        PRESETS[name],
+        PRESETS[preset],
+        model=model.strip(),
         concept=concept.strip(),
         ks=_parts(ks),
         alphas=tuple(parse_factor(part) for part in _parts(alphas)),
@@ -166,43 +241,48 @@ def request_of(
     )
 
 
-def laid_out(shared: Shared, visitor: gr.Request, values: Sequence[Any], bar: gr.Progress) -> Study:
+def laid_out(session: Session, request: Request, progress: Progress) -> Study:
     """The study, begun or found in the cache folder."""
-    request = request_of(*values)
     key = key_of(kind="study", **request.as_dict())
-    folder = shared.session.store.folder.parent / "studies" / key
-    return lay_out(shared.session, request, folder, shared.runs.progress(visitor, bar))
+    folder = session.store.folder.parent / "studies" / key
+    return lay_out(session, request, folder, progress)
 
 
-def outcome(finished: Finished) -> tuple[Any, ...]:
+def outcome(finished: Finished, shows: _Shown) -> Updates:
     """Finding, figures with the table, and the files to download."""
     rows, finding = rows_of(finished), find(finished)
     names = write_outcome(finished, rows, finding)
     folder, missing = finished.study.folder.path, left_out()
     drawn = [(folder / name).read_text("utf-8") for name in names if name.endswith(".svg")]
-    figures = "".join(f"<figure>{svg}</figure>" for svg in drawn)
+    # The figures are drawn by studies/, which escapes what it writes.
+    figures = html.joined(Markup("<figure>{}</figure>").format(Markup(svg)) for svg in drawn)
     # The page hands out files of a temporary folder only, wherever the cache folder is.
     apart = tempfile.mkdtemp(prefix="headviz-study-")
     paths = [str(shutil.copy(folder / name, apart)) for name in names]
-    return (
-        f"**{escape(finding.text)}**",
-        f'<div class="hv-studies">{figures}</div>'
-        + "".join(_lines(rows))
-        + (f"<p class='hv-note'>{escape(missing)}</p>" if missing else ""),
-        gr.update(value=paths, visible=True),
-    )
+    return {
+        shows.said: said(finding),
+        shows.figures: Markup('<div class="hv-studies">{}</div>{}{}').format(
+            figures,
+            html.table(_COLUMNS, map(_cells, rows), "hv-answers-table"),
+            html.note(missing) if missing else "",
+        ),
+        shows.files: gr.update(value=paths, visible=True),
+    }
 
 
-def _lines(rows: Sequence[Row]) -> Iterator[str]:
-    """The table of all ratios."""
-    head = ("arm", "heads", "α", "measure", "÷ unedited", "95 % of draws")
-    yield "<table class='hv-answers'><tr>" + "".join(f"<th>{h}</th>" for h in head) + "</tr>"
-    for row in rows:
-        ratio = "–" if row.ratio is None else f"{row.ratio:.2f}"
-        interval = "" if row.ratio is None else f"{row.low:.2f} to {row.high:.2f}"
-        cells = (row.arm, row.k, f"{row.alpha:g}", f"{row.measure} {row.part}", ratio, interval)
-        yield "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>"
-    yield "</table>"
+def said(finding: Finding) -> Markup:
+    """The conclusion, after what limits it."""
+    limits = "" if finding.clear else html.warning(_NOT_CLEAR)
+    if finding.disagree:
+        others = " and ".join(finding.disagree)
+        limits = Markup(limits) + html.warning(f"Heads chosen by {others} do as much or more.")
+    return Markup('{}<p role="status"><b>{}</b></p>').format(limits, finding.text)
+
+
+def _cells(row: Row) -> Sequence[str]:
+    ratio = "–" if row.ratio is None else f"{row.ratio:.2f}"
+    interval = "" if row.ratio is None else f"{row.low:.2f} to {row.high:.2f}"
+    return (row.arm, str(row.k), f"{row.alpha:g}", f"{row.measure} {row.part}", ratio, interval)
 
 
 def _parts(text: str) -> tuple[str, ...]:

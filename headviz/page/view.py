@@ -4,6 +4,7 @@ The results themselves stay in the session; a View says which ones.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from headviz.base.head import Head
 from headviz.inputs.concepts import Concept
@@ -12,7 +13,7 @@ from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking
 from headviz.pursuit.spectrum import Spectrum
 from headviz.session.session import Session
-from headviz.session.shipped import SPECTRUM_STEPS, load_shipped
+from headviz.session.shipped import SPECTRUM_STEPS, Shipped, load_shipped
 
 TOP = 64
 
@@ -28,6 +29,8 @@ class ModelShown:
     """Whether it writes text; a CLIP model only chooses among classes."""
     prompts: tuple[str, ...] = ()
     """The paper's, where it sees and writes, the first for captions; empty until it is loaded."""
+    template: bool | None = None
+    """Whether a prompt is set inside a chat template; None until it is known."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,12 @@ class View:
         return bool(self.prompt_set.pictures)
 
 
+@lru_cache(maxsize=8)
+def shipped_of(model: str) -> Shipped | None:
+    """What ships with the model, read once."""
+    return load_shipped(model)
+
+
 def view_of(ranking: Ranking, prompt_set: PromptSet, shipped: bool = False) -> View:
     """The view of this ranking."""
     n_layers, n_heads = ranking.scores.shape
@@ -76,7 +85,7 @@ def view_of(ranking: Ranking, prompt_set: PromptSet, shipped: bool = False) -> V
 
 def first_view(model: str, concept: str) -> View | None:
     """What the page shows before any model is loaded, or None where nothing is shipped."""
-    shipped = load_shipped(model)
+    shipped = shipped_of(model)
     if shipped is None or concept not in shipped.concepts:
         return None
     return view_of(
@@ -86,7 +95,7 @@ def first_view(model: str, concept: str) -> View | None:
 
 def find_ranking(session: Session, view: View) -> Ranking:
     """The ranking of the view: shipped, remembered, or computed anew."""
-    shipped = load_shipped(view.model) if view.shipped else None
+    shipped = shipped_of(view.model) if view.shipped else None
     if shipped is not None:
         return shipped.ranking(view.concept.name)
     return session.rank(view.model, view.concept, view.prompt_set, view.criterion, view.options)
@@ -94,7 +103,7 @@ def find_ranking(session: Session, view: View) -> Ranking:
 
 def find_spectrum(session: Session, view: View, head: Head) -> Spectrum:
     """The spectrum of one head of the view."""
-    shipped = load_shipped(view.model) if view.shipped else None
+    shipped = shipped_of(view.model) if view.shipped else None
     if shipped is not None:
         return shipped.spectrum(head)
     return session.spectrum(view.model, head, view.prompt_set, SPECTRUM_STEPS, view.options)

@@ -1,75 +1,74 @@
-"""What the panel `edit` shows for a CLIP model: its zero-shot answers before and after."""
+"""The answers of a CLIP model: what it takes pictures for before and after an edit."""
 
-from collections.abc import Iterator
-from html import escape
 from typing import Any
+
+from markupsafe import Markup
 
 from headviz.base.errors import PromptError
 from headviz.clip.tower import tower_of
 from headviz.clip.zero_shot import ZeroShot, ZeroShotRequest, classes_of
 from headviz.inputs.images import Picture
-from headviz.page.captioning import Request
-from headviz.page.html import TITLES
-from headviz.page.picture_html import source
+from headviz.page.answers import MEANING, TITLES, whole
+from headviz.page.ask import Ask
+from headviz.page.html import joined, table
+from headviz.page.picture_html import image
 from headviz.page.shared import Shared
 
 _LISTED = 5  # classes in a column
 
 
-def answer(shared: Shared, asked: Request, results: list[Any]) -> Iterator[list[str]]:
-    """The three columns' HTML, and a table with a row for each picture.
+def answer(shared: Shared, ask: Ask, pictures: tuple[Picture, ...], results: list[Any]) -> str:
+    """The three columns, and a table with a row for each picture.
 
     The answers are added to `results`.
 
     The prompt names the classes, separated by commas; the concept's words are the classes if it is
     empty. Raises PromptError where there is no picture, ConceptError for fewer than two classes.
     """
-    tower = tower_of(shared.session.model(asked.model))
-    if not asked.pictures:
+    tower = tower_of(shared.session.model(ask.model))
+    if not pictures:
         raise PromptError("Put one or more pictures into the box first.")
-    classes = classes_of(tower.clip, asked.prompt, asked.words)
-    images = [picture.image() for picture in asked.pictures]
-    request = ZeroShotRequest(images, classes, asked.edit)
-    found = shared.session.zero_shot(asked.model, request)
+    classes = classes_of(tower.clip, ask.prompt, ask.words)
+    images = [picture.image() for picture in pictures]
+    request = ZeroShotRequest(images, classes, ask.edit, control_seed=ask.control_seed)
+    found = shared.session.zero_shot(ask.model, request)
     results.append(found)
-    columns = [_column(found, n) for n in range(len(found.answers))]
-    yield [*columns, _table(found, asked.pictures)]
+    columns = joined(_column(found, n) for n in range(len(found.answers)))
+    return whole(ask, columns, "done", _table(found, pictures))
 
 
-def _column(found: ZeroShot, n: int) -> str:
+def _column(found: ZeroShot, n: int) -> Markup:
     """The likeliest classes of one answer, on average over the pictures."""
     one = found.answers[n]
     mean = one.probabilities.mean(0)
     top = mean.topk(min(_LISTED, len(mean)))
-    rows = "".join(
-        f'<li><span>{escape(found.classes[i])}</span><meter value="{p:.3f}"></meter>'
-        f"<small>{p:.0%}</small></li>"
+    rows = joined(
+        Markup(
+            '<li><span>{}</span><meter value="{}" aria-label="{}"></meter><small>{}</small></li>'
+        ).format(found.classes[i], f"{p:.3f}", found.classes[i], f"{p:.0%}")
         for i, p in zip(top.indices.tolist(), top.values.tolist(), strict=True)
     )
     chosen = one.probabilities.argmax(1)
     same = int((chosen == found.answers[0].probabilities.argmax(1)).sum())
     facts = f"the original's answer for {same} of {len(chosen)}" if n else f"{len(chosen)} pictures"
-    edit = f'<p class="hv-edit">{escape(one.edit)}</p>' if one.edit else ""
-    return (
-        f'<section class="hv-column {one.name}"><h4>{TITLES[one.name]}</h4>{edit}'
-        f'<ul class="hv-classes">{rows}</ul><p class="hv-facts">{facts}</p></section>'
-    )
+    return Markup(
+        '<article class="hv-column {}"><h3 title="{}">{}</h3><ul class="hv-classes">{}</ul>'
+        '<p class="hv-facts">{}</p></article>'
+    ).format(one.name, MEANING[one.name], TITLES[one.name], rows, facts)
 
 
-def _table(found: ZeroShot, pictures: tuple[Picture, ...]) -> str:
+def _table(found: ZeroShot, pictures: tuple[Picture, ...]) -> Markup:
     """Each picture's likeliest class: original, edited and control."""
-    head = "".join(f'<th scope="col">{TITLES[a.name]}</th>' for a in found.answers)
     rows = []
     for number, picture in enumerate(pictures):
-        cells = []
+        cells = [image(picture)]
         for one in found.answers:
             probability, best = one.probabilities[number].max(0)
-            name = escape(found.classes[int(best)])
-            cells.append(f"<td>{name} <small>{float(probability):.0%}</small></td>")
-        name = escape(picture.name)
-        shown = f'<img src="{source(picture)}" alt="{name}" title="{name}">'
-        rows.append(f'<tr><th scope="row">{shown}</th>{"".join(cells)}</tr>')
-    return (
-        f'<table class="hv-answers"><tr><th scope="col">Picture</th>{head}</tr>'
-        f"{''.join(rows)}</table>"
-    )
+            cells.append(
+                Markup("{} <small>{}</small>").format(
+                    found.classes[int(best)], f"{float(probability):.0%}"
+                )
+            )
+        rows.append(cells)
+    header = {"Picture": "", **{TITLES[a.name]: MEANING[a.name] for a in found.answers}}
+    return table(header, rows, "hv-answers-table")

@@ -1,11 +1,11 @@
-"""Rankings and spectra that ship with a built-in model: true within seconds, before it is loaded.
+"""Results that ship with a model: rankings, spectra, answers. True before any weight is read.
 
 One JSON file beside the weights, made from them by `python -m headviz ship`, and refused when the
 weights' hash is not the one it was made from.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,13 @@ import torch
 from headviz.base.assets import built_in_models
 from headviz.base.errors import ConceptError, ModelError
 from headviz.base.head import Head
+from headviz.editing.compare import CompareRequest, last_of
+from headviz.editing.generate import Sampling, usual_stop
+from headviz.editing.recipe import Recipe, Trial
 from headviz.heads.capture import Progress, no_progress
+from headviz.heads.edits import Edit
 from headviz.inputs.concepts import Concept, ConceptTokens, WordTokens, known_concepts
+from headviz.inputs.examples import examples_of
 from headviz.models.places import model_revision
 from headviz.pursuit.bootstrap import Spread
 from headviz.pursuit.options import Options
@@ -24,6 +29,8 @@ from headviz.pursuit.spectrum import Atom, LensToken, Sample, Spectrum
 from headviz.session.session import Session
 
 SPECTRUM_STEPS = 12
+USUAL_FACTOR = -1.0
+"""What the heads of a concept are turned to at first."""
 _CRITERION = "somp"
 
 
@@ -75,10 +82,20 @@ class Shipped:
             lens=tuple(LensToken(*token) for token in entry["lens"]),
         )
 
+    def answer(self, concept: str) -> Recipe | None:
+        """The usual edit tried on an example about the concept; None where there is none."""
+        found = self.data.get("answers", {}).get(concept)
+        return Recipe.from_dict(found) if found else None
+
     def _sample(self, number: int, share: float) -> Sample:
         pictures = self.data.get("pictures")
         name = pictures[number] if pictures else ""
         return Sample(self.data["texts"][number], share, number, name)
+
+
+def usual_edit(ranking: Ranking) -> Edit:
+    """The first heads of the ranking, one per cent of all and at least one, turned down."""
+    return Edit.of(ranking.top(max(1, ranking.total_heads // 100)), USUAL_FACTOR)
 
 
 def load_shipped(name: str) -> Shipped | None:
@@ -98,7 +115,7 @@ def ship(session: Session, name: str, progress: Progress = no_progress) -> Path:
     model = session.model(name)
     prompt_set = session.prompt_set(name)
     options = session.default_options(name)
-    concepts = {}
+    concepts, answers = {}, {}
     for concept in known_concepts().values():
         try:
             ranking = session.rank(name, concept, prompt_set, _CRITERION, options)
@@ -111,6 +128,8 @@ def ship(session: Session, name: str, progress: Progress = no_progress) -> Path:
             "chance": _rounded(ranking.chance),
             "spread": _spread_as_lists(ranking.spread),
         }
+        if recipe := _answer(session, ranking):
+            answers[concept.name] = recipe.as_dict()
     spectra = {}
     n_positions = session.activations(name, prompt_set, options.pooling).n_positions
     found = session.all_spectra(name, prompt_set, SPECTRUM_STEPS, options, progress)
@@ -132,11 +151,27 @@ def ship(session: Session, name: str, progress: Progress = no_progress) -> Path:
         "texts": list(prompt_set.texts),
         "pictures": [picture.name for picture in prompt_set.pictures],
         "spectra": spectra,
+        "answers": answers,
     }
     path = _file(built_in_models()[name])
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     path.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def _answer(session: Session, ranking: Ranking) -> Recipe | None:
+    """The usual edit, tried on the first example about the concept."""
+    concept, model = ranking.tokens.concept, ranking.model
+    example = next((e for e in examples_of(model) if e.concept == concept.name), None)
+    if example is None:
+        return None
+    recipe = Recipe.of(usual_edit(ranking), ranking)
+    sampling = Sampling(stop=usual_stop(example.prompt))
+    asked = CompareRequest(
+        prompt=example.prompt, edit=recipe.edit, words=concept.words, sampling=sampling
+    )
+    comparison = last_of(session.compare(model, asked))
+    return replace(recipe, trial=Trial.of(comparison, sampling, sampling.seed))
 
 
 def _spread_as_lists(spread: Spread | None) -> dict[str, Any] | None:

@@ -1,0 +1,193 @@
+"""The three answers as HTML: what each says, which word changed, and how far that can be trusted.
+
+The piece carries the ask that it belongs to, so that the page can tell whether it still holds.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from markupsafe import Markup
+
+from headviz.editing.compare import Column, Comparison
+from headviz.editing.measures import concept_spans
+from headviz.page.ask import Ask
+from headviz.page.html import joined
+
+TITLES = {"original": "Original", "edited": "Edited", "control": "Random control"}
+MEANING = {
+    "original": "the model as it is",
+    "edited": "with your heads turned",
+    "control": "with as many random heads of the same layers turned alike: what any heads would do",
+}
+_PERPLEXITY = (
+    "perplexity: how surprised the unedited model is by this text; 1 is not at all, a broken text "
+    "has a large one"
+)
+_WORDS = re.compile(r"\s+|\S+")
+
+
+@dataclass(frozen=True)
+class Change:
+    """The first word in which a text leaves the original."""
+
+    before: str
+    """Of the original; empty where that has ended."""
+    after: str
+    number: int
+    """Of the word, from 1."""
+
+
+def first_change(text: str, original: str) -> Change | None:
+    """Where the text leaves the original, None where both are the same."""
+    words, others = text.split(), original.split()
+    for number in range(max(len(words), len(others))):
+        after, before = words[number : number + 1], others[number : number + 1]
+        if after != before:
+            return Change(_bare(before), _bare(after), number + 1)
+    return None
+
+
+def _bare(words: Sequence[str]) -> str:
+    word = words[0] if words else ""
+    return word.strip(".,;:!?\"'()") or word
+
+
+def words_marked(text: str, other: str, words: Iterable[str]) -> Markup:
+    """The text; what differs from the other one and the concept's words are marked."""
+    spans = concept_spans(text, words)
+    about = {at for span in spans for at in range(span.start, span.stop)}
+    parts = list(_WORDS.finditer(text))
+    own = [m for m in parts if not m[0].isspace()]
+    differing = _differing([m[0] for m in own], other.split())
+    changed = {m.start() for number, m in enumerate(own) if number in differing}
+    first = min(changed, default=-1)
+    pieces: list[str] = []
+    for m in parts:
+        kinds = ["changed"] if m.start() in changed else []
+        kinds += ["first"] if m.start() == first else []
+        kinds += ["about"] if any(at in about for at in range(m.start(), m.end())) else []
+        if kinds:
+            pieces.append(Markup('<mark class="{}">{}</mark>').format(" ".join(kinds), m[0]))
+        else:
+            pieces.append(Markup.escape(m[0]))
+    return joined(pieces)
+
+
+def _differing(words: Sequence[str], others: Sequence[str]) -> set[int]:
+    """Numbers of the words that the others do not have at that place."""
+    matcher = SequenceMatcher(None, others, words, autojunk=False)
+    return {
+        number
+        for kind, _, _, begin, end in matcher.get_opcodes()
+        if kind != "equal"
+        for number in range(begin, end)
+    }
+
+
+def answers(
+    ask: Ask,
+    shown: Comparison,
+    state: str,
+    fit: Mapping[str, float] | None = None,
+    more: str = "",
+) -> Markup:
+    """The three columns.
+
+    `state` is running, done or stopped; `fit` how well each text fits its picture; `more` what
+    stands below.
+    """
+    columns = joined(
+        column(one, shown, ask, state, (fit or {}).get(one.name)) for one in shown.columns
+    )
+    return whole(ask, columns, state, more)
+
+
+def whole(ask: Ask, columns: str, state: str, more: str = "") -> Markup:
+    """Columns with what they belong to."""
+    return Markup(
+        '<section class="hv-answers" aria-label="Answers" data-state="{}" data-ask="{}">'
+        '<div class="hv-columns">{}</div>{}</section>'
+    ).format(state, ask.to_json(), columns, more)
+
+
+def column(
+    one: Column, shown: Comparison, ask: Ask, state: str, fit: float | None = None
+) -> Markup:
+    """One of the three texts, and what was measured on it."""
+    original, edited = shown.columns[0], shown.columns[min(1, len(shown.columns) - 1)]
+    other = edited if one is original else original
+    ended = state != "running"
+    # While it is written, the original is compared with nothing: the others lag behind it.
+    beside = other.text if ended or one is not original else one.text
+    text = words_marked(one.text.strip(), beside, ask.words)
+    if not one.text and ended:
+        text = Markup("<i>(the model says nothing)</i>")
+    caret = "" if ended else Markup('<i class="hv-caret"></i>')
+    return Markup(
+        '<article class="hv-column {name}"><h3 title="{meaning}">{title}</h3>'
+        '<div class="hv-text" tabindex="0" role="group" aria-label="{title}">{text}{caret}</div>'
+        '{change}<p class="hv-facts">{facts}</p></article>'
+    ).format(
+        name=one.name,
+        meaning=MEANING[one.name],
+        title=TITLES[one.name],
+        text=text,
+        caret=caret,
+        change=_change(one, original),
+        facts=_facts(one, ask, fit),
+    )
+
+
+def _change(one: Column, original: Column) -> Markup:
+    if one is original:
+        return Markup('<p class="hv-change">{}</p>').format(MEANING["original"])
+    change = first_change(one.text, original.text)
+    if change is None:
+        return Markup('<p class="hv-change same">the same as the original</p>')
+    return Markup(
+        '<p class="hv-change"><del>{}</del> → <ins>{}</ins> <small>word {}</small></p>'
+    ).format(change.before or "(end)", change.after or "(end)", change.number)
+
+
+def _facts(one: Column, ask: Ask, fit: float | None) -> Markup:
+    facts: list[str] = []
+    if one.concept_words is not None and ask.concept is not None:
+        facts.append(
+            Markup(
+                '<span title="how many words of the concept the text says">{} of “{}”</span>'
+            ).format(
+                f"{one.concept_words} word{'' if one.concept_words == 1 else 's'}", ask.concept.name
+            )
+        )
+    if one.perplexity is not None:
+        facts.append(
+            Markup('<span title="{}">perplexity {}</span>').format(
+                _PERPLEXITY, f"{one.perplexity:.1f}"
+            )
+        )
+    if fit is not None:
+        facts.append(
+            Markup(
+                '<span class="hv-fit" title="how well the text fits the picture, as CLIP sees it: '
+                'the cosine of the two">CLIP {}</span>'
+            ).format(f"{fit:.3f}")
+        )
+    return Markup(" · ").join(facts)
+
+
+def nothing(ask: Ask | None, text: str) -> Markup:
+    """Three columns before anything was asked."""
+    columns = joined(
+        Markup(
+            '<article class="hv-column {}"><h3>{}</h3><p class="hv-note">{}</p></article>'
+        ).format(name, title, MEANING[name])
+        for name, title in TITLES.items()
+    )
+    if ask is None:
+        return Markup('<section class="hv-answers" data-state="none">{}</section>').format(text)
+    return Markup(
+        '<section class="hv-answers" aria-label="Answers" data-state="none">'
+        '<div class="hv-columns">{}</div></section>'
+    ).format(columns)

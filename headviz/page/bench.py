@@ -1,0 +1,87 @@
+"""Panel: the question, the three answers and the knob that turns the heads.
+
+The browser holds the ask (state.js, bench.js) and sends the whole of it; here it becomes answers.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from headviz.inputs.images import Picture
+from headviz.page import html
+from headviz.page.ask import Ask
+from headviz.page.captioning import stream
+from headviz.page.errors import told_stream
+from headviz.page.shared import MODEL_QUEUE, Result, Scene, Shared, Updates
+
+LOADING_STOPPED = "The loading was stopped, so there is no new answer."
+STOPPED = "Stopped here. Change something, or press Again, for a new answer."
+KIND = "answers"
+_SCRIPT = "headviz.{part}({{ element, trigger, props, watch }}, {events});"
+
+
+def script(part: str, *events: str) -> str:
+    """What starts a part of the page in the browser; gradio reads the names of its events here."""
+    return _SCRIPT.format(part=part, events=[*events])
+
+
+def wire(shared: Shared) -> None:
+    """Let an ask become answers, and let a visitor stop that."""
+    parts = shared.parts
+
+    def run(
+        event: gr.EventData, request: gr.Request, scene: Scene, pictures: tuple[Picture, ...]
+    ) -> Iterator[Updates]:
+        is_last = shared.work.begin(request, KIND)
+        steps = _run(shared, request, is_last, event.ask, scene, pictures)
+        yield from shared.work.until_next(is_last, steps)
+
+    parts.bench.run(
+        told_stream(parts.said, run),
+        [shared.scene, shared.pictures],
+        [parts.said, parts.answers, shared.result],
+        trigger_mode="multiple",
+        api_visibility="private",
+        show_progress="hidden",
+        **MODEL_QUEUE,
+    )
+    parts.bench.stop(shared.work.stopper(KIND), None, None, queue=False, api_visibility="private")
+
+
+def _run(
+    shared: Shared,
+    request: gr.Request,
+    is_last: Callable[[], bool],
+    data: Mapping[str, Any],
+    scene: Scene,
+    pictures: tuple[Picture, ...],
+) -> Iterator[Updates]:
+    """The answers as they come, and at the end what was answered."""
+    parts, seen = shared.parts, pictures if scene.model.has_vision else ()
+    ask = replace(Ask.from_dict(data), pictures=tuple(picture.digest for picture in seen))
+    waiting = shared.work.watched(
+        request,
+        KIND,
+        lambda report: shared.session.model(ask.model, report),
+        LOADING_STOPPED,
+        is_last,
+    )
+    for status in waiting:
+        yield {parts.said: html.progress(status)}
+    results: list[Any] = []
+    shown: Updates = {}
+    for drawn in stream(shared, ask, seen, results):
+        shown = {parts.answers: drawn}
+        if shared.work.stopped(request, KIND):
+            yield {parts.answers: _stopped(str(drawn)), parts.said: html.note(STOPPED)}
+            return
+        yield {**shown, parts.said: ""}
+    yield {**shown, parts.said: "", shared.result: Result(ask, tuple(results))}
+
+
+def _stopped(drawn: str) -> str:
+    """The answers as far as they came, without a sign that they go on."""
+    ended = drawn.replace('data-state="running"', 'data-state="stopped"', 1)
+    return ended.replace('<i class="hv-caret"></i>', "")

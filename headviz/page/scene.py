@@ -1,0 +1,140 @@
+"""A scene as the page shows it: every part drawn from one model, one ranking and one ask.
+
+Knows what goes where; nothing of how it came to be chosen.
+"""
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from headviz.editing.generate import Sampling, usual_stop
+from headviz.editing.recipe import Recipe
+from headviz.heads.edits import WHERE, Edit
+from headviz.inputs.concepts import Concept
+from headviz.inputs.examples import examples_of
+from headviz.inputs.images import Picture
+from headviz.page import answers, head, heat_map, html
+from headviz.page.ask import Ask
+from headviz.page.shared import Result, Scene, Shared, Updates
+from headviz.page.view import ModelShown, View, find_ranking, shipped_of
+from headviz.session.session import Session
+from headviz.session.shipped import usual_edit
+
+TOLD = {
+    "image": "Heads were read at the picture's positions. Turned there alone they often do "
+    "nothing: the answer is written at its own positions. Try everywhere.",
+}
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a scene begins with."""
+
+    ask: Ask
+    recipe: Recipe | None = None
+    """With the three texts, where they are known already."""
+
+
+def opening(session: Session, scene: Scene, pictures: tuple[Picture, ...] = ()) -> Opening:
+    """The usual edit on the first example about the concept; shipped with its answer if it is."""
+    view, model = scene.view, scene.model
+    digests = tuple(picture.digest for picture in pictures) if model.has_vision else ()
+    if view is not None and view.shipped:
+        shipped = shipped_of(view.model)
+        recipe = shipped.answer(view.concept.name) if shipped else None
+        if recipe is not None:
+            return Opening(Ask.of(recipe, pictures=digests), recipe)
+    concept = view.concept if view else None
+    prompt = first_prompt(model, concept)
+    edit = usual_edit(find_ranking(session, view)) if view else Edit()
+    sampling = Sampling(stop=usual_stop(prompt))
+    return Opening(Ask(model.name, prompt, edit, concept, sampling, 0, digests))
+
+
+def first_prompt(model: ModelShown, concept: Concept | None) -> str:
+    """The first example about the concept, else any; '' where there is none."""
+    examples = examples_of(model.name)
+    about = [e.prompt for e in examples if concept and e.concept == concept.name]
+    fitting = about or [e.prompt for e in examples if e.kind == "question"]
+    return next(iter(fitting), "")
+
+
+def drawn(shared: Shared, scene: Scene, opened: Opening, banner: str = "") -> Updates:
+    """Everything that the scene changes on the page."""
+    parts, view = shared.parts, scene.view
+    comparison = opened.recipe.trial.comparison() if opened.recipe and opened.recipe.trial else None
+    updates: Updates = {
+        shared.scene: scene,
+        parts.banner: banner,
+        parts.headline: headline(scene),
+        parts.said: "",
+        parts.bench: bench(scene, opened.ask, bool(banner)),
+        parts.heat_map: heat_map.draw(shared.session, view),
+        parts.head: head.draw(shared.session, view, view.top[0] if view and view.top else None),
+    }
+    if comparison is not None:
+        updates[parts.answers] = answers.answers(opened.ask, comparison, "done")
+        updates[shared.result] = Result(opened.ask, (comparison,))
+    else:
+        updates[parts.answers] = answers.nothing(opened.ask, "")
+        updates[shared.result] = None
+    return updates
+
+
+def headline(scene: Scene) -> str:
+    """What was chosen, in one line."""
+    view = scene.view
+    if view is None:
+        return html.headline("no concept yet", scene.model.name, "choose one", None, False)
+    kind = "pictures" if view.has_vision else view.prompt_set.name
+    kind = kind if kind.isalpha() else "texts"
+    samples = f"{len(view.prompt_set)} {kind}"
+    title, model = view.concept.title, scene.model.name.rstrip("/").rsplit("/", 1)[-1]
+    return html.headline(title, model, samples, view.total_heads, view.shipped)
+
+
+def bench(scene: Scene, ask: Ask, came: bool = False) -> dict[str, Any]:
+    """What the browser needs to know to ask: see bench.js. `came`: by a link, with its prompt."""
+    model, view = scene.model, scene.view
+    return {
+        "ask": ask.as_dict(),
+        "came": came,
+        "top": [str(h) for h in view.top] if view else [],
+        "places": {name: WHERE[name] for name in places(model)} if model.writes else {},
+        "told": TOLD if view and view.options.pooling == "image" else {},
+        "examples": [[e.prompt, e.concept] for e in examples_of(model.name)]
+        + [[p, "pictures"] for p in model.prompts],
+        "writes": model.writes,
+        "has_vision": model.has_vision,
+        "usual": usual_prompt(model),
+        "template": template_told(model),
+        "stamp": time.time_ns(),  # a value that is the same again would not arrive
+    }
+
+
+def places(model: ModelShown) -> list[str]:
+    """Where an edit of this model may hold."""
+    return [name for name in WHERE if model.has_vision or name != "image"]
+
+
+def usual_prompt(model: ModelShown) -> str:
+    """What an empty prompt stands for beside a picture; nothing for a language model."""
+    if not model.has_vision:
+        return "Ask something, or begin a text"
+    if not model.writes:
+        return "classes to choose from, separated by commas; if empty: the concept's words"
+    return f"if empty: {model.prompts[0]}" if model.prompts else "if empty: the model's usual one"
+
+
+def template_told(model: ModelShown) -> str:
+    """How the model gets a prompt, as far as that is known."""
+    if model.template is None or not model.writes:
+        return ""
+    if model.template:
+        return "sent as a message of a chat, inside the model's own template"
+    return "the model goes on with this text: it has no chat template"
+
+
+def with_view(scene: Scene, view: View | None) -> Scene:
+    """The same model with another ranking."""
+    return replace(scene, view=view)

@@ -1,0 +1,151 @@
+"""A long step of one visitor: run aside, told of as it goes, and ended when the visitor asks.
+
+The step runs in a thread; what watches it yields a Status a few times a second, so that the page
+moves and a wish to stop is answered at once, however long the step takes to notice.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import gradio as gr
+
+from headviz.base.errors import Cancelled
+from headviz.base.progress import Progress
+
+T = TypeVar("T")
+_Key = tuple[str, str]
+"""A visitor, and a kind of step: each visitor has one step of a kind at a time."""
+BEAT = 0.2
+"""Seconds between two looks at a step."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a step is."""
+
+    what: str
+    share: float
+    """Done, from 0 to 1."""
+    seconds_left: float | None = None
+    """None as long as nothing can be said."""
+    stopping: bool = False
+    """Whether the visitor has asked to stop and the step has not noticed yet."""
+
+
+class Superseded(Cancelled):
+    """The visitor began the same kind of step again: the earlier one ends without a word."""
+
+
+class Work:
+    """The long steps of all visitors. A visitor is the browser tab's session hash."""
+
+    def __init__(self) -> None:
+        """Nothing runs."""
+        self._stopped: set[_Key] = set()
+        self._latest: dict[_Key, object] = {}
+        self._last = Status("", 0.0)
+
+    def note(self, share: float, what: str) -> None:
+        """Told by a step that no visitor waits for, so that who waits for it can be told."""
+        self._last = Status(what, share)
+
+    def stopper(self, kind: str) -> Callable[[gr.Request], None]:
+        """What asks a visitor's running step of this kind to end."""
+
+        def stop(request: gr.Request) -> None:
+            self._stopped.add(_key(request, kind))
+
+        return stop
+
+    def stopped(self, request: gr.Request, kind: str) -> bool:
+        """Whether this visitor has asked to stop since the last step of the kind began."""
+        return _key(request, kind) in self._stopped
+
+    def begin(self, request: gr.Request, kind: str) -> Callable[[], bool]:
+        """A step begins, and an earlier wish to stop is forgotten.
+
+        Returns what tells whether it is still the visitor's last of this kind.
+        """
+        key, run = _key(request, kind), object()
+        self._stopped.discard(key)
+        self._latest[key] = run
+        return lambda: self._latest.get(key) is run
+
+    def until_next(self, is_last: Callable[[], bool], results: Iterator[T]) -> Iterator[T]:
+        """The results, until the same visitor starts another run: two would write one text."""
+        for result in results:
+            if not is_last():
+                return
+            yield result
+
+    def watched(
+        self,
+        request: gr.Request,
+        kind: str,
+        step: Callable[[Progress], T],
+        stopped: str,
+        is_last: Callable[[], bool] | None = None,
+    ) -> Generator[Status, None, T]:
+        """Run the step aside; yields how far it is and returns its result.
+
+        `is_last` where the step is part of one that has begun. Raises what the step raises,
+        Cancelled, saying `stopped`, where the visitor ended it, and Superseded.
+        """
+        is_last = is_last or self.begin(request, kind)
+        box: dict[str, Any] = {}
+        seen = [Status("", 0.0)]
+        gone = threading.Event()
+        clock = _Clock()
+
+        def report(share: float, what: str) -> None:
+            if gone.is_set() or self.stopped(request, kind):
+                raise Cancelled(stopped)
+            seen[0] = clock.status(share, what)
+            self._last = seen[0]
+
+        def run() -> None:
+            try:
+                box["result"] = step(report)
+            except BaseException as error:  # handed on to whoever watches
+                box["error"] = error
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(BEAT)
+                if not is_last():
+                    raise Superseded(stopped)
+                if thread.is_alive():
+                    now = seen[0] if seen[0].what else self._last
+                    stopping = self.stopped(request, kind)
+                    yield Status(now.what, now.share, now.seconds_left, stopping)
+        finally:
+            gone.set()
+        if "error" in box:
+            raise box["error"]
+        result: T = box["result"]
+        return result
+
+
+class _Clock:
+    """Tells the time left from how far a step has come."""
+
+    def __init__(self) -> None:
+        self._what, self._began, self._from = "", 0.0, 0.0
+
+    def status(self, share: float, what: str) -> Status:
+        """Of a step that reports this now."""
+        now = time.monotonic()
+        if what != self._what:
+            self._what, self._began, self._from = what, now, share
+        done, passed = share - self._from, now - self._began
+        left = passed * (1 - share) / done if done > 0 and passed > 1 else None
+        return Status(what, share, left)
+
+
+def _key(request: gr.Request, kind: str) -> _Key:
+    return request.session_hash or "", kind

@@ -1,0 +1,37 @@
+"""What assistive technology meets: axe finds nothing, light and dark, narrow and wide."""
+
+import pytest
+from paging import choosing, serving, settled, visiting
+
+from headviz.base.assets import built_in_models
+from headviz.base.store import Store
+from headviz.session.session import Session
+
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+
+if "tiny-lm" not in built_in_models():
+    pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("cache"))
+    with serving(Session(store=store, allowed=["tiny-lm"])) as served:
+        yield served
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_no_violation(server, browser, scheme, width):
+    with visiting(browser, server[0], width, color_scheme=scheme) as page:
+        page.wait_for_selector(".hv-map .hv-cell")
+        page.locator(".hv-chip").first.click()
+        page.locator("#fewer").click()
+        settled(page)
+        choosing(page)
+        page.wait_for_timeout(300)
+        found = axe.Axe().run(page).response["violations"]
+    told = [
+        (one["id"], one["impact"], [node["target"] for node in one["nodes"]][:4]) for one in found
+    ]
+    assert told == []
