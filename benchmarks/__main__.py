@@ -1,4 +1,4 @@
-"""Command line of the benchmarks: `python -m benchmarks pursuit|studies`."""
+"""Command line of the benchmarks: `python -m benchmarks pursuit|studies|real`."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pursuit.pursuit import bench_pursuit
+from benchmarks.real_model import bench_real_model
 from benchmarks.studies import bench_studies
 from headviz.base.errors import HeadvizError
 from headviz.models.devices import DEVICES, DTYPES, choose_device
@@ -15,7 +16,7 @@ from headviz.session.session import Session
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Both benchmarks and their options."""
+    """The benchmarks and their options."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="benchmark")
     pursuit = commands.add_parser("pursuit", help="the search for heads and tokens")
@@ -23,7 +24,10 @@ def build_parser() -> argparse.ArgumentParser:
     pursuit.set_defaults(run=_pursuit)
     studies = commands.add_parser("studies", help="the answers of a study, and ablation")
     studies.set_defaults(run=_studies)
-    for command in (pursuit, studies):
+    real = commands.add_parser("real", help="a real model, beside plain transformers")
+    real.add_argument("--model", default="smollm2-135m", help="name, folder or hub name")
+    real.set_defaults(run=_real)
+    for command in (pursuit, studies, real):
         command.add_argument("--json", action="store_true", help="print JSON")
         command.add_argument("--quick", action="store_true", help="small, to see that it works")
         command.add_argument("--device", default="auto", help=", ".join(DEVICES))
@@ -51,6 +55,11 @@ def _pursuit(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def _studies(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
     session = Session(device=parsed.device, dtype=parsed.dtype)
     return bench_studies(session, parsed.quick, _say)
+
+
+def _real(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    session = Session(device=parsed.device, dtype=parsed.dtype)
+    return bench_real_model(session, parsed.model, parsed.quick, _say)
 
 
 def _say(line: str) -> None:
