@@ -258,7 +258,7 @@ def _concept_ids(model: LoadedModel, words: Sequence[str]) -> Int[Tensor, " word
     for word in words:
         for written in (word, word.lower(), word.capitalize()):
             ids = in_sentence_ids(written, model.tokenizer)
-            if len(ids) == 1:
+            if len(ids) == 1 and ids[0] < model.n_tokens:
                 found[ids[0]] = None
     if not found:
         raise OptionError(

@@ -11,7 +11,12 @@ from headviz.editing.generate import Sampling, generate
 from headviz.editing.measures import concept_spans
 from headviz.heads.capture import Progress, no_progress
 from headviz.heads.edits import NO_EDIT
-from headviz.heads.prompts import EncodedPrompt, default_prompt, encode_prompt
+from headviz.heads.prompts import (
+    EncodedPrompt,
+    check_have_weights,
+    default_prompt,
+    encode_prompt,
+)
 from headviz.inputs.concepts import in_sentence_ids
 from headviz.inputs.images import Picture
 from headviz.models.loaded import LoadedModel
@@ -40,6 +45,7 @@ def passage(
     """The prompt with these token ids after it."""
     asked = prompt or default_prompt(model) if pictures else prompt
     encoded = encode_prompt(model, asked, len(continuation), pictures)
+    check_have_weights(model, continuation)
     spec = model.family.vision_spec
     whole = encoded.continued(continuation, 0 if spec is None else spec.answer_type)
     return Passage(prompt, whole, len(encoded.ids))

@@ -5,7 +5,7 @@ the processor's output; which are the prompt's own words is found by putting ano
 place. Also the prompts that the paper uses, by family.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -139,6 +139,8 @@ def encode_prompt(
         encoded = _encode_seen(vision, text, tuple(pictures), chat)
     if not text.strip() or not any(encoded.own):
         raise PromptError("The prompt is empty. Write some text.")
+    image = encoded.image or (False,) * len(encoded.ids)
+    check_have_weights(model, [i for i, seen in zip(encoded.ids, image, strict=True) if not seen])
     if len(encoded.ids) + reserve > model.context:
         room = f" and {reserve} more are to be generated" if reserve else ""
         shorter = "Shorten it, or give fewer or smaller pictures." if pictures else "Shorten it."
@@ -147,6 +149,15 @@ def encode_prompt(
             f"most {model.context}. {shorter}"
         )
     return encoded
+
+
+def check_have_weights(model: LoadedModel, ids: Iterable[int]) -> None:
+    """Raise PromptError for a token that the tokenizer has and the model's weights have not."""
+    for lacking in (i for i in ids if i >= model.n_tokens):
+        raise PromptError(
+            f"{model.tokenizer.decode([lacking])!r} was added to the tokenizer of {model.name} and "
+            "has no weights. Leave it out of the prompt."
+        )
 
 
 def rendered(

@@ -102,15 +102,18 @@ def make_concept(name: str, words: Iterable[str], title: str | None = None) -> C
     return Concept(name, title or name, kept)
 
 
-def tokenize_concept(concept: Concept, tokenizer: Any, policy: str = "single") -> ConceptTokens:
+def tokenize_concept(
+    concept: Concept, tokenizer: Any, policy: str = "single", n_tokens: int | None = None
+) -> ConceptTokens:
     """What each word becomes in this vocabulary, and which words take part under `policy`.
 
-    A word is read as it stands inside a sentence, after a space. Raises OptionError for an unknown
+    A word is read as it stands inside a sentence, after a space; `n_tokens` of the vocabulary have
+    weights (None: all). Raises OptionError for an unknown
     policy and ConceptError where no word is left.
     """
     if policy not in PIECES:
         raise OptionError(f"Unknown choice of pieces {policy!r}. Known: {', '.join(PIECES)}.")
-    words = tuple(_word_tokens(word, tokenizer, policy) for word in concept.words)
+    words = tuple(_word_tokens(word, tokenizer, policy, n_tokens) for word in concept.words)
     if not any(w.kept for w in words):
         raise ConceptError(
             f"No word of {concept.name!r} is a single token of this model. Choose other words, "
@@ -139,13 +142,15 @@ def token_texts(ids: Sequence[int], tokenizer: Any) -> list[str]:
     return texts
 
 
-def _word_tokens(word: str, tokenizer: Any, policy: str) -> WordTokens:
+def _word_tokens(word: str, tokenizer: Any, policy: str, n_tokens: int | None) -> WordTokens:
     ids = in_sentence_ids(word, tokenizer)
     pieces = tuple(token_texts(ids, tokenizer))
     unknown = tokenizer.unk_token_id in ids if tokenizer.unk_token_id is not None else False
     why = ""
     if not ids or unknown:
         why = "not in the vocabulary"
+    elif n_tokens is not None and max(ids) >= n_tokens:
+        why = "added to the vocabulary, without weights"
     elif len(ids) > 1 and policy == "single":
         why = f"{len(ids)} tokens"
     return WordTokens(word, ids, pieces, not why, why)

@@ -5,7 +5,7 @@ each `in_features / n_heads` wide. Capture reads it, an edit multiplies it. Know
 loading.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -138,6 +138,37 @@ UNSUITED: Mapping[str, str] = {
 }
 """Vision-language models that cannot be supported: config.model_type -> why."""
 
+UNPROVEN: Mapping[str, Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "opt": {
+        "do_layer_norm_before=False": (
+            lambda config: not config.do_layer_norm_before or config._remove_final_layer_norm,
+            "the stream passes a norm after every layer, and none before the unembedding",
+        ),
+        "word_embed_proj_dim": (
+            lambda config: config.word_embed_proj_dim != config.hidden_size,
+            "a projection stands between the last layer and the unembedding",
+        ),
+    },
+    "bloom": {
+        "apply_residual_connection_post_layernorm=True": (
+            lambda config: config.apply_residual_connection_post_layernorm,
+            "what a head writes passes a norm before it is added",
+        ),
+        "slow_but_exact=True": (
+            lambda config: config.slow_but_exact and config.pretraining_tp > 1,
+            "the output projection is taken apart, and nothing can be read before it",
+        ),
+    },
+    "gemma3_text": {
+        "use_bidirectional_attention=True": (
+            lambda config: config.use_bidirectional_attention,
+            "it reads a text in both directions and writes none",
+        ),
+    },
+}
+"""Family -> option of its config -> whether a config has it set so that the laws do not hold, and
+why. tests/test_checkpoints_found.py tries the other options that change a structure."""
+
 
 def family_of(config: Any) -> Family | None:
     """The family of a transformers config; None for a language model that has no row.
@@ -149,6 +180,7 @@ def family_of(config: Any) -> Family | None:
         root, vision_spec = VISION_FAMILIES[kind]
         text = config.get_text_config().model_type
         row = TEXT_MODELS.get(text, text)
+        _check_options(config.get_text_config(), row)
         if row not in FAMILIES:
             raise ModelError(
                 f"This {kind!r} model has a text model of type {text!r}, which is not supported "
@@ -156,6 +188,7 @@ def family_of(config: Any) -> Family | None:
             )
         return FAMILIES[row].inside(root, vision_spec)
     if kind in FAMILIES:
+        _check_options(config, kind)
         return FAMILIES[kind]
     if kind in UNSUITED:
         raise ModelError(f"Models of type {kind!r} cannot be supported: {UNSUITED[kind]}.")
@@ -165,6 +198,15 @@ def family_of(config: Any) -> Family | None:
         f"Models of type {kind!r} are not supported yet, and only in language models is an unknown "
         f"structure discovered. Supported: {', '.join([*FAMILIES, *VISION_FAMILIES])}."
     )
+
+
+def _check_options(config: Any, row: str) -> None:
+    """Raise ModelError for a config whose options change the structure that the row tells of."""
+    for option, (has, why) in UNPROVEN.get(row, {}).items():
+        if has(config):
+            raise ModelError(
+                f"Models of type {config.model_type!r} with {option} are not supported: {why}."
+            )
 
 
 def output_weight(projection: nn.Module) -> Float[Tensor, "d_model heads_d_head"]:

@@ -32,8 +32,7 @@ def describe(
     config = model.config.get_text_config()
     layers = list(attrgetter(family.layers)(model))
     d_head, d_model = head_layout(layers, family, config.num_attention_heads)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    _set_padding(tokenizer, model.get_output_embeddings().weight.shape[0])
     return LoadedModel(
         name=name,
         revision=revision or getattr(model.config, "_commit_hash", None) or "unknown",
@@ -52,6 +51,14 @@ def describe(
         if family.vision_spec is None
         else Vision(model, reader, family.vision_spec, device),
     )
+
+
+def _set_padding(tokenizer: Any, n_tokens: int) -> None:
+    """Padding is masked, and may be any token that has weights: an added one often has none."""
+    usual = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    found = next(i for i in usual if i is not None and i < n_tokens)
+    if found != tokenizer.pad_token_id:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(found)
 
 
 def head_layout(layers: Sequence[nn.Module], family: Family, n_heads: int) -> tuple[int, int]:

@@ -33,6 +33,7 @@ from headviz.models.memory_plan import (
 )
 from headviz.models.places import Fetching, locate
 from headviz.models.read_weights import check_quantising, read_model
+from headviz.models.weight_files import check_packing
 from headviz.models.weights import run_device
 
 _SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
@@ -80,7 +81,7 @@ def load_model(
     check_quantising(wish.quantised)
     try:
         folder, revision = wish.bring()
-        family = family_of(AutoConfig.from_pretrained(folder, **_SAFE))
+        family = wish.family(folder)
         has_vision = family is not None and family.vision_spec is not None
         reader: Any = AutoProcessor if has_vision else AutoTokenizer
         reader = reader.from_pretrained(folder, **_SAFE)
@@ -145,13 +146,19 @@ class _Wish:
         self._progress(0.0, str(plan))
         return plan
 
+    def family(self, folder: Path) -> Family | None:
+        """See `family_of`. Raises ModelError too where the weights are packed as none are read."""
+        config = AutoConfig.from_pretrained(folder, **_SAFE)
+        check_packing(self._name, config)
+        return family_of(config)
+
     def bring(self) -> tuple[Path, str]:
         """The model's folder and revision. Raises ModelError."""
         return locate(self._name).bring(Fetching(self._progress, self.look))
 
     def look(self, hub: HubRepo) -> None:
         """At config and size of a model of the hub. Raises ModelError where it is not for here."""
-        family_of(AutoConfig.from_pretrained(config_of(hub), **_SAFE))
+        self.family(config_of(hub))
         weights = weights_of_hub(hub, self.format, self.quantised)
         self.plan(hub.weights_bytes, weights, hub.missing)
 

@@ -201,6 +201,11 @@ class LoadedModel:
         return float(attrgetter(self.family.multiplier)(self.layers[layer]))
 
     @property
+    def n_tokens(self) -> int:
+        """How many token ids have weights; a tokenizer to which words were added knows more."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
+
+    @property
     def unembedding(self) -> Float[Tensor, "vocab d_model"]:
         """One row a token: the direction that raises this token's logit. Float32."""
         return weight_of(self.model.get_output_embeddings()).to(self.home).float()

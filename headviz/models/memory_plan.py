@@ -17,6 +17,7 @@ from headviz.base.errors import ModelError
 from headviz.models.devices import QUANTISED, SPREAD
 from headviz.models.hub import HubRepo
 from headviz.models.memory import devices_left, memory_left, size_text
+from headviz.models.weight_files import weight_files
 
 _WORKING = 1.1  # what a forward pass takes beside the weights, as a share of them
 _USED = 0.9  # share of a device's memory that a split model may fill
@@ -125,13 +126,13 @@ def _lacking(plan: Plan) -> str:
 
 def weights_bytes(folder: Path) -> int:
     """Of a folder's weight files."""
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return sum(file.stat().st_size for file in weight_files(folder))
 
 
 def weights_in_memory(folder: Path, dtype: torch.dtype, quantised: str = "") -> int:
     """Bytes that a folder's weights take in memory in this number format."""
     total = 0.0
-    for file in folder.glob("*.safetensors"):
+    for file in weight_files(folder):
         for name, tensor in _tensors(file).items():
             if tensor.dtype not in _FLOATS:
                 # Whole numbers are packed weights of a quantised checkpoint, and stay so.

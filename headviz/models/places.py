@@ -25,9 +25,11 @@ from headviz.models.hub import (
     cached_files,
     cached_folder,
     find_on_hub,
+    transformers_files,
 )
 from headviz.models.known import KnownModel, known_models
 from headviz.models.package import NotFetched, fetch_file
+from headviz.models.weight_files import check_folder, check_is_itself, check_no_adapter
 
 _HASH_WHOLE_BELOW = 256 * 2**20  # bytes; larger weight files are hashed by their ends and size
 _HALF = 2  # bytes of a number of converted weights
@@ -171,16 +173,12 @@ def locate(name: str) -> Place:
 
 def _local(name: str, path: Path) -> Place:
     if parts := gguf_in(path):
+        for part in parts:
+            check_is_itself(part)
         return GgufFiles(parts)
     if not path.is_dir():
         raise ModelError(f"{name!r} is no model: name its folder, or a .gguf file.")
-    if not (path / "config.json").is_file():
-        raise ModelError(f"The folder {name!r} has no config.json: it is no model folder.")
-    if not any(path.glob("*.safetensors")):
-        raise ModelError(
-            f"The folder {name!r} has no .safetensors weights, the only format headviz loads "
-            "beside .gguf. Write them with model.save_pretrained(folder)."
-        )
+    check_folder(name, path)
     return Folder(path)
 
 
@@ -189,8 +187,13 @@ def on_hub(name: str, refuse: Callable[[str], ModelError]) -> Place:
 
     Raises what `refuse` makes of the reason where there is neither, and else as `find_on_hub`.
     """
+
+    def whole_model(names: Sequence[str]) -> list[str]:
+        check_no_adapter(name, names)
+        return transformers_files(names)
+
     try:
-        found = find_on_hub(name)
+        found = find_on_hub(name, whole_model)
     except NotOnHub:
         raise refuse("the hub does not have it, or only for those with a token") from None
     if found is not None:

@@ -62,7 +62,8 @@ def tokens_of(session: Session, model: str, words: str, pieces: str) -> ConceptT
     shipped = shipped_of(model)
     if shipped and found.name in shipped.concepts and pieces == Options().pieces:
         return shipped.ranking(found.name).tokens
-    return tokenize_concept(found, session.model(model).tokenizer, pieces)
+    loaded = session.model(model)
+    return tokenize_concept(found, loaded.tokenizer, pieces, loaded.n_tokens)
 
 
 def describe(view: View | None) -> str:

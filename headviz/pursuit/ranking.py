@@ -243,4 +243,4 @@ def word_tokens(model: LoadedModel) -> Sequence[int]:
 
 def known_tokens(model: LoadedModel) -> int:
     """How many token ids have both a name and a row of the unembedding."""
-    return min(len(model.tokenizer), len(model.model.get_output_embeddings().weight))
+    return min(len(model.tokenizer), model.n_tokens)

@@ -270,7 +270,7 @@ class Session:
         self, name: str, concept: Concept, prompt_set: PromptSet, criterion: str, options: Options
     ) -> _Asked:
         model = self.model(name)
-        tokens = tokenize_concept(concept, model.tokenizer, options.pieces)
+        tokens = tokenize_concept(concept, model.tokenizer, options.pieces, model.n_tokens)
         key = (model.name, model.revision, prompt_set.digest, concept, criterion, options)
         return _Asked(model, tokens, len(prompt_set), criterion, options, key)
 
