@@ -182,7 +182,7 @@ def test_bad_input_is_refused_before_the_first_token(llama, prompt, edit, error,
 
 
 def test_a_control_that_cannot_be_drawn_is_refused_before_the_first_token(llama):
-    most = Edit.of([Head(0, index) for index in range(3)], 0.0)
+    most = Edit.of([Head(n // 4, n % 4) for n in range(7)], 0.0)  # of 12
     with pytest.raises(OptionError, match="too few are left for a random control"):
         compare(llama, CompareRequest(PROMPT, most))
     assert last_of(compare(llama, CompareRequest(PROMPT, most, control=False))).done

@@ -20,7 +20,8 @@ def models(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     built_in, clips, known = built_in_models(), built_in_clips(), offers()
     names = {offer.model.name for offer in known}
     rows = [_row(offer, built_in) for offer in known]
-    rows += [_built_in_row(name) for name in built_in if name not in names]
+    rows += [_built_in_row(name, "") for name in built_in if name not in names]
+    rows += [_built_in_row(name, "CLIP model") for name in clips if name not in names]
     here = [_here_line(row) for row in rows if row["here"]]
     lines = ["Here:", *here, "To be had with `python -m headviz get NAME`:"]
     lines += [_line(offer) for offer in known if not offer.is_here and offer.model.hub]
@@ -40,8 +41,9 @@ def get(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     return {"name": parsed.name, "revision": revision}, f"{parsed.name} is here ({revision})"
 
 
-def _built_in_row(name: str) -> dict[str, Any]:
-    return {"name": name, "here": True, "prompt_set": list(built_in_prompt_sets(name))}
+def _built_in_row(name: str, kind: str) -> dict[str, Any]:
+    sets = list(built_in_prompt_sets(name))
+    return {"name": name, "here": True, "prompt_set": sets} | ({"kind": kind} if kind else {})
 
 
 def _row(offer: Offer, built_in: Any) -> dict[str, Any]:
@@ -64,7 +66,8 @@ def _row(offer: Offer, built_in: Any) -> dict[str, Any]:
 
 
 def _here_line(row: dict[str, Any]) -> str:
-    facts = [f"{row['heads']} heads, {row['kind']}"] if "heads" in row else []
+    facts = [f"{row['heads']} heads"] if "heads" in row else []
+    facts += [row["kind"]] if "kind" in row else []
     facts += [f"prompt sets: {', '.join(row['prompt_set'])}"] if row["prompt_set"] else []
     return f"  {row['name']:<16} {'; '.join(facts)}".rstrip()
 
