@@ -366,3 +366,46 @@ def test_an_unknown_model_is_refused_and_the_old_name_comes_back(browser, tmp_pa
         assert page.get_by_role("option", name="tiny-clip", exact=True).count()
         page.keyboard.press("Escape")
         assert ask(page)["model"] == name
+
+
+def test_heads_are_found_by_a_word_that_they_write(page):
+    change(page, "#search-word", "pink")
+    page.locator("#search button").click()
+    page.wait_for_selector("#found button:has-text('L0.H51')")
+    page.locator("#found button").first.click()
+    name = page.locator("#found button").first.inner_text()
+    page.wait_for_selector(f"#head-title:has-text('{name}')")
+    assert "pink" in page.locator(".hv-spectrum").inner_text()
+
+
+def test_a_lesson_hides_what_comes_after_the_guess_and_is_remembered(page):
+    page.get_by_role("tab", name="Lessons").click()
+    assert page.locator(".hv-lesson").count() == 6
+    lesson = page.locator(".hv-lesson").nth(3)
+    lesson.locator("summary").click()
+    assert not lesson.locator(".hv-after").is_visible()
+    lesson.locator("[data-right=true]").click()
+    assert lesson.locator(".hv-verdict").inner_text() == "Yes."
+    lesson.locator("[data-open]").click()
+    page.wait_for_selector("#banner:has-text('Lesson 4')")
+    original, edited, control = settled(page)
+    assert edited != original == control
+    page.reload()
+    page.get_by_role("tab", name="Lessons").click()
+    page.wait_for_selector(".hv-done:has-text('done')")
+
+
+def test_every_lesson_opens_and_says_what_is_so(server):
+    from headviz.page import lessons
+
+    shipped = load_shipped("tiny-lm")
+    for number, lesson in enumerate(lessons.lessons()):
+        arrival = lessons.arrival(server[1], number)
+        assert arrival.scene.view.concept.name == lesson.concept
+        assert {str(h): f for h, f in arrival.opening.ask.edit.factors.items()} == lesson.heads
+        assert 0 <= lesson.answer < len(lesson.options)
+    # What the lessons on turning and on chance claim.
+    assert [c.text for c in shipped.answer("colors").trial.texts] == [" pink.", " black.", " pink."]
+    months = next(h for h in shipped.ranking("months").heads if str(h.head) == "L2.H55")
+    animals = next(h for h in shipped.ranking("animals").heads if str(h.head) == "L3.H54")
+    assert months.over > 0.6 > 0.4 > animals.over

@@ -1,4 +1,4 @@
-"""The page: panels over one shared session, each a module with a `TITLE` and `build(shared)`.
+"""The page: panels over one shared session, and the scripts that hold a visitor's state.
 
 It alone may know gradio, plotly and pandas. It must not compute: what it shows, the session gives,
 and nothing in any other room imports it but the command that opens it.

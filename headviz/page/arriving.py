@@ -52,7 +52,7 @@ def arrive(session: Session, query: Mapping[str, str]) -> Arrival | None:
         raise UnknownName("concept", about, known)
     view = first_view(name, about)
     head = Head.parse(query["head"]) if query.get("head") else None
-    return Arrival(Scene(_shown(name), view), None, head)
+    return Arrival(Scene(shown_before(name), view), None, head)
 
 
 def with_recipe(session: Session, recipe: Recipe, came: str) -> Arrival:
@@ -62,7 +62,7 @@ def with_recipe(session: Session, recipe: Recipe, came: str) -> Arrival:
     shipped = shipped_of(name)
     preset = concept is not None and known_concepts().get(concept.name) == concept
     view = first_view(name, concept.name) if concept and preset else None
-    model = _shown(name)
+    model = shown_before(name)
     notes = []
     if shipped and recipe.revision not in ("", shipped.data["revision"]):
         notes.append(
@@ -88,7 +88,7 @@ def _named(model: str, trial: Trial | None) -> tuple[str, ...]:
     return tuple(p.digest for p in example_pictures(model) if p.name in names)
 
 
-def _shown(name: str) -> ModelShown:
+def shown_before(name: str) -> ModelShown:
     """The model as far as it is known before it is loaded."""
     shipped = shipped_of(name)
     return ModelShown(name, bool(shipped and shipped.data.get("pictures")))

@@ -246,6 +246,28 @@
     take();
   };
 
+  // A guess opens what comes after it; what was done is remembered here, in the browser.
+  hv.lessons = ({ element, trigger }) => {
+    const done = () => JSON.parse(localStorage.getItem('headviz-lessons') ?? '[]');
+    const mark = () => element.querySelectorAll('.hv-lesson').forEach((lesson) => {
+      lesson.querySelector('.hv-done').textContent = done().includes(lesson.dataset.title) ? '✓ done' : '';
+    });
+    element.addEventListener('click', (event) => {
+      const button = event.target.closest('button');
+      const lesson = button?.closest('.hv-lesson');
+      if (!lesson) return;
+      if (button.dataset.open) { trigger('lesson', { number: Number(button.dataset.open) }); return; }
+      if (!button.dataset.option) return;
+      const right = button.dataset.right === 'true';
+      lesson.querySelectorAll('[data-option]').forEach((one) => one.setAttribute('aria-pressed', String(one === button)));
+      lesson.querySelector('.hv-verdict').textContent = right ? 'Yes.' : 'No. See for yourself:';
+      lesson.querySelector('.hv-after').hidden = false;
+      localStorage.setItem('headviz-lessons', JSON.stringify([...new Set([...done(), lesson.dataset.title])]));
+      mark();
+    });
+    mark();
+  };
+
   hv.said = ({ element, watch }) => watch('value', () => {
     if (element.querySelector('.hv-error')) hv.failed();
   });

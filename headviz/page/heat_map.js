@@ -17,6 +17,17 @@
     return { across, lines, columns, rows, layers, heads, place };
   };
 
+  // Which heads write a word: what is found opens as a cell of the map does.
+  hv.search = ({ element, trigger }) => element.addEventListener('submit', (event) => {
+    event.preventDefault();
+    const word = element.querySelector('input').value.trim();
+    if (word) trigger('search', { word });
+  });
+  hv.found = ({ element }) => element.addEventListener('click', (event) => {
+    const button = event.target.closest('button[data-layer]');
+    if (button) hv.open(Number(button.dataset.layer), Number(button.dataset.head));
+  });
+
   hv.map = ({ element, trigger, watch }) => {
     let focused = null;
     const at = (layer, head) =>
@@ -28,6 +39,7 @@
       if (window.innerWidth < 800) document.querySelector('#head').scrollIntoView({ block: 'nearest' });
     };
 
+    hv.open = open;
     const arrange = () => {
       const map = element.querySelector('.hv-map');
       if (!map || !map.clientWidth) return;

@@ -1,5 +1,6 @@
-"""The page: a header, and the tabs Explore and Studies. What is seen first is true already."""
+"""The page: a header, and the tabs Explore, Lessons and Studies. What is seen first is true."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from headviz.page import (
     heat_map,
     html,
     image_input,
+    lessons,
     save,
+    search,
     studies,
 )
 from headviz.page.arriving import Arrival
@@ -54,19 +57,24 @@ def build_page(session: Session) -> gr.Blocks:
         api.build(session)  # first, so that no handler of a panel takes an endpoint's name
         exporting.serve_plotly()
         gr.HTML(_HEADER, elem_id="header", js_on_load="")
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Explore", id="explore"):
-                shared = _lay_out(session, work, page, scene, first, pictures)
+                shared, fields, load = _lay_out(session, work, page, scene, first, pictures)
+            with gr.Tab("Lessons", id="lessons"):
+                cards = lessons.build(session)
             with gr.Tab("Studies", id="studies"):
                 studies.build(shared)
+        _wire_arrival(shared, fields, Openers(load, tabs, cards))
     page.queue(default_concurrency_limit=4)
     return page
 
 
 def first_scene(session: Session) -> Scene:
     """The first model with the first concept that ships with it."""
-    name = session.model_names()[0] if session.model_names() else ""
-    shipped = shipped_of(name) if name else None
+    offered = session.model_names()
+    # The first for which anything ships: what is seen first has to be true before weights are read.
+    name = next((one for one in offered if shipped_of(one)), offered[0] if offered else "")
+    shipped = shipped_of(name)
     if shipped is None:
         return Scene(ModelShown(name))
     about = FIRST_CONCEPT if FIRST_CONCEPT in shipped.concepts else shipped.concepts[0]
@@ -81,7 +89,7 @@ def _lay_out(
     scene: Scene,
     first: Opening,
     pictures: tuple[Picture, ...],
-) -> Shared:
+) -> tuple[Shared, Fields, gr.UploadButton]:
     view = scene.view
     top = view.top[0] if view and view.top else None
     trial = first.recipe.trial if first.recipe else None
@@ -116,21 +124,23 @@ def _lay_out(
                 elem_id="heat-map",
                 js_on_load=script("map", "head_open"),
             )
+            under = gr.Column()
         with gr.Column(min_width=320):
             opened = gr.HTML(
                 head.draw(session, view, top), elem_id="head", js_on_load=script("head")
             )
     parts = Parts(banner, line, said, texts, knobs, grid, opened)
     shared = Shared(page, session, Clips(session), work, parts=parts, **states)
+    with under:
+        search.build(shared)
     with drawer:
         fields = choose.build(shared)
     with seen:
         image_input.build(shared)
     bench.wire(shared)
     _wire_head(shared)
-    save.build(shared)
-    _wire_arrival(shared, fields)
-    return shared
+    load = save.build(shared)
+    return shared, fields, load
 
 
 def _wire_head(shared: Shared) -> None:
@@ -160,8 +170,18 @@ def _wire_head(shared: Shared) -> None:
     parts.heat_map.head_open(told(parts.said, look), **asked)
 
 
-def _wire_arrival(shared: Shared, fields: Fields) -> None:
-    """The page's address, and a recipe as a file, open the page on what they hold."""
+@dataclass(frozen=True)
+class Openers:
+    """What opens the page on something, beside its address."""
+
+    load: gr.UploadButton
+    tabs: gr.Tabs
+    cards: gr.HTML
+    """The lessons."""
+
+
+def _wire_arrival(shared: Shared, fields: Fields, openers: Openers) -> None:
+    """The address, a recipe as a file and a lesson open the page on what they hold."""
     session, parts = shared.session, shared.parts
 
     def arrive(request: gr.Request) -> Updates:
@@ -198,12 +218,18 @@ def _wire_arrival(shared: Shared, fields: Fields) -> None:
         *vars(parts).values(),
     ]
     shared.page.load(told(parts.banner, arrive), None, outputs, **QUIET)
-    load = gr.UploadButton("Open a recipe", file_types=[".json"], size="sm", elem_id="load-recipe")
 
     def open_file(path: str) -> Updates:
         return arrived(arriving.open_file(session, path))
 
-    load.upload(told(parts.said, open_file), load, outputs, api_visibility="private")
+    def open_lesson(event: gr.EventData) -> Updates:
+        found = lessons.arrival(session, int(event.number))
+        return {openers.tabs: gr.update(selected="explore"), **arrived(found)}
+
+    openers.cards.lesson(told(parts.said, open_lesson), None, [openers.tabs, *outputs], **QUIET)
+    openers.load.upload(
+        told(parts.said, open_file), openers.load, outputs, api_visibility="private"
+    )
 
 
 def launch_options() -> dict[str, Any]:

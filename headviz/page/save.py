@@ -41,8 +41,8 @@ NOTHING = "# Nothing was answered yet."
 _LINK = Markup('<input id="link" readonly hidden aria-label="Link to what the page shows">')
 
 
-def build(shared: Shared) -> None:
-    """Lay the row of buttons and the box of code out and wire them."""
+def build(shared: Shared) -> gr.UploadButton:
+    """Lay the buttons and the box of code out and wire them; gives the one that opens a recipe."""
     rows = [
         buttons("edit", ANSWERS, "answers"),
         buttons("heads", HEADS, "ranking"),
@@ -53,6 +53,7 @@ def build(shared: Shared) -> None:
         js_on_load=script("exports", "export"),
         elem_id="save",
     )
+    load = gr.UploadButton("Open a recipe", file_types=[".json"], size="sm", elem_id="load-recipe")
     said = gr.HTML(elem_id="save-said")
     parcel = gr.JSON(visible=False)
     session = shared.session
@@ -84,6 +85,7 @@ def build(shared: Shared) -> None:
         **MODEL_QUEUE,
     ).success(None, parcel, None, js="(parcel) => window.headviz.save(parcel)")
     _build_code(shared)
+    return load
 
 
 def _build_code(shared: Shared) -> None:
