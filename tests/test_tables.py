@@ -35,6 +35,7 @@ TEXTS = {
     "capitals.jsonl": (b'{"Text": "one"}', ("one",)),
     "null.jsonl": (b'{"text": null}\n{"text": "two"}', ("two",)),
     "packed.jsonl.gz": (gzip.compress(b'{"text": "one"}'), ("one",)),
+    "packed-without-saying-so.csv": (gzip.compress(b"text\none\n"), ("one",)),
     "western.txt": ("café – “naïve”".encode("cp1252"), ("café – “naïve”",)),
     "utf16.csv": ("text\tid\nœuf\t1\n".encode("utf-16"), ("œuf",)),
 }
@@ -242,3 +243,33 @@ def test_questions_and_prompts_of_a_study_are_read_by_the_same_reader(tmp_path):
     unknown.write_text("id;content\n1;one\n")
     with pytest.raises(HeadvizError, match="It has: id, content"):
         read_prompts(unknown)
+
+
+MALFORMED = {
+    "data.json": '{"Data": 3}',
+    "templates.json": '{"samples": [{}], "prompt_templates": []}',
+    "samples.json": '{"samples": 1, "prompt_templates": ["x"]}',
+    "images.json": '{"images": 3}',
+    "ids.json": '{"images": [{"id": [1], "file_name": "a.png"}], "annotations": []}',
+    "names.json": '{"images": [{"filename": [1], "sentences": 3}]}',
+    "cut.parquet": "PAR1" + "\0" * 60 + "PAR1",
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_what_fuzzing_found_is_refused_in_one_sentence(tmp_path, name):
+    """Kept from runs of 100,000 mutated files through every reader."""
+    pictures(tmp_path, "a.png")
+    (tmp_path / name).write_text(MALFORMED[name])
+    for read in (read_questions, lambda path: read_captioned(path, 3)):
+        with pytest.raises(HeadvizError) as raised:
+            read(tmp_path / name)
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "answer", [2, {"value": "2", "aliases": None}, {"value": "2", "aliases": 3}]
+)
+def test_answers_of_a_study_may_be_numbers_and_have_no_aliases(tmp_path, answer):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"question": "1 + 1?", "answer": answer}))
+    assert read_questions(tmp_path / "a.jsonl") == (Question("1 + 1?", ("2",)),)

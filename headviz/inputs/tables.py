@@ -23,6 +23,7 @@ ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 Row = Any
 """A dict by its columns, in a file that is what it should be."""
 _MIB = 2**20
+_GZIP = b"\x1f\x8b"
 _DELIMITERS = "\t,;|"
 _PACKED = 20  # Parquet's columns are packed; a table that unpacks to more than this is a trap
 _FOREIGN = 0.25  # of letters: a text of western Europe has fewer beyond ASCII
@@ -81,7 +82,7 @@ def parse_table(
     kind = _kind(name)
     if kind == ".parquet":
         return _from_parquet(io.BytesIO(content), name, max_bytes)
-    if name.lower().endswith(".gz"):
+    if name.lower().endswith(".gz") or content.startswith(_GZIP):  # not all say so
         content = _unpacked(content, name, max_bytes)
     text = decoded(content, name)
     if kind in (".json", ".jsonl", ".ndjson"):
@@ -130,6 +131,15 @@ def pick(row: Row, names: Iterable[str], name: str) -> Any:
     raise TableError(_without(name, names, list(row) if isinstance(row, dict) else repr(row)))
 
 
+def list_in(row: Row, names: Iterable[str], name: str) -> list[Any]:
+    """The list in the first of these columns. Raises TableError as `pick`, and for no list."""
+    names = list(names)
+    found = pick(row, names, name)
+    if not isinstance(found, list):
+        raise TableError(f"{name} has {str(found)[:60]!r} where {names[0]!r} is to be a list.")
+    return found
+
+
 def rows_of(table: Table) -> list[Row]:
     """The rows of a table, or of the one list that its JSON object holds.
 
@@ -154,7 +164,7 @@ def open_parquet(source: Any, name: str) -> Any:
     try:
         return pyarrow.parquet.ParquetFile(source)
     except (OSError, pyarrow.ArrowException) as error:
-        raise TableError(f"{name} is no Parquet that can be read ({error}).") from error
+        raise TableError(_no_parquet(name, error)) from error
 
 
 def column_of(there: Sequence[str], wanted: Sequence[str], name: str) -> str:
@@ -317,8 +327,13 @@ def _from_parquet(source: Any, name: str, max_bytes: int) -> Table:
     try:
         rows: list[Row] = file.read().to_pylist()
     except (OSError, ValueError) as error:  # pyarrow's own errors are of these
-        raise TableError(f"{name} is no Parquet that can be read ({error}).") from error
+        raise TableError(_no_parquet(name, error)) from error
     return Table(name, rows, tuple(file.schema_arrow.names))
+
+
+def _no_parquet(name: str, error: Exception) -> str:
+    first = str(error).partition("\n")[0][:120].rstrip(". ")
+    return f"{name} is no Parquet that can be read ({first})."
 
 
 def _without(name: str, wanted: Sequence[str], there: Sequence[object] | str) -> str:

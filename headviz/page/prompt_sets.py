@@ -19,7 +19,7 @@ from headviz.inputs.prompt_sets import (
     picture_prompt_set,
     read_prompt_set,
 )
-from headviz.inputs.tables import ENDINGS
+from headviz.inputs.tables import ENDINGS, lines_of
 from headviz.page.pictures import open_all
 from headviz.page.shared import Updates
 from headviz.page.view import ModelShown
@@ -141,7 +141,7 @@ def find_samples(picker: PromptSetPicker, data: Mapping[Any, Any], model: ModelS
     """The texts or pictures chosen on the page. Raises PromptError where there are none."""
     choice, asked, uploaded = data[picker.choice], data[picker.asked], data[picker.uploaded]
     if choice == TYPED:
-        return make_prompt_set(TYPED, data[picker.typed].splitlines())
+        return make_prompt_set(TYPED, lines_of(data[picker.typed]))
     if choice in (UPLOADED, UPLOADED_PICTURES):
         if uploaded is None:
             files = "pictures, or a .zip of them" if model.has_vision else "a .txt file or a table"

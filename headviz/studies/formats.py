@@ -16,6 +16,7 @@ from headviz.inputs.tables import (
     ENDINGS,
     Row,
     is_hidden,
+    list_in,
     pick,
     read_lines,
     read_table,
@@ -73,7 +74,7 @@ def _questions(path: Path) -> Iterable[Question]:
     document = table.document
     if document is not None:
         if "Data" in document:
-            return [_of_trivia(row, path) for row in document["Data"]]
+            return [_of_trivia(row, path) for row in list_in(document, ("data",), path.name)]
         if "samples" in document:
             return _of_relation(document, path)
         pick(document, ("Data", "samples"), path.name)  # raises, naming what it found
@@ -84,7 +85,7 @@ def _of_trivia(row: Row, path: Path) -> Question:
     answer = pick(row, _ANSWER, path.name)
     return Question(
         pick(row, _QUESTION, path.name),
-        _unique([pick(answer, ("value",), path.name), *answer.get("Aliases", [])]),
+        _unique([pick(answer, ("value",), path.name), *_aliases(answer)]),
     )
 
 
@@ -92,9 +93,11 @@ def _of_row(row: Row, path: Path) -> Question:
     """A row of the hub's TriviaQA or of Natural Questions open."""
     question, answer = pick(row, _QUESTION, path.name), pick(row, _ANSWER, path.name)
     if isinstance(answer, dict):
-        answer = [pick(answer, ("value",), path.name), *(answer.get("aliases") or [])]
+        answer = [pick(answer, ("value",), path.name), *_aliases(answer)]
     elif isinstance(answer, str):
         answer = _listed(answer)
+    elif isinstance(answer, int | float):
+        answer = [answer]
     if not isinstance(question, str) or not answer:
         raise StudyError(f"{path.name} has a row without a question or an answer: {str(row)[:80]}.")
     return Question(question, _unique(answer))
@@ -115,12 +118,13 @@ def _listed(text: str) -> list[str]:
 
 def _of_relation(document: Row, path: Path) -> list[Question]:
     """Each sample in the file's first template; zero-shot ones ask without examples."""
-    templates = document.get("prompt_templates_zs") or pick(
-        document, ("prompt_templates",), path.name
-    )
+    usual = "prompt_templates_zs" if document.get("prompt_templates_zs") else "prompt_templates"
+    template = next(map(str, list_in(document, (usual,), path.name)), "")
+    if "{}" not in template:
+        raise StudyError(f"{path.name} has no template with {{}} for the subject in {usual!r}.")
     questions: dict[str, list[str]] = {}
-    for sample in document["samples"]:
-        asked = templates[0].replace("{}", str(pick(sample, ("subject",), path.name)))
+    for sample in list_in(document, ("samples",), path.name):
+        asked = template.replace("{}", str(pick(sample, ("subject",), path.name)))
         questions.setdefault(asked, []).append(str(pick(sample, ("object",), path.name)))
     return [Question(asked, _unique(right)) for asked, right in questions.items()]
 
@@ -135,6 +139,11 @@ def _prompts(path: Path) -> list[str]:
         if isinstance(prompt, str) and prompt.strip():
             found.append(prompt)
     return found
+
+
+def _aliases(answer: Row) -> list[Any]:
+    found = answer.get("aliases") or answer.get("Aliases")
+    return found if isinstance(found, list) else []
 
 
 def _unique(answers: Iterable[Any]) -> tuple[str, ...]:

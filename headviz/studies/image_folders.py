@@ -13,7 +13,7 @@ from typing import Any
 
 from headviz.inputs.image_folders import FILE_COLUMNS
 from headviz.inputs.images import SUFFIXES, Picture, open_picture
-from headviz.inputs.tables import Row, is_hidden, pick, read_lines, read_table
+from headviz.inputs.tables import Row, is_hidden, list_in, pick, read_lines, read_table
 from headviz.studies.hub_data import CAPTION_SPLITS, PICTURE_SPLITS, hub_files
 from headviz.studies.parquet_image_folders import read_parquet_captions, read_parquet_images
 from headviz.studies.samples import StudyError
@@ -125,17 +125,17 @@ def _captions(table: Path) -> dict[str, list[str]]:
             file = str(pick(row, FILE_COLUMNS, table.name)).strip()
             found.setdefault(file, []).extend(_captions_of(row, table.name))
         return found
-    images = pick(read.document, ("images",), table.name)
+    name, images = table.name, list_in(read.document, ("images",), table.name)
     if "annotations" not in read.document:  # Karpathy's
         return {
-            pick(i, ("filename",), table.name): _strings(pick(i, ("sentences",), table.name))
+            str(pick(i, ("filename",), name)): _strings(pick(i, ("sentences",), name))
             for i in images
         }
-    names = {pick(i, ("id",), table.name): pick(i, ("file_name",), table.name) for i in images}
-    for row in read.document["annotations"]:
-        name = names.get(pick(row, ("image_id",), table.name))
-        if name is not None:
-            found.setdefault(name, []).append(str(pick(row, ("caption",), table.name)).strip())
+    names = {str(pick(i, ("id",), name)): str(pick(i, ("file_name",), name)) for i in images}
+    for row in list_in(read.document, ("annotations",), name):
+        file = names.get(str(pick(row, ("image_id",), name)), "")
+        if file:
+            found.setdefault(file, []).append(str(pick(row, ("caption",), name)).strip())
     return found
 
 
