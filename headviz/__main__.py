@@ -24,7 +24,7 @@ from headviz.pursuit.criteria import CRITERIA
 from headviz.pursuit.engine.somp import BUDGET
 from headviz.pursuit.options import ORDERS, Options
 from headviz.session.session import Session
-from headviz.session.shipped import ship
+from headviz.session.ship import ship
 from headviz.studies import command as study_command
 from headviz.studies import reports
 
@@ -117,7 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
     reporting = _command(parsers, "reports", reports.HELP, reports.run_command)
     reports.add_arguments(reporting)
 
-    shipping = _command(parsers, "ship", "make a built-in model's shipped results anew", _ship)
+    shipping = _command(parsers, "ship", "make the results that ship with a model anew", _ship)
     _add_model(shipping)
 
     page = parsers.add_parser("page", help=launch.HELP, description=launch.HELP)
@@ -191,7 +191,7 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
 
 
 def _ship(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
-    path = ship(session, parsed.model)
+    path = ship(session, parsed.model, session.loading)
     return {"model": parsed.model, "file": path.name}, f"wrote {path.name}"
 
 

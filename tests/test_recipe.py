@@ -12,7 +12,9 @@ from jsonschema import Draft202012Validator
 
 from headviz.base.errors import ConceptError, HeadvizError, OptionError, RecipeError
 from headviz.base.head import Head
-from headviz.editing.recipe import MAX_BYTES, Recipe, Scored, check_fit
+from headviz.editing.compare import CompareRequest, compare, last_of
+from headviz.editing.generate import Sampling, usual_stop
+from headviz.editing.recipe import MAX_BYTES, Recipe, Scored, Trial, check_fit
 from headviz.editing.recipe_schema import FORMAT, schema
 from headviz.heads.edits import WHERE, Edit
 from headviz.inputs.concepts import PIECES, find_concept, make_concept
@@ -21,6 +23,7 @@ from headviz.pursuit.options import Options
 pytest_plugins = ["loaded"]
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(str.strip)
+WORDS_COUNTED = ("red", "blue", "cat")
 HEADS = st.tuples(st.integers(0, 999), st.integers(0, 999), st.floats(-1000, 1000))
 DATA = st.fixed_dictionaries(
     {
@@ -194,3 +197,29 @@ def test_a_recipe_that_a_model_cannot_follow_is_refused(llama, edit, sentence):
 
 def test_all_refusals_are_shown_to_a_person():
     assert issubclass(RecipeError, HeadvizError)
+
+
+def test_what_an_edit_was_tried_on_comes_back(llama):
+    edit = Edit.of([Head(0, 1)], -1)
+    asked = CompareRequest("the cat is red", edit, WORDS_COUNTED, sampling=Sampling(6))
+    trial = Trial.of(last_of(compare(llama, asked)), asked.sampling, asked.control_seed)
+    concept = make_concept("mine", WORDS_COUNTED)
+    recipe = Recipe(llama.name, llama.revision, edit, concept, trial=trial)
+    again = Recipe.from_json(recipe.to_json())
+    close = [replace(c, perplexity=round(c.perplexity, 4)) for c in trial.texts]
+    assert again.trial == replace(trial, texts=tuple(close))
+    assert again.trial.comparison().columns[0].text == trial.texts[0].text
+    assert again.on(llama).trial == again.trial
+    assert replace(again, revision="other").on(llama).trial.comparison() is None
+
+
+def test_an_answer_ends_before_its_stop(llama):
+    prompt = "Question: what color is the dog? Answer:"
+    assert usual_stop(prompt) == "Question:" and usual_stop("the dog was") == ""
+    whole = last_of(compare(llama, CompareRequest("the dog", Edit(), sampling=Sampling(12))))
+    text = whole.columns[0].text
+    stop = text.split()[4]
+    sampling = Sampling(12, stop=stop)
+    cut = last_of(compare(llama, CompareRequest("the dog", Edit(), sampling=sampling)))
+    assert cut.columns[0].text == text.partition(stop)[0].rstrip()
+    assert len(cut.columns[0].ids) < len(whole.columns[0].ids)

@@ -13,7 +13,8 @@ from headviz.base.store import Store
 from headviz.inputs.concepts import known_concepts
 from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.session.session import Session
-from headviz.session.shipped import SPECTRUM_STEPS, load_shipped, ship
+from headviz.session.ship import ship
+from headviz.session.shipped import SPECTRUM_STEPS, load_shipped
 
 pytest_plugins = ["loaded"]
 
@@ -74,8 +75,8 @@ def test_a_concept_without_a_token_of_the_model_does_not_ship(assets, session):
     assert load_shipped("toy").concepts == ("colors", "numbers")
 
 
-def test_only_a_built_in_model_ships(assets, session, tiny_model_folder):
-    with pytest.raises(ModelError, match=r"is not built in\. Built in: toy"):
+def test_only_a_model_known_by_name_ships(assets, session, tiny_model_folder):
+    with pytest.raises(ModelError, match=r"Nothing ships with .*\. Known by name: toy\."):
         ship(session, str(tiny_model_folder("llama")))
 
 

@@ -49,6 +49,23 @@ class PromptSet:
         return len(self.texts)
 
 
+@dataclass(frozen=True)
+class Item:
+    """A line of a general set."""
+
+    prompt: str
+    concept: str = ""
+    """Name of the preset that it is about; empty or "other" where it is about none."""
+    answer: str = ""
+    """A true one, for a question."""
+
+
+def general_items(name: str) -> tuple[Item, ...]:
+    """The lines of the general set of that name, one of GENERAL."""
+    lines = _lines(general_prompt_sets()[name].read_text(encoding="utf-8"))
+    return tuple(Item(**json.loads(line)) for line in lines if line.strip())
+
+
 def built_in_prompt_sets(model_name: str) -> dict[str, Path]:
     """Name -> file or folder of a built-in model's prompt sets; the first is its default."""
     folder = assets.ASSETS / model_name / "prompt_sets"
