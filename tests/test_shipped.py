@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,11 +11,15 @@ from headviz.base.assets import ASSETS
 from headviz.base.errors import ModelError
 from headviz.base.head import Head
 from headviz.base.store import Store
+from headviz.editing.compare import CompareRequest, compare, last_of
+from headviz.editing.measures import concept_spans
+from headviz.heads.edits import NO_EDIT
 from headviz.inputs.concepts import known_concepts
+from headviz.inputs.examples import examples_of
 from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.session.session import Session
 from headviz.session.ship import ship
-from headviz.session.shipped import SPECTRUM_STEPS, load_shipped
+from headviz.session.shipped import SPECTRUM_STEPS, load_shipped, usual_edit
 
 pytest_plugins = ["loaded"]
 
@@ -73,6 +78,62 @@ def test_a_concept_without_a_token_of_the_model_does_not_ship(assets, session):
     (assets / "concepts" / "zebras.txt").write_text("Zebras\nzebras\numpteen\n")
     ship(session, "toy")
     assert load_shipped("toy").concepts == ("colors", "numbers")
+
+
+def test_presets_of_too_few_words_are_named_as_left_out(assets, session):
+    (assets / "concepts" / "zebras.txt").write_text("Zebras\nred\numpteen\n")
+    ship(session, "toy")
+    assert load_shipped("toy").left_out == {"zebras": "1 of its 2 words are single tokens"}
+
+
+def test_examples_are_the_first_whose_answer_says_a_word(assets, session, texts):
+    shutil.rmtree(assets / "toy" / "prompt_sets")
+    rows = [{"prompt": text, "concept": "colors"} for text in texts.texts]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    for name in ("questions", "descriptions"):
+        (assets / "prompt_sets" / f"{name}.jsonl").write_text(lines)
+    model = session.model("toy")
+    said = [last_of(compare(model, CompareRequest(t, NO_EDIT, control=False))) for t in texts.texts]
+    word = next(w for c in said for w in c.columns[0].text.split() if w.isalpha())
+    (assets / "concepts" / "colors.txt").write_text(f"Colors\n{word}\nred\nblue\n")
+    words = known_concepts()["colors"].words
+    fitting = [c.prompt for c in said if concept_spans(c.columns[0].text, words)]
+    ship(session, "toy")
+    examples = examples_of("toy")
+    assert [e.prompt for e in examples if e.kind == "question"] == fitting[:2]
+    assert [e.prompt for e in examples if e.kind == "story"] == fitting[:1]
+    answers = load_shipped("toy").answers("colors")
+    assert [a.trial.prompt for a in answers] == [e.prompt for e in examples]
+
+
+def test_a_shipped_answer_is_a_fresh_one(assets, session, texts):
+    examples = [{"prompt": "the cat is", "concept": "colors"}]
+    (assets / "toy" / "examples.json").write_text(json.dumps(examples))
+    ship(session, "toy")
+    shipped = load_shipped("toy")
+    (kept,) = shipped.answers("colors")
+    ranking = session.rank("toy", known_concepts()["colors"], texts)
+    assert kept.edit == usual_edit(ranking)
+    asked = CompareRequest("the cat is", kept.edit, ranking.words)
+    fresh = last_of(session.compare("toy", asked)).columns
+    for column, other in zip(kept.trial.texts, fresh, strict=True):
+        assert column.perplexity == pytest.approx(other.perplexity, abs=ROUNDING)
+        assert replace(column, perplexity=None) == replace(other, ids=(), perplexity=None)
+    assert shipped.answer("numbers") is None
+
+
+def test_results_show_before_the_weights_are_here(assets, session):
+    path = ship(session, "toy")
+    row = {"name": "far", "title": "Far", "kind": "language", "licence": "MIT", "layers": 3}
+    package = {"requirement": "far==1", "file": "far.gguf", "n_bytes": 1, "wheel_bytes": 1}
+    row |= {"heads": 4, "parameters": 1, "n_bytes": 1, "package": package | {"sha256": "ab" * 32}}
+    (assets / "models.json").write_text(json.dumps([row]))
+    (assets / "far").mkdir()
+    data = json.loads(path.read_text()) | {"model": "far", "revision": "ab" * 6}
+    (assets / "far" / "shipped.json").write_text(json.dumps(data))
+    assert load_shipped("far").ranking("colors").model == "far"
+    (assets / "far" / "shipped.json").write_text(json.dumps(data | {"revision": "ac" * 6}))
+    assert load_shipped("far") is None
 
 
 def test_only_a_model_known_by_name_ships(assets, session, tiny_model_folder):

@@ -62,7 +62,7 @@ class Item:
 
 def general_items(name: str) -> tuple[Item, ...]:
     """The lines of the general set of that name, one of GENERAL."""
-    lines = _lines(general_prompt_sets()[name].read_text(encoding="utf-8"))
+    lines = read_lines(general_prompt_sets()[name])
     return tuple(Item(**json.loads(line)) for line in lines if line.strip())
 
 

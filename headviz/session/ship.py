@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from headviz.base import assets
 from headviz.base.assets import built_in_models
 from headviz.base.errors import ConceptError, ModelError
 from headviz.base.progress import Progress, no_progress
@@ -36,9 +35,11 @@ from headviz.session.shipped import CRITERION, SPECTRUM_STEPS, shipped_file, usu
 
 MIN_WORDS = 2
 """Single-token words that a preset needs to be ranked."""
+EXAMPLES = ("colors", "countries", "months", "animals", "foods", "feelings", "numbers", "weather")
+"""Presets that get examples, in the order of the page's list."""
 N_QUESTIONS, N_OPENINGS = 2, 1
-"""Examples of a concept."""
-_BATCH = 12  # prompts answered at once while examples are looked for
+"""Examples of each."""
+_BATCH = 6  # prompts answered at once while examples are looked for
 _DIGITS = 4
 
 
@@ -62,26 +63,29 @@ def ship(session: Session, name: str, progress: Progress = no_progress) -> Path:
     }
     path = shipped_file(name)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, data)
     if model.writes and not model.has_vision:
         if not built_in_prompt_sets(name):
-            _write_examples(name, choose_examples(model, ranked, progress))
-        data["answers"] = _answers(session, rankings, progress)
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    write_whole(path, (text + "\n").encode())
+            chosen = choose_examples(model, ranked, progress)
+            _write(path.with_name("examples.json"), [asdict(e) for e in chosen], indent=1)
+        _write(path, data | {"answers": _answers(session, rankings, progress)})
     return path
 
 
 def choose_examples(
     model: LoadedModel, concepts: Sequence[Concept], progress: Progress = no_progress
 ) -> tuple[Example, ...]:
-    """Of each concept the first questions and the first opening that are to the point.
+    """Of each of EXAMPLES the first questions and the first opening that are to the point.
 
     In the order of the general sets: those in whose answer the unedited model says a word of the
     concept. Nobody looks at what an edit does to them.
     """
     chosen = []
-    for number, concept in enumerate(concepts):
-        progress(number / len(concepts), f"examples for {concept.name}")
+    known = {concept.name: concept for concept in concepts}
+    for number, name in enumerate(EXAMPLES):
+        if (concept := known.get(name)) is None:
+            continue
+        progress(number / len(EXAMPLES), f"examples for {concept.name}")
         for kind, of, wanted in (
             ("question", "questions", N_QUESTIONS),
             ("story", "descriptions", N_OPENINGS),
@@ -104,9 +108,10 @@ def _to_the_point(model: LoadedModel, prompts: Sequence[str], concept: Concept) 
                 yield prompt
 
 
-def _write_examples(name: str, examples: Sequence[Example]) -> None:
-    text = json.dumps([asdict(e) for e in examples], ensure_ascii=False, indent=1)
-    write_whole(assets.ASSETS / name / "examples.json", (text + "\n").encode())
+def _write(path: Path, data: Any, indent: int | None = None) -> None:
+    separators = (",", ": " if indent else ":")
+    text = json.dumps(data, ensure_ascii=False, indent=indent, separators=separators)
+    write_whole(path, (text + "\n").encode())
 
 
 def _concepts(model: LoadedModel, options: Options) -> tuple[list[Concept], dict[str, str]]:
