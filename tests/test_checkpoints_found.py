@@ -6,9 +6,11 @@ import shutil
 import pytest
 import torch
 import transformers
+from tiny_clips import make_clip
 from tiny_models import CONFIGS, make_model
 
 from headviz.base.errors import ModelError, PromptError
+from headviz.clip.load import load_clip
 from headviz.editing.generate import Sampling, generate
 from headviz.editing.passages import given_passages
 from headviz.heads.edits import NO_EDIT
@@ -107,6 +109,13 @@ def test_a_pointer_in_place_of_a_gguf_is_told_for_what_it_is(tmp_path):
     (tmp_path / "model.gguf").write_bytes(POINTER)
     with pytest.raises(ModelError, match=r"model\.gguf is a Git LFS pointer"):
         open_model(str(tmp_path / "model.gguf"))
+
+
+def test_a_pointer_in_place_of_clip_s_weights_is_told_for_what_it_is(tmp_path):
+    folder = make_clip(tmp_path / "clip")
+    next(folder.glob("*.safetensors")).write_bytes(POINTER)
+    with pytest.raises(ModelError, match="is a Git LFS pointer"):
+        load_clip(str(folder))
 
 
 @pytest.mark.parametrize("other", [adapter_alone, adapter_beside, gptq], ids=lambda f: f.__name__)

@@ -24,6 +24,7 @@ from headviz.models.devices import choose_device
 from headviz.models.hub import first_line
 from headviz.models.memory_plan import plan_of, weights_bytes, weights_in_memory
 from headviz.models.places import local_folder
+from headviz.models.weight_files import check_is_itself
 
 DEFAULT_TAG = "laion2b_s34b_b79k"
 CONFIG = "open_clip_config.json"
@@ -139,6 +140,8 @@ def _locate(name: str, open_clip: Any) -> tuple[str, str | None]:
             raise ModelError(f"The folder {name!r} has no {CONFIG}: it is no open_clip model.")
         if not any(folder.glob("*.safetensors")):
             raise ModelError(f"The folder {name!r} has no .safetensors weights.")
+        for file in folder.glob("*.safetensors"):
+            check_is_itself(file)
         return f"{LOCAL}{folder}", None
     check_trained(name)
     architecture, _, tag = name.partition(":")
