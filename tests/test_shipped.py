@@ -17,6 +17,7 @@ from headviz.heads.edits import NO_EDIT
 from headviz.inputs.concepts import known_concepts
 from headviz.inputs.examples import examples_of
 from headviz.inputs.prompt_sets import find_prompt_set
+from headviz.models.known import known_models
 from headviz.session.session import Session
 from headviz.session.ship import ship
 from headviz.session.shipped import SPECTRUM_STEPS, load_shipped, usual_edit
@@ -163,3 +164,30 @@ def test_what_ships_with_tiny_lm_is_what_it_gives(tmp_path):
         torch.testing.assert_close(kept.scores, fresh.scores, rtol=0, atol=2 * ROUNDING)
         torch.testing.assert_close(kept.chance, fresh.chance, rtol=0, atol=2 * ROUNDING)
         assert kept.tokens == fresh.tokens
+
+
+REAL = "smollm2-135m"  # its weights are not here: tests have a cache of their own
+
+
+def test_what_ships_with_the_real_model_loads_without_its_weights():
+    assert not known_models()[REAL].is_here
+    shipped = load_shipped(REAL)
+    assert shipped is not None, f"not made yet: run python -m headviz ship --model {REAL}"
+    assert {*shipped.concepts} | {*shipped.left_out} == {*known_concepts()}
+    assert not {*shipped.concepts} & {*shipped.left_out}
+    prompt_set = find_prompt_set(None, REAL)
+    assert shipped.data["prompt_set_digest"] == prompt_set.digest
+    assert shipped.data["texts"] == list(prompt_set.texts)
+    row = known_models()[REAL]
+    heads = [Head(layer, index) for layer in range(row.layers) for index in range(row.heads)]
+    for head in heads:
+        assert len(shipped.spectrum(head).atoms) == SPECTRUM_STEPS
+    for name in shipped.concepts:
+        ranking = shipped.ranking(name)
+        assert ranking.tokens.concept == known_concepts()[name] and len(ranking.tokens.kept) >= 2
+        assert sorted(ranking.top(len(heads))) == heads
+
+
+def test_what_ships_with_the_real_model_is_small():
+    files = [path for path in (ASSETS / REAL).rglob("*") if path.is_file()]
+    assert 0 < sum(path.stat().st_size for path in files) <= 10 * 2**20

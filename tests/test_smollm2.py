@@ -10,15 +10,18 @@ from collections.abc import Iterator
 from functools import cache
 
 import pytest
+import torch
 from conftest import USUAL_CACHE
 
 from headviz.editing.compare import CompareRequest
 from headviz.editing.generate import Sampling
 from headviz.heads.edits import Edit
+from headviz.inputs.concepts import find_concept
 from headviz.models.known import DEFAULT, known_models
 from headviz.models.loaded import LoadedModel
 from headviz.session.open_model import check_laws
 from headviz.session.session import Session
+from headviz.session.shipped import load_shipped, usual_edit
 
 PATIENCE = 240  # seconds
 
@@ -92,3 +95,15 @@ def test_what_it_says_makes_sense(session, prompt, word):
     asked = CompareRequest(prompt, Edit({}), control=False, sampling=sampling)
     *_, last = session.compare(DEFAULT, asked)
     assert word in last.columns[0].text
+
+
+def test_what_ships_with_it_is_what_it_gives(session, model):
+    shipped = load_shipped(DEFAULT)
+    prompt_set = session.prompt_set(DEFAULT)
+    for name in ("colors", "months"):
+        kept = shipped.ranking(name)
+        fresh = session.rank(DEFAULT, find_concept(name), prompt_set)
+        assert kept.tokens == fresh.tokens
+        torch.testing.assert_close(kept.scores, fresh.scores, rtol=0, atol=2e-3)
+        torch.testing.assert_close(kept.chance, fresh.chance, rtol=0, atol=2e-3)
+        assert usual_edit(kept).factors.keys() == usual_edit(fresh).factors.keys()
