@@ -1,4 +1,4 @@
-"""Command line of the benchmarks: `python -m benchmarks pursuit|studies|real`."""
+"""Command line of the benchmarks: `python -m benchmarks pursuit|studies|real|card`."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.card import write_card
 from benchmarks.pursuit.pursuit import bench_pursuit
 from benchmarks.real_model import bench_real_model
 from benchmarks.studies import bench_studies
@@ -27,7 +28,10 @@ def build_parser() -> argparse.ArgumentParser:
     real = commands.add_parser("real", help="a real model, beside plain transformers")
     real.add_argument("--model", default="smollm2-135m", help="name, folder or hub name")
     real.set_defaults(run=_real)
-    for command in (pursuit, studies, real):
+    card = commands.add_parser("card", help="what edits do to a real model: writes its card")
+    card.add_argument("--model", default="smollm2-135m", help="a model that ships results")
+    card.set_defaults(run=_card)
+    for command in (pursuit, studies, real, card):
         command.add_argument("--json", action="store_true", help="print JSON")
         command.add_argument("--quick", action="store_true", help="small, to see that it works")
         command.add_argument("--device", default="auto", help=", ".join(DEVICES))
@@ -60,6 +64,11 @@ def _studies(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def _real(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
     session = Session(device=parsed.device, dtype=parsed.dtype)
     return bench_real_model(session, parsed.model, parsed.quick, _say)
+
+
+def _card(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    session = Session(device=parsed.device, dtype=parsed.dtype)
+    return write_card(session, parsed.model, parsed.quick, _say)
 
 
 def _say(line: str) -> None:

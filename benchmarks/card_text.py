@@ -1,0 +1,104 @@
+"""The text of a real model's card, from card.json and what ships. Measures nothing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.turning import FLUENT, N_OPENINGS, N_OTHERS, N_OWN, N_TASKS
+from headviz.models.known import known_models
+from headviz.session.ship import EXAMPLES, MIN_WORDS, N_QUESTIONS
+from headviz.session.shipped import SPECTRUM_STEPS
+
+Row = Mapping[str, Any]
+
+
+def fell(row: Row) -> bool:
+    """Whether the concept's words fell, below the original's and below the control's."""
+    words = row["words"]
+    return bool(words["edited"] < min(words["original"], words["control"]))
+
+
+def stays(row: Row) -> bool:
+    """Whether a story stays a story."""
+    return bool(row["perplexity"]["edited"] <= FLUENT)
+
+
+def render(results: Mapping[str, Any], left_out: Mapping[str, str]) -> str:
+    """The card as Markdown."""
+    known = known_models()[results["model"]]
+    concepts = results["concepts"]
+    n_fell = sum(map(fell, concepts.values()))
+    n_passed = sum(fell(row) and stays(row) for row in concepts.values())
+    missing = "; ".join(f"{name} ({why} of the model)" for name, why in left_out.items())
+    lines = "\n".join(_line(name, row) for name, row in concepts.items())
+    n = results["n_stories"]
+    return f"""# {known.title}
+
+Results of headviz for a model that others trained. Its weights are not here: `python -m headviz get
+{known.name}` fetches them ({known.licence}, {known.hub}). Revision {results["revision"]},
+{results["total_heads"]} heads.
+
+## What ships
+
+`python -m headviz ship --model {known.name}` makes all of it, with the default options:
+
+- `shipped.json`: heads ranked for every preset with at least {MIN_WORDS} single-token words, on the
+  {results["n_samples"]} texts of `{results["prompt_set"]}` (digest
+  `{results["prompt_set_digest"]}`); the first {SPECTRUM_STEPS} tokens of all
+  {results["total_heads"]} spectra; answers to the examples, as original, edited and random control
+  at temperature 0. Left out: {missing or "none"}.
+- `examples.json`: for {", ".join(EXAMPLES)}, the first {N_QUESTIONS} questions and the first
+  opening of the general sets, in the order of the file, in whose answer the unedited model says a
+  word of the concept. Where fewer do, there are fewer. Nobody looked at what an edit does to them.
+
+## What turning heads down does
+
+`python -m benchmarks card --model {known.name}` measures it and writes this card. The edit is the
+one the page begins with: the first heads over chance ({_n_heads(concepts)}), those not surely above
+chance left out, at {results["factor"]:g}; beside it as many random other heads of the same layers.
+Nothing is tuned for a concept. In {results["number_format"]}, at temperature 0.
+
+- *Words*: how often the concept's words stand in {n} texts of {results["story_tokens"]} tokens
+  (all {N_OPENINGS} openings marked with the concept and the first {N_TASKS} tasks; the same prompts
+  for all arms), and in how many texts.
+- *Perplexity*: of a text for the unedited model, divided by that of the unedited text, median of
+  {n}. Up to {FLUENT} a story stays a story.
+- *Own* and *others*: of the first {N_OWN} questions of the concept, and the first {N_OTHERS} of each
+  other one here, that the unedited model answers right within {results["answer_tokens"]} tokens,
+  how many still are.
+
+In each cell original, edited, control.
+
+| concept | heads (score, chance) | words | texts with any | perplexity | own | others | fall |
+|---|---|---|---|---|---|---|---|
+{lines}
+
+Words fall below both the original's and the control's for {n_fell} of {len(concepts)} concepts, and
+stories stay stories as well for {n_passed}. The model is small: it answers few questions right and
+often talks about an opening instead of going on with it, so that counts are low and differences of
+two or three words say little. A number that is answered in digits does not count as its word.
+"""
+
+
+def _n_heads(concepts: Mapping[str, Row]) -> str:
+    counts = sorted({len(row["heads"]) for row in concepts.values()})
+    return " or ".join(map(str, counts))
+
+
+def _line(name: str, row: Row) -> str:
+    heads = ", ".join(f"{h['head']} ({h['score']:.3f}, {h['chance']:.3f})" for h in row["heads"])
+    perplexity = row["perplexity"]
+    cells = (
+        name,
+        heads,
+        _arms(row["words"]),
+        _arms(row["texts_with"]),
+        f"1, {perplexity['edited']:.2f}, {perplexity['control']:.2f}",
+        _arms(row["questions"]["own"]),
+        _arms(row["questions"]["others"]),
+        "yes" if fell(row) else "no",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _arms(counts: Mapping[str, int]) -> str:
+    return ", ".join(str(counts[arm]) for arm in ("original", "edited", "control"))

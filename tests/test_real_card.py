@@ -1,0 +1,53 @@
+"""The card of the real model says what was measured, misses included."""
+
+import json
+
+import pytest
+
+from benchmarks.card import write_card
+from benchmarks.card_text import fell, render, stays
+from benchmarks.turning import CONCEPTS
+from headviz.base.assets import ASSETS
+from headviz.base.errors import ModelError
+from headviz.session.shipped import load_shipped, usual_edit
+
+pytest_plugins = ["loaded"]
+
+REAL = "smollm2-135m"
+
+
+@pytest.fixture
+def results():
+    return json.loads((ASSETS / REAL / "card.json").read_text())
+
+
+def test_the_card_is_what_its_numbers_say(results):
+    shipped = load_shipped(REAL)
+    card = (ASSETS / REAL / "README.md").read_text(encoding="utf-8")
+    assert card == render(results, shipped.left_out)
+    assert (results["revision"], results["prompt_set_digest"]) == (
+        shipped.data["revision"],
+        shipped.data["prompt_set_digest"],
+    )
+
+
+def test_the_card_measures_the_edit_that_the_page_begins_with(results):
+    shipped = load_shipped(REAL)
+    assert set(results["concepts"]) <= set(CONCEPTS)
+    for name, row in results["concepts"].items():
+        ranking = shipped.ranking(name)
+        edited = [str(head) for head in usual_edit(ranking).factors]
+        assert [h["head"] for h in row["heads"]] == edited
+        assert all(h["score"] > h["chance"] for h in row["heads"])
+        assert not set(row["control"]) & set(edited)
+
+
+def test_a_miss_is_told_as_one():
+    words = {"original": 4, "edited": 3, "control": 3}
+    assert not fell({"words": words}) and fell({"words": words | {"edited": 2}})
+    assert stays({"perplexity": {"edited": 1.5}}) and not stays({"perplexity": {"edited": 1.6}})
+
+
+def test_a_model_that_ships_nothing_has_no_card(session):
+    with pytest.raises(ModelError, match="headviz ship --model nowhere"):
+        write_card(session, "nowhere", quick=True, say=print)
