@@ -45,7 +45,10 @@ def first_change(text: str, original: str) -> Change | None:
     for number in range(max(len(words), len(others))):
         after, before = words[number : number + 1], others[number : number + 1]
         if after != before:
-            return Change(_bare(before), _bare(after), number + 1)
+            bare = _bare(before), _bare(after)
+            # Where only the marks around a word differ, they are what is shown.
+            told = bare if bare[0] != bare[1] else (" ".join(before), " ".join(after))
+            return Change(*told, number + 1)
     return None
 
 

@@ -22,8 +22,12 @@ from headviz.session.save import to_bytes
 from headviz.session.session import Session
 from headviz.session.snippets import ranking_snippet
 
-FULL = 0.6
-"""The score over chance of the strongest color: the same for every concept and model."""
+FULL = 0.3
+"""The score over chance of the strongest color: the same for every concept and model.
+
+Heads of models that nobody planted stand .02 to .2 over chance: the color goes with the root, so that
+these can be told apart and a planted head of .5 still is the strongest.
+"""
 LISTED = 8
 NO_HEADS = "no attention heads in this layer"
 _COLUMNS = {
@@ -56,7 +60,7 @@ def strength(criterion: str, score: float, chance: float, top: float) -> float:
     """How strong a cell's color is, 0 to 1. Criteria without a share have no common scale."""
     full = FULL if find_criterion(criterion).is_share else top
     over = score - chance
-    return 0.0 if math.isnan(over) else min(max(over / full, 0.0), 1.0)
+    return 0.0 if math.isnan(over) else math.sqrt(min(max(over / full, 0.0), 1.0))
 
 
 def grid(ranking: Ranking) -> Markup:
