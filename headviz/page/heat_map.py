@@ -25,8 +25,8 @@ from headviz.session.snippets import ranking_snippet
 FULL = 0.3
 """The score over chance of the strongest color: the same for every concept and model.
 
-Heads of models that nobody planted stand .02 to .2 over chance: the color goes with the root, so that
-these can be told apart and a planted head of .5 still is the strongest.
+Heads that nobody planted stand .02 to .2 over chance: the color goes with the root, so that these
+can be told apart and a planted head of .5 still is the strongest.
 """
 LISTED = 8
 NO_HEADS = "no attention heads in this layer"
