@@ -47,8 +47,8 @@ Results of headviz for a model that others trained. Its weights are not here: `p
   {results["total_heads"]} spectra; answers to the examples, as original, edited and random control
   at temperature 0. Left out: {missing or "none"}.
 - `examples.json`: for {", ".join(EXAMPLES)}, the first
-  {N_QUESTIONS} questions and the first opening of the general sets, in the order of the file, in whose answer the unedited model says a
-  word of the concept. Where fewer do, there are fewer. Nobody looked at what an edit does to them.
+  {N_QUESTIONS} questions and the first opening of the general sets, in the order of the file, in
+  whose answer the unedited model says a word of the concept. Where fewer do, there are fewer. Nobody looked at what an edit does to them.
 
 ## What turning heads down does
 
@@ -63,8 +63,8 @@ Nothing is tuned for a concept. In {results["number_format"]}, at temperature 0.
 - *Perplexity*: of a text for the unedited model, divided by that of the unedited text, median of
   {n}. Up to {FLUENT} a story stays a story.
 - *Own* and *others*: of the first {N_OWN} questions of the concept, and the first {N_OTHERS} of
-  each other one here, that the unedited model answers right within {results["answer_tokens"]} tokens,
-  how many still are.
+  each other one here, that the unedited model answers right within {results["answer_tokens"]}
+  tokens, how many still are.
 
 In each cell original, edited, control.
 
