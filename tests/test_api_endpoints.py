@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-from dataclasses import asdict
 
 import pytest
 from gradio_client import Client
@@ -122,7 +121,7 @@ def test_pictures_come_as_base64(client, served):
     ranking = session.rank(
         seeing, make_concept("my words", ["red"]), picture_prompt_set("images", [picture, other])
     )
-    assert result["heads"] == [{**asdict(h), "head": str(h.head)} for h in ranking.heads[:1]]
+    assert result["heads"] == plain(ranking.as_dict(1))["heads"]
     told = client.predict(
         model=seeing,
         prompt="what is this",

@@ -122,7 +122,7 @@ def test_an_installed_headviz_opens_its_page(installed, elsewhere, tmp_path):
             said = answer_of(f"http://127.0.0.1:{port}", page)
         finally:
             page.terminate()
-    assert "hv-theme" in said  # the header, and with it the page's own script
+    assert "hv-header" in said  # the header, and with it the page's own script
 
 
 def answer_of(address: str, server: subprocess.Popen) -> str:
