@@ -409,3 +409,23 @@ def test_every_lesson_opens_and_says_what_is_so(server):
     months = next(h for h in shipped.ranking("months").heads if str(h.head) == "L2.H55")
     animals = next(h for h in shipped.ranking("animals").heads if str(h.head) == "L3.H54")
     assert months.over > 0.6 > 0.4 > animals.over
+
+
+def test_every_factor_beside_its_control_and_a_click_sets_the_knob(page):
+    edited = settled(page)[1]
+    page.locator("#every").click()
+    page.wait_for_selector(".hv-ribbon tbody tr")
+    rows = page.locator(".hv-ribbon tbody tr")
+    page.wait_for_function(
+        "document.querySelector('.hv-ribbon [data-alpha=\"-1\"]')"
+        ".closest('tr').cells[1].innerText.endsWith('.')"
+    )
+    assert rows.filter(has=page.locator("[data-alpha='-1']")).locator("td").first.inner_text() == (
+        edited
+    )
+    page.locator(".hv-ribbon [data-alpha='8']").click()
+    assert set(ask(page)["heads"].values()) == {8}
+    settled(page)
+    change(page, "#prompt", "Question: What color is a tomato? Answer:")
+    page.wait_for_selector(".hv-ribbon", state="hidden")
+    settled(page)

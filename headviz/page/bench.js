@@ -44,6 +44,7 @@
     const down = button('down', 'Turn down', `α = ${minus(DOWN)}: the heads work against what they wrote`);
     const up = button('up', 'Bring forward', `α = ${UP}: the heads write ${UP} times as strongly`);
     const reset = button('reset', 'Reset', 'α = 1: the model as it is');
+    const every = button('every', 'Every α', 'The same sentence at every α from −3 to 8, beside the control');
     const undo = button('undo', '↶', 'Back one step (Ctrl+Z)');
     const list = button('edits', '', 'The edits made so far');
     const again = button('again', 'Again', 'Answer anew');
@@ -69,7 +70,7 @@
               return tick;
             }))),
         output,
-        make('div', { className: 'hv-buttons' }, down, up, reset, undo, list, again, stop)),
+        make('div', { className: 'hv-buttons' }, down, up, reset, every, undo, list, again, stop)),
       chips, one, history,
       make('div', { className: 'hv-where' }, where, whereTold),
     );
@@ -81,6 +82,7 @@
       hv.set({ heads: Object.fromEntries(names.map((name) => [name, factor])) },
         `all heads → ${minus(factor)}`, control);
     };
+    hv.setAll = setAll;
     const setOne = (name, factor, control) => hv.set(
       { heads: { ...hv.state.ask.heads, [name]: factor } }, `${name} → ${minus(factor)}`, control);
     const add = (name) => {
@@ -114,6 +116,7 @@
     down.addEventListener('click', () => setAll(DOWN, 'down'));
     up.addEventListener('click', () => setAll(UP, 'up'));
     reset.addEventListener('click', () => setAll(1, 'reset'));
+    every.addEventListener('click', () => hv.askRibbon());
     undo.addEventListener('click', () => hv.back());
     again.addEventListener('click', () => { hv.state.known.delete(hv.key(hv.state.ask)); hv.run(); });
     stop.addEventListener('click', () => { stop.textContent = 'stopping …'; hv.stop(); });
@@ -200,6 +203,8 @@
       who.textContent = `${all.length} head${all.length === 1 ? '' : 's'}${all.length && !turned ? ', as they are' : ''}`;
       more.disabled = all.length >= MOST || !about.top.some((name) => !(name in ask.heads));
       fewer.disabled = !all.length;
+      every.hidden = !about.writes || about.has_vision;
+      every.disabled = !all.length;
       stop.hidden = !state.running;
       again.hidden = Boolean(state.running);
       if (!state.running) stop.textContent = 'Stop';
@@ -244,6 +249,27 @@
     hv.listen(draw);
     watch('value', take);
     take();
+  };
+
+  // The sentence at every factor: it is of one question and one choice of heads, and goes with them.
+  hv.ribbon = ({ element, trigger, watch }) => {
+    const same = (ask) => hv.key({ ...ask, heads: Object.fromEntries(Object.keys(ask.heads).map((name) => [name, 0])) });
+    hv.askRibbon = () => trigger('ribbon', { ask: hv.state.ask });
+    const draw = ({ ask }) => {
+      const shown = element.querySelector('.hv-ribbon');
+      if (shown && ask) shown.hidden = same(JSON.parse(shown.dataset.ask)) !== same(ask);
+      element.querySelectorAll('tr').forEach((row) => {
+        const alpha = Number(row.querySelector('[data-alpha]')?.dataset.alpha);
+        const here = ask && Object.values(ask.heads).every((factor) => factor === alpha);
+        row.toggleAttribute('aria-current', Boolean(here));
+      });
+    };
+    element.addEventListener('click', (event) => {
+      const button = event.target.closest('[data-alpha]');
+      if (button) hv.setAll(Number(button.dataset.alpha), 'ribbon');
+    });
+    watch('value', () => draw(hv.state));
+    hv.listen(draw);
   };
 
   // A guess opens what comes after it; what was done is remembered here, in the browser.

@@ -20,6 +20,7 @@ from headviz.page import (
     html,
     image_input,
     lessons,
+    ribbon,
     save,
     search,
     studies,
@@ -117,6 +118,7 @@ def _lay_out(
             else answers.nothing(first.ask, "")
         )
         texts = gr.HTML(shown, elem_id="answers", js_on_load=script("answers"))
+        below = gr.Column(elem_id="below-answers")
     with gr.Row(equal_height=False, elem_id="heads"):
         with gr.Column(min_width=320):
             grid = gr.HTML(
@@ -138,6 +140,8 @@ def _lay_out(
     with seen:
         image_input.build(shared)
     bench.wire(shared)
+    with below:
+        ribbon.build(shared)
     _wire_head(shared)
     load = save.build(shared)
     return shared, fields, load
