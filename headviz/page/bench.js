@@ -216,6 +216,10 @@
       drawHistory(state);
     };
     const fill = (about) => {
+      about.known.forEach((html) => {
+        const section = new DOMParser().parseFromString(html, 'text/html').querySelector('[data-ask]');
+        hv.state.known.set(hv.key(JSON.parse(section.dataset.ask)), html);
+      });
       const menu = [make('option', { value: '' }, 'Another question …')];
       about.examples.forEach(([text, concept], n) => {
         const end = text.length > 70 ? `… ${text.slice(-66)}` : text;

@@ -1,14 +1,14 @@
 // The map of heads: laid out for the width there is, moved in by keys, marked with what is edited.
 (() => {
   const hv = window.headviz;
-  const [LABEL, CELL, TALLEST, LOWEST_CELL, HIGHEST_CELL] = [40, 21, 520, 14, 30]; // px
+  const [LABEL, CELL, NARROW, TALLEST, LOWEST_CELL, HIGHEST_CELL] = [40, 21, 17, 520, 14, 30]; // px
 
   // Where every head stands: layers across where there are more of them than heads, else heads
   // across, in as many lines a layer as the width asks for.
   const layout = (map, width) => {
     const [layers, heads] = [Number(map.dataset.layers), Number(map.dataset.heads)];
     const room = Math.max(4, Math.floor((width - LABEL) / CELL));
-    const across = layers > heads && layers <= room;
+    const across = layers > heads && layers <= Math.floor((width - LABEL) / NARROW);
     const lines = across ? 1 : Math.ceil(heads / room);
     const columns = across ? layers : Math.ceil(heads / lines);
     const rows = across ? heads : layers * lines;

@@ -28,6 +28,7 @@ FULL = 0.3
 Heads that nobody planted stand .02 to .2 over chance: the color goes with the root, so that these
 can be told apart and a planted head of .5 still is the strongest.
 """
+_MARKS = (0.03, 0.1)  # over chance, that the legend names between nothing and FULL
 LISTED = 8
 NO_HEADS = "no attention heads in this layer"
 _COLUMNS = {
@@ -106,13 +107,20 @@ def _cell(head: Head, criterion: str, score: float, chance: float, top: float) -
 
 def legend(criterion: str) -> Markup:
     """What the colors and marks mean."""
-    most = f"{FULL:.0%} or more" if find_criterion(criterion).is_share else "the most here"
+    is_share = find_criterion(criterion).is_share
+    most = f"{FULL:.0%} or more over chance" if is_share else "the most here"
+    marks = html.joined(
+        Markup('<small style="left:{}">{}</small>').format(
+            f"{math.sqrt(mark / FULL):.0%}", f"{mark:.0%}"
+        )
+        for mark in (_MARKS if is_share else ())
+    )
     return Markup(
-        '<p class="hv-legend"><span>at chance</span><i class="hv-scale"></i><span>{} over chance'
+        '<p class="hv-legend"><span>at chance</span><i class="hv-scale">{}</i><span>{}'
         '</span><span class="hv-key"><i class="hv-cell opened"></i> open</span>'
         '<span class="hv-key"><i class="hv-cell down"></i> turned down</span>'
         '<span class="hv-key"><i class="hv-cell up"></i> turned up</span></p>'
-    ).format(most)
+    ).format(marks, most)
 
 
 def listed(ranking: Ranking) -> Markup:

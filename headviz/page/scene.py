@@ -11,8 +11,9 @@ from headviz.editing.generate import Sampling, usual_stop
 from headviz.editing.recipe import Recipe
 from headviz.heads.edits import WHERE, Edit
 from headviz.inputs.concepts import Concept
-from headviz.inputs.examples import examples_of
+from headviz.inputs.examples import Example, examples_of
 from headviz.inputs.images import Picture
+from headviz.inputs.prompt_sets import general_items
 from headviz.page import answers, head, heat_map, html
 from headviz.page.ask import Ask
 from headviz.page.shared import Result, Scene, Shared, Updates
@@ -20,6 +21,7 @@ from headviz.page.view import ModelShown, View, find_ranking, shipped_of
 from headviz.session.session import Session
 from headviz.session.shipped import usual_edit
 
+_GENERAL = 6  # questions about a concept that are offered where a model has none of its own
 TOLD = {
     "image": "Heads were read at the picture's positions. Turned there alone they often do "
     "nothing: the answer is written at its own positions. Try everywhere.",
@@ -51,9 +53,19 @@ def opening(session: Session, scene: Scene, pictures: tuple[Picture, ...] = ()) 
     return Opening(Ask(model.name, prompt, edit, concept, sampling, 0, digests))
 
 
+def offered_examples(model: ModelShown, concept: Concept | None) -> tuple[Example, ...]:
+    """What ships with the model to be asked; else general questions about the concept."""
+    examples = examples_of(model.name)
+    if examples or model.has_vision or concept is None:
+        return examples
+    items = general_items("questions")
+    about = [item.prompt for item in items if item.concept == concept.name]
+    return tuple(Example(prompt, concept.name, "question") for prompt in about[:_GENERAL])
+
+
 def first_prompt(model: ModelShown, concept: Concept | None) -> str:
     """The first example about the concept, else any; '' where there is none."""
-    examples = examples_of(model.name)
+    examples = offered_examples(model, concept)
     about = [e.prompt for e in examples if concept and e.concept == concept.name]
     fitting = about or [e.prompt for e in examples if e.kind == "question"]
     return next(iter(fitting), "")
@@ -96,20 +108,33 @@ def headline(scene: Scene) -> str:
 def bench(scene: Scene, ask: Ask, came: bool = False) -> dict[str, Any]:
     """What the browser needs to know to ask: see bench.js. `came`: by a link, with its prompt."""
     model, view = scene.model, scene.view
+    concept = view.concept if view else None
     return {
         "ask": ask.as_dict(),
         "came": came,
         "top": [str(h) for h in view.top] if view else [],
         "places": {name: WHERE[name] for name in places(model)} if model.writes else {},
         "told": TOLD if view and view.options.pooling == "image" else {},
-        "examples": [[e.prompt, e.concept] for e in examples_of(model.name)]
-        + [[p, "pictures"] for p in model.prompts],
+        "examples": [
+            *([one.prompt, one.concept] for one in offered_examples(model, concept)),
+            *([prompt, "pictures"] for prompt in model.prompts),
+        ],
+        "known": shipped_answers(view),
         "writes": model.writes,
         "has_vision": model.has_vision,
         "usual": usual_prompt(model),
         "template": template_told(model),
         "stamp": time.time_ns(),  # a value that is the same again would not arrive
     }
+
+
+def shipped_answers(view: View | None) -> list[str]:
+    """The answers that ship for the concept, so that its questions are answered at once."""
+    shipped = shipped_of(view.model) if view is not None and view.shipped else None
+    if view is None or shipped is None:
+        return []
+    tried = [(r, r.trial.comparison()) for r in shipped.answers(view.concept.name) if r.trial]
+    return [answers.answers(Ask.of(r), shown, "done") for r, shown in tried if shown]
 
 
 def places(model: ModelShown) -> list[str]:
