@@ -48,7 +48,8 @@ Results of headviz for a model that others trained. Its weights are not here: `p
   at temperature 0. Left out: {missing or "none"}.
 - `examples.json`: for {", ".join(EXAMPLES)}, the first
   {N_QUESTIONS} questions and the first opening of the general sets, in the order of the file, in
-  whose answer the unedited model says a word of the concept. Where fewer do, there are fewer. Nobody looked at what an edit does to them.
+  whose answer the unedited model says a word of the concept. Where fewer do, there are
+  fewer. Nobody looked at what an edit does to them.
 
 ## What turning heads down does
 
