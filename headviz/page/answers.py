@@ -40,20 +40,21 @@ class Change:
 
 
 def first_change(text: str, original: str) -> Change | None:
-    """Where the text leaves the original, None where both are the same."""
+    """Where the text leaves the original, None where both are the same.
+
+    The first word that is another one; where only marks around words differ, those are shown.
+    """
     words, others = text.split(), original.split()
-    for number in range(max(len(words), len(others))):
-        after, before = words[number : number + 1], others[number : number + 1]
-        if after != before:
-            bare = _bare(before), _bare(after)
-            # Where only the marks around a word differ, they are what is shown.
-            told = bare if bare[0] != bare[1] else (" ".join(before), " ".join(after))
-            return Change(*told, number + 1)
+    for bare in (_bare, str):
+        after, before = [bare(word) for word in words], [bare(word) for word in others]
+        for number in range(max(len(after), len(before))):
+            here, there = after[number : number + 1], before[number : number + 1]
+            if here != there:
+                return Change("".join(there), "".join(here), number + 1)
     return None
 
 
-def _bare(words: Sequence[str]) -> str:
-    word = words[0] if words else ""
+def _bare(word: str) -> str:
     return word.strip(".,;:!?\"'()") or word
 
 
@@ -63,7 +64,7 @@ def words_marked(text: str, other: str, words: Iterable[str]) -> Markup:
     about = {at for span in spans for at in range(span.start, span.stop)}
     parts = list(_WORDS.finditer(text))
     own = [m for m in parts if not m[0].isspace()]
-    differing = _differing([m[0] for m in own], other.split())
+    differing = _differing([_bare(m[0]) for m in own], [_bare(word) for word in other.split()])
     changed = {m.start() for number, m in enumerate(own) if number in differing}
     first = min(changed, default=-1)
     pieces: list[str] = []
