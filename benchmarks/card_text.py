@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.turning import FLUENT, N_OPENINGS, N_OTHERS, N_OWN, N_TASKS
+from benchmarks.turning import CONCEPTS, FLUENT, N_OPENINGS, N_OTHERS, N_OWN, N_TASKS
 from headviz.models.known import known_models
 from headviz.session.ship import EXAMPLES, MIN_WORDS, N_QUESTIONS
 from headviz.session.shipped import SPECTRUM_STEPS
@@ -30,6 +30,8 @@ def render(results: Mapping[str, Any], left_out: Mapping[str, str]) -> str:
     n_passed = sum(fell(row) and stays(row) for row in concepts.values())
     missing = "; ".join(f"{name} ({why} of the model)" for name, why in left_out.items())
     lines = "\n".join(_line(name, row) for name, row in concepts.items())
+    unmeasured = [name for name in CONCEPTS if name not in concepts]
+    missed = f" Not measured yet: {', '.join(unmeasured)}." if unmeasured else ""
     n = results["n_stories"]
     return f"""# {known.title}
 
@@ -64,7 +66,7 @@ Nothing is tuned for a concept. In {results["number_format"]}, at temperature 0.
 - *Perplexity*: of a text for the unedited model, divided by that of the unedited text, median of
   {n}. Up to {FLUENT} a story stays a story.
 - *Own* and *others*: of the first {N_OWN} questions of the concept, and the first {N_OTHERS} of
-  each other one here, that the unedited model answers right within {results["answer_tokens"]}
+  each other one of {len(CONCEPTS)}, that the unedited model answers right within {results["answer_tokens"]}
   tokens, how many still are.
 
 In each cell original, edited, control.
@@ -76,7 +78,7 @@ In each cell original, edited, control.
 Words fall below both the original's and the control's for {n_fell} of {len(concepts)} concepts, and
 stories stay stories as well for {n_passed}. The model is small: it answers few questions right and
 often talks about an opening instead of going on with it, so that counts are low and differences of
-two or three words say little. A number that is answered in digits does not count as its word.
+two or three words say little. A number that is answered in digits does not count as its word.{missed}
 """
 
 

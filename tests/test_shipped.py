@@ -19,7 +19,7 @@ from headviz.inputs.examples import examples_of
 from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.models.known import known_models
 from headviz.session.session import Session
-from headviz.session.ship import ship
+from headviz.session.ship import EXAMPLES, ship
 from headviz.session.shipped import SPECTRUM_STEPS, load_shipped, usual_edit
 
 pytest_plugins = ["loaded"]
@@ -191,3 +191,17 @@ def test_what_ships_with_the_real_model_loads_without_its_weights():
 def test_what_ships_with_the_real_model_is_small():
     files = [path for path in (ASSETS / REAL).rglob("*") if path.is_file()]
     assert 0 < sum(path.stat().st_size for path in files) <= 10 * 2**20
+
+
+def test_what_ships_with_the_real_model_answers_every_example():
+    shipped = load_shipped(REAL)
+    examples = examples_of(REAL)
+    assert {e.concept for e in examples} == set(EXAMPLES)
+    for name in EXAMPLES:
+        about = [e.prompt for e in examples if e.concept == name]
+        answers = shipped.answers(name)
+        assert [a.trial.prompt for a in answers] == about
+        for answer in answers:
+            assert answer.edit == usual_edit(shipped.ranking(name))
+            original, edited, control = answer.trial.texts
+            assert original.concept_words and control.edit != edited.edit == str(answer.edit)
