@@ -66,8 +66,8 @@ Nothing is tuned for a concept. In {results["number_format"]}, at temperature 0.
 - *Perplexity*: of a text for the unedited model, divided by that of the unedited text, median of
   {n}. Up to {FLUENT} a story stays a story.
 - *Own* and *others*: of the first {N_OWN} questions of the concept, and the first {N_OTHERS} of
-  each other one of {len(CONCEPTS)}, that the unedited model answers right within {results["answer_tokens"]}
-  tokens, how many still are.
+  each other one of {len(CONCEPTS)}, that the unedited model answers right within
+  {results["answer_tokens"]} tokens, how many still are.
 
 In each cell original, edited, control.
 
@@ -78,7 +78,8 @@ In each cell original, edited, control.
 Words fall below both the original's and the control's for {n_fell} of {len(concepts)} concepts, and
 stories stay stories as well for {n_passed}. The model is small: it answers few questions right and
 often talks about an opening instead of going on with it, so that counts are low and differences of
-two or three words say little. A number that is answered in digits does not count as its word.{missed}
+two or three words say little. A number that is answered in digits does not count as its
+word.{missed}
 """
 
 
