@@ -94,11 +94,13 @@ def test_an_installed_headviz_ranks_and_keeps_what_it_read_in_the_user_s_cache(
     program = "import headviz as h; print(h.__file__, *h.rank('tiny-lm', 'colors').top(2))"
     where, *top = done(sys.executable, "-c", program, env=elsewhere, cwd=tmp_path).split()
     assert Path(where).is_relative_to(installed)
+    kept = tmp_path / "kept" / "headviz" / "activations"
+    read = files_of(kept)
     command = (sys.executable, installed / "bin" / "headviz", "rank", "--concept", "colors")
     printed = done(*command, "--top", "2", env=elsewhere, cwd=tmp_path)
     assert len(top) == 2 and set(top) <= set(printed.split())
     # and the second run found what the first had read
-    assert any((tmp_path / "kept" / "headviz" / "activations").iterdir())
+    assert read and files_of(kept) == read
     assert files_of(installed) == before
     assert {name.split("/")[0] for name in files_of(tmp_path)} == {"kept"}
 
