@@ -164,16 +164,11 @@ def _parse(path: Path, cursor: _Cursor) -> GgufHeader:
 
 
 def _check_magic(path: Path, cursor: _Cursor) -> None:
-    begin = cursor.content[: min(512, cursor.size)]
-    if begin.startswith(_MAGIC):
-        cursor.take(len(_MAGIC))
-        return
-    what = "no GGUF file: it does not begin as one"
-    if begin.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        what = "a web page and no GGUF file, as a proxy or a login page gives in place of one"
-    elif begin.startswith(b"version https://git-lfs"):
-        what = "a pointer of Git LFS and not the GGUF file itself"
-    raise ModelError(f"The file {path.name!r} is {what}. Fetch it again.")
+    if not cursor.content[: min(512, cursor.size)].startswith(_MAGIC):
+        raise ModelError(
+            f"The file {path.name!r} is no GGUF file: it does not begin as one. Fetch it again."
+        )
+    cursor.take(len(_MAGIC))
 
 
 def _tensor(path: Path, cursor: _Cursor) -> GgufTensor:
