@@ -36,7 +36,7 @@ def test_rank_writes_scores_signals_and_a_recipe_of_the_top_heads(assets, comman
     status, _, err = command(
         *("rank", "--model", "toy", "--concept", "colors", "--top", "2", "--factor", "0.5"),
         *("--out", out["s.csv"], "--activations", out["a.safetensors"]),
-        *("--recipe", out["r.json"]),
+        *("--recipe", out["r.json"], "--order", "raw"),
     )
     assert (status, err) == (0, "")
     rows = out["s.csv"].read_text().splitlines()
@@ -46,6 +46,14 @@ def test_rank_writes_scores_signals_and_a_recipe_of_the_top_heads(assets, comman
     assert {*recipe.edit.factors.values()} == {0.5}
     assert recipe.concept.name == "colors"
     assert out["a.safetensors"].stat().st_size > 1000
+
+
+def test_no_recipe_is_written_of_heads_that_may_be_at_chance(assets, command, tmp_path):
+    """The toy model's heads say nothing of colors."""
+    path = tmp_path / "r.json"
+    status, _, err = command("rank", "--model", "toy", "--concept", "colors", "--recipe", path)
+    assert status == 2 and "None of the first 10 heads is surely above chance" in err
+    assert not path.exists()
 
 
 def test_generate_follows_a_recipe_as_it_follows_the_edit_written_out(assets, command, tmp_path):

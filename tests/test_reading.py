@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_models import WORDS
 
 from headviz.base.errors import Cancelled, ConceptError, PromptError
@@ -191,8 +192,9 @@ def test_a_reading_that_was_stopped_goes_on_from_there(session, llama, read_part
     assert session.activations(llama.name, MANY).z.equal(whole.z)
 
 
-def read_and_die(folder: Path, name: str) -> None:
+def read_and_die(folder: Path, name: str, threads: int) -> None:
     """Reads, and is killed in the middle of the third part."""
+    torch.set_num_threads(threads)  # another number of threads rounds otherwise
 
     def progress(done, what):
         if done > 0.4:
@@ -204,7 +206,7 @@ def read_and_die(folder: Path, name: str) -> None:
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing is killed like that here")
 def test_after_a_kill_only_what_was_not_kept_is_read(tmp_path, llama, read_parts):
     process = multiprocessing.get_context("spawn").Process(
-        target=read_and_die, args=(tmp_path, llama.name)
+        target=read_and_die, args=(tmp_path, llama.name, torch.get_num_threads())
     )
     process.start()
     process.join(120)

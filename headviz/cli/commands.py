@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from headviz.base.errors import OptionError
 from headviz.base.head import Head, parse_factor
 from headviz.cli.bake_command import given_recipe
 from headviz.clip.tower import tower_of
@@ -49,6 +50,18 @@ def _options(session: Session, parsed: argparse.Namespace) -> Options:
     )
 
 
+def _of_recipe(ranking: Ranking, n: int) -> tuple[Head, ...]:
+    """The heads of an edit: those above chance, in the paper's order all of the first."""
+    if ranking.options.order == "raw":
+        return ranking.top(n)
+    if not (heads := ranking.preselected(n)):
+        raise OptionError(
+            f"None of the first {n} heads is surely above chance: a recipe of them would turn "
+            "heads that say nothing of the concept. Read more or other texts, or write --order raw."
+        )
+    return heads
+
+
 def _kind(prompt_set: PromptSet) -> str:
     return "pictures" if prompt_set.pictures else "texts"
 
@@ -85,8 +98,7 @@ def rank(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
             parsed.activations,
         )
     if parsed.recipe:
-        heads = ranking.preselected(max(parsed.top, 0))
-        edit = Edit.of(heads, parse_factor(str(parsed.factor)))
+        edit = Edit.of(_of_recipe(ranking, max(parsed.top, 0)), parse_factor(str(parsed.factor)))
         save(Recipe.of(edit, ranking), parsed.recipe)
     result = ranking.as_dict(max(parsed.top, 0))
     dropped = result["dropped"]
