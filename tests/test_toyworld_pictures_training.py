@@ -15,7 +15,7 @@ from headviz.session.open_model import open_model
 from toyworld.batching import IGNORED
 from toyworld.clip_schedule import ClipSchedule
 from toyworld.hooks import heads_open
-from toyworld.pictures.batches import PLAIN, PREFIX, Twist, Writer, pixels_of
+from toyworld.pictures.batches import PREFIX, Twist, Writer, pixels_of
 from toyworld.pictures.captions import EVERYTHING
 from toyworld.pictures.content import pictures
 from toyworld.pictures.drawing import draw
@@ -39,6 +39,7 @@ from toyworld.pictures.tower import load_tower
 from toyworld.pictures.training import fresh, save_model, train, training_batch
 from toyworld.pictures.words import CONCEPTS
 
+PLAIN = Twist()
 SMALL = dataclasses.replace(
     PictureSchedule(),
     n_layers=2,
