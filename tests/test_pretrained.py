@@ -76,7 +76,8 @@ def test_from_check_to_a_baked_folder_that_plain_transformers_load(shared_data, 
     (tmp_path / "stories.txt").write_text(STORIES)
     asked = ("--model", name, "--probes", tmp_path / "stories.txt")
     files = ("--recipe", tmp_path / "r.json", "--factor", "-1", "--top", "16")
-    ranked = answer("rank", *asked, "--words", WORDS, *files)
+    # Three short stories leave no head of this model surely above chance on every processor.
+    ranked = answer("rank", *asked, "--words", WORDS, "--order", "raw", *files)
     assert (ranked["n_heads"], ranked["n_samples"]) == (40, 3)
     assert "umpteen" in ranked["dropped"]
     assert all(0 <= head["score"] <= 1 for head in ranked["heads"])
