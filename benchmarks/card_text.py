@@ -1,9 +1,10 @@
 """The text of a real model's card, from card.json and what ships. Measures nothing."""
 
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
-from benchmarks.turning import CONCEPTS, FLUENT, N_OPENINGS, N_OTHERS, N_OWN, N_TASKS
+from benchmarks.turning import CONCEPTS, FLUENT, N_OPENINGS, N_OTHERS, N_OWN, WORDINGS
 from headviz.models.known import known_models
 from headviz.session.ship import EXAMPLES, MIN_WORDS, N_QUESTIONS
 from headviz.session.shipped import SPECTRUM_STEPS
@@ -12,9 +13,9 @@ Row = Mapping[str, Any]
 
 
 def fell(row: Row) -> bool:
-    """Whether the concept's words fell, below the original's and below the control's."""
+    """Whether the concept's words fell, below the original's and below the controls' mean."""
     words = row["words"]
-    return bool(words["edited"] < min(words["original"], words["control"]))
+    return bool(words["edited"] < min(words["original"], fmean(words["controls"])))
 
 
 def stays(row: Row) -> bool:
@@ -57,12 +58,13 @@ Results of headviz for a model that others trained. Its weights are not here: `p
 
 `python -m benchmarks card --model {known.name}` measures it and writes this card. The edit is the
 one the page begins with: the first heads over chance ({_n_heads(concepts)}), those not surely above
-chance left out, at {results["factor"]:g}; beside it as many random other heads of the same layers.
-Nothing is tuned for a concept. In {results["number_format"]}, at temperature 0.
+chance left out, at {results["factor"]:g}; beside it as many random other heads of the same layers, the mean
+of {results["n_controls"]} draws. Nothing is tuned for a concept. In {results["number_format"]}, at
+temperature 0.
 
-- *Words*: how often the concept's words stand in {n} texts of {results["story_tokens"]} tokens
-  (all {N_OPENINGS} openings marked with the concept and the first {N_TASKS} tasks; the same prompts
-  for all arms), and in how many texts.
+- *Words*: how often the concept's words stand in {n} texts of {results["story_tokens"]} tokens, and
+  in how many texts: the {N_OPENINGS} openings marked with the concept, gone on with as plain text,
+  and {len(WORDINGS)} stories, letters and poems about it, asked for in the same wordings for all.
 - *Perplexity*: of a text for the unedited model, divided by that of the unedited text, median of
   {n}. Up to {FLUENT} a story stays a story.
 - *Own* and *others*: of the first {N_OWN} questions of the concept, and the first {N_OTHERS} of
@@ -75,11 +77,9 @@ In each cell original, edited, control.
 |---|---|---|---|---|---|---|---|
 {lines}
 
-Words fall below both the original's and the control's for {n_fell} of {len(concepts)} concepts, and
-stories stay stories as well for {n_passed}. The model is small: it answers few questions right and
-often talks about an opening instead of going on with it, so that counts are low and differences of
-two or three words say little. A number that is answered in digits does not count as its
-word.{missed}
+Words fall below both the original's and the controls' for {n_fell} of {len(concepts)} concepts, and
+stories stay stories as well for {n_passed}. The model is small and answers few questions right. A
+number that is written in digits does not count as its word.{missed}
 """
 
 
@@ -96,7 +96,7 @@ def _line(name: str, row: Row) -> str:
         heads,
         _arms(row["words"]),
         _arms(row["texts_with"]),
-        f"1, {perplexity['edited']:.2f}, {perplexity['control']:.2f}",
+        f"1, {perplexity['edited']:.2f}, {fmean(perplexity['controls']):.2f}",
         _arms(row["questions"]["own"]),
         _arms(row["questions"]["others"]),
         "yes" if fell(row) else "no",
@@ -104,5 +104,5 @@ def _line(name: str, row: Row) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _arms(counts: Mapping[str, int]) -> str:
-    return ", ".join(str(counts[arm]) for arm in ("original", "edited", "control"))
+def _arms(counts: Row) -> str:
+    return f"{counts['original']}, {counts['edited']}, {fmean(counts['controls']):.3g}"

@@ -1,13 +1,15 @@
 """What turning a concept's first heads down does to a language model: measured for its card.
 
-For each concept the usual edit of its ranking, beside a random control of the same layers: what
-becomes of stories, and of questions that the model answers right. Texts and questions are the
-first ones of the general sets, the same for every arm; nothing is tuned for a concept.
+For each concept the usual edit of its ranking, beside random controls of the same layers: what
+becomes of stories, and of questions that the model answers right. Stories are openings gone on with
+as plain text, and stories asked for in the same wordings for every concept; questions are the first
+ones of the general sets. All are the same for every arm; nothing is tuned for a concept.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import truediv
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,6 +21,7 @@ from headviz.base.write_whole import write_whole
 from headviz.editing.control import control_of
 from headviz.editing.generate import Sampling, generate
 from headviz.editing.measures import concept_spans
+from headviz.heads.chat import PLAIN, Chat
 from headviz.heads.edits import NO_EDIT, Edit
 from headviz.heads.forward import batch_of
 from headviz.heads.prompts import encode_prompt
@@ -41,12 +44,32 @@ CONCEPTS = (
     "weather",
     "languages",
 )
-N_OPENINGS, N_TASKS = 10, 14
-"""Stories of a concept: all openings that are marked with it, and the first tasks."""
-STORY = Sampling(max_new_tokens=48)
+WORDINGS = (
+    "Write a short story about {}.",
+    "Tell a bedtime story about {}.",
+    "Write a letter to a friend about {}.",
+    "Write a short poem about {}.",
+    "Write a diary entry about {}.",
+    "Tell a funny story about {}.",
+    "Write a fable about {}.",
+    "Describe a dream about {}.",
+    "Write a story for children about {}.",
+    "Write a dialogue between two friends about {}.",
+    "Tell a story about a girl who learns about {}.",
+    "Tell a story about an old man who talks about {}.",
+    "Write a paragraph of a novel about {}.",
+    "Write a short speech about {}.",
+)
+"""How a story of a concept is asked for."""
+N_OPENINGS = 10
+"""Openings that are marked with the concept, gone on with beside them: all there are."""
+STORY = Sampling(max_new_tokens=64)
 N_OWN, N_OTHERS = 24, 6
 """Questions of the concept, and of each other concept."""
 ANSWER = Sampling(max_new_tokens=20)
+CONTROLS = 3
+"""Random draws of as many heads in the same layers, each an arm of its own; the card tells their
+mean. One draw of three heads varies more than what is to be seen."""
 ROWS = 48
 """Of one batch."""
 FLUENT = 1.5
@@ -56,10 +79,19 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Text:
-    """What the model said to a prompt."""
+class Asked:
+    """A prompt, and how it is put to the model."""
 
     prompt: str
+    sampling: Sampling
+    chat: Chat = PLAIN
+
+
+@dataclass(frozen=True)
+class Text:
+    """What the model said."""
+
+    asked: Asked
     text: str
     ids: tuple[int, ...]
 
@@ -80,7 +112,8 @@ def measure(
         "total_heads": model.total_heads,
         "options": session.default_options(name).as_dict(),
         "factor": USUAL_FACTOR,
-        "n_stories": N_OPENINGS + N_TASKS,
+        "n_stories": N_OPENINGS + len(WORDINGS),
+        "n_controls": CONTROLS,
         "story_tokens": STORY.max_new_tokens,
         "answer_tokens": ANSWER.max_new_tokens,
     }
@@ -108,84 +141,79 @@ class _Originals:
 
     def __init__(self, model: LoadedModel) -> None:
         self._model = model
-        self._said: dict[tuple[str, int], Text] = {}
-        self._right: dict[str, bool] = {}
-        self._perplexity: dict[str, float] = {}
+        self._said: dict[Asked, Text] = {}
 
-    def texts(self, prompts: Sequence[str], sampling: Sampling) -> list[Text]:
-        length = sampling.max_new_tokens
-        new = [p for p in prompts if (p, length) not in self._said]
-        for text in _say_all(self._model, new, [NO_EDIT] * len(new), sampling):
-            self._said[text.prompt, length] = text
-        return [self._said[p, length] for p in prompts]
-
-    def perplexities(self, prompts: Sequence[str]) -> list[float]:
-        new = [p for p in prompts if p not in self._perplexity]
-        values = perplexities(self._model, self.texts(new, STORY))
-        self._perplexity.update(zip(new, values, strict=True))
-        return [self._perplexity[p] for p in prompts]
+    def texts(self, asked: Sequence[Asked]) -> list[Text]:
+        new = [one for one in asked if one not in self._said]
+        for text in say_all(self._model, new, [NO_EDIT] * len(new)):
+            self._said[text.asked] = text
+        return [self._said[one] for one in asked]
 
     def answered(self, items: Sequence[Item]) -> list[Item]:
         """The questions whose right answer the model says."""
-        texts = self.texts([item.prompt for item in items], ANSWER)
+        texts = self.texts([Asked(item.prompt, ANSWER) for item in items])
         return [item for item, t in zip(items, texts, strict=True) if _is_right(item, t)]
 
 
 def _concept(model: LoadedModel, originals: _Originals, ranking: Ranking) -> dict[str, Any]:
     edit = usual_edit(ranking)
-    control = control_of(model, edit)
+    controls = [control_of(model, edit, seed) for seed in range(CONTROLS)]
     first = [h for h in ranking.heads if h.head in edit.factors]
     return {
         "heads": [
             {"head": str(h.head), "score": round(h.score, 3), "chance": round(h.chance, 3)}
             for h in first
         ],
-        "control": list(map(str, control.factors)),
-        **_stories(model, originals, ranking, (edit, control)),
-        "questions": _questions(model, originals, ranking, (edit, control)),
+        "controls": [list(map(str, control.factors)) for control in controls],
+        **_stories(model, originals, ranking, (edit, *controls)),
+        "questions": _questions(model, originals, ranking, (edit, *controls)),
     }
+
+
+def stories_of(concept: str) -> list[Asked]:
+    """What a story of the concept is asked for with."""
+    openings = [i.prompt for i in general_items("descriptions") if i.concept == concept]
+    told = [Asked(prompt, STORY, Chat(template=False)) for prompt in openings[:N_OPENINGS]]
+    return told + [Asked(wording.format(concept), STORY) for wording in WORDINGS]
 
 
 def _stories(
-    model: LoadedModel, originals: _Originals, ranking: Ranking, edits: tuple[Edit, Edit]
+    model: LoadedModel, originals: _Originals, ranking: Ranking, edits: Sequence[Edit]
 ) -> dict[str, Any]:
-    name, words = ranking.tokens.concept.name, ranking.words
-    openings = [i.prompt for i in general_items("descriptions") if i.concept == name]
-    tasks = [i.prompt for i in general_items("tasks")]
-    prompts = openings[:N_OPENINGS] + tasks[:N_TASKS]
-    arms = {"original": originals.texts(prompts, STORY)}
-    rows = [edit for edit in edits for _ in prompts]
-    both = list(_say_all(model, prompts * 2, rows, STORY))
-    arms |= {"edited": both[: len(prompts)], "control": both[len(prompts) :]}
-    usual = originals.perplexities(prompts)
-    ratios = {}
-    for arm in ("edited", "control"):
-        values = zip(perplexities(model, arms[arm]), usual, strict=True)
-        ratios[arm] = round(median(value / own for value, own in values), 3)
-    said = {arm: [len(concept_spans(t.text, words)) for t in texts] for arm, texts in arms.items()}
+    asked = stories_of(ranking.tokens.concept.name)
+    arms = [originals.texts(asked)]
+    arms += [list(say_all(model, asked, [edit] * len(asked))) for edit in edits]
+    counts = [[len(concept_spans(t.text, ranking.words)) for t in texts] for texts in arms]
+    usual, *others = (perplexities(model, texts) for texts in arms)
+    ratios = [median(map(truediv, values, usual)) for values in others]
     return {
-        "words": {arm: sum(counts) for arm, counts in said.items()},
-        "texts_with": {arm: sum(map(bool, counts)) for arm, counts in said.items()},
-        "perplexity": {"original": round(median(usual), 3), **ratios},
+        "words": _by_arm([sum(said) for said in counts]),
+        "texts_with": _by_arm([sum(map(bool, said)) for said in counts]),
+        "perplexity": _by_arm([round(value, 3) for value in (median(usual), *ratios)]),
     }
 
 
+def _by_arm(values: Sequence[float]) -> dict[str, Any]:
+    original, edited, *controls = values
+    return {"original": original, "edited": edited, "controls": controls}
+
+
 def _questions(
-    model: LoadedModel, originals: _Originals, ranking: Ranking, edits: tuple[Edit, Edit]
+    model: LoadedModel, originals: _Originals, ranking: Ranking, edits: Sequence[Edit]
 ) -> dict[str, Any]:
     name, asked = ranking.tokens.concept.name, general_items("questions")
     of = {c: [i for i in asked if i.concept == c] for c in CONCEPTS}
     others = [item for c in CONCEPTS if c != name for item in of[c][:N_OTHERS]]
     own, others = originals.answered(of[name][:N_OWN]), originals.answered(others)
     items = [*own, *others]
-    prompts = [item.prompt for item in items] * 2
-    texts = _say_all(model, prompts, [edit for edit in edits for _ in items], ANSWER)
-    right = [_is_right(i, t) for i, t in zip(items * 2, texts, strict=True)]
-    left = {"edited": right[: len(items)], "control": right[len(items) :]}
+    right = [[True] * len(items)]
+    for edit in edits:
+        texts = say_all(model, [Asked(i.prompt, ANSWER) for i in items], [edit] * len(items))
+        right.append([_is_right(i, t) for i, t in zip(items, texts, strict=True)])
     n = len(own)
     return {
-        "own": {"original": n, **{arm: sum(kept[:n]) for arm, kept in left.items()}},
-        "others": {"original": len(others), **{arm: sum(kept[n:]) for arm, kept in left.items()}},
+        "own": _by_arm([sum(kept[:n]) for kept in right]),
+        "others": _by_arm([sum(kept[n:]) for kept in right]),
     }
 
 
@@ -193,13 +221,18 @@ def _is_right(item: Item, text: Text) -> bool:
     return bool(concept_spans(text.text, [item.answer]))
 
 
-def _say_all(
-    model: LoadedModel, prompts: Sequence[str], edits: Sequence[Edit], sampling: Sampling
-) -> Iterator[Text]:
-    for start in range(0, len(prompts), ROWS):
-        part = prompts[start : start + ROWS]
-        *_, last = generate(model, part, edits[start : start + ROWS], sampling)
-        yield from map(Text, part, last.texts, last.ids)
+def say_all(model: LoadedModel, asked: Sequence[Asked], edits: Sequence[Edit]) -> Iterator[Text]:
+    """What the model says to each under its edit, those that are put to it alike in one batch."""
+    said: dict[int, Text] = {}
+    for way in dict.fromkeys((one.sampling, one.chat) for one in asked):
+        rows = [n for n, one in enumerate(asked) if (one.sampling, one.chat) == way]
+        for start in range(0, len(rows), ROWS):
+            part = rows[start : start + ROWS]
+            prompts, by_row = [asked[n].prompt for n in part], [edits[n] for n in part]
+            *_, last = generate(model, prompts, by_row, way[0], chat=way[1])
+            for n, text, ids in zip(part, last.texts, last.ids, strict=True):
+                said[n] = Text(asked[n], text, ids)
+    yield from (said[n] for n in range(len(asked)))
 
 
 @torch.inference_mode()
@@ -208,7 +241,9 @@ def perplexities(model: LoadedModel, texts: Sequence[Text]) -> list[float]:
     values: list[float] = []
     for start in range(0, len(texts), ROWS // 2):
         part = texts[start : start + ROWS // 2]
-        wholes = [encode_prompt(model, t.prompt).continued(t.ids) for t in part]
+        wholes = [
+            encode_prompt(model, t.asked.prompt, chat=t.asked.chat).continued(t.ids) for t in part
+        ]
         batch = batch_of(model, wholes, left=True)
         longest = max(len(t.ids) for t in part)
         logits: Tensor = model.model(**batch.inputs(), logits_to_keep=longest + 1).logits
