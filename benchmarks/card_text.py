@@ -58,9 +58,9 @@ Results of headviz for a model that others trained. Its weights are not here: `p
 
 `python -m benchmarks card --model {known.name}` measures it and writes this card. The edit is the
 one the page begins with: the first heads over chance ({_n_heads(concepts)}), those not surely above
-chance left out, at {results["factor"]:g}; beside it as many random other heads of the same layers, the mean
-of {results["n_controls"]} draws. Nothing is tuned for a concept. In {results["number_format"]}, at
-temperature 0.
+chance left out, at {results["factor"]:g}; beside it as many random other heads of the same layers,
+the mean of {results["n_controls"]} draws. Nothing is tuned for a concept. In
+{results["number_format"]}, at temperature 0.
 
 - *Words*: how often the concept's words stand in {n} texts of {results["story_tokens"]} tokens, and
   in how many texts: the {N_OPENINGS} openings marked with the concept, gone on with as plain text,

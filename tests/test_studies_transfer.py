@@ -1,20 +1,19 @@
 """Several data sets of pictures held against one another, and the figures of a study."""
 
 import csv
-import sys
+import io
 from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 from tiny_clips import make_clip
 from tiny_vision import noise
 
-from headviz.studies.heatmap import heatmap
-from headviz.studies.raster import can_draw
+from headviz.studies.figures import bars, files, matrix, over_factors, over_heads
 from headviz.studies.request import Measure, Request
 from headviz.studies.study import lay_out, run
 from headviz.studies.summary import Row, rows_of
-from headviz.studies.sweeps import over_factors, over_heads
 from headviz.studies.transfer import names_of, sentence, transfer, write_transfer
 
 pytest_plugins = ["loaded", "seeing"]
@@ -54,8 +53,8 @@ def test_each_data_set_s_heads_are_judged_on_each(session, request_two, tmp_path
         theirs = {c.setting.arm: c.edit for c in found.finished[other].study.cells}
         assert edits[f"heads of {names[other]}"] == theirs["pursuit"]
 
-    files = write_transfer(found, tmp_path / "out")
-    assert {"transfer.csv", "transfer.md", "overlap.svg", "figures.html"} <= set(files)
+    written = write_transfer(found, tmp_path / "out")
+    assert {"transfer.csv", "transfer.md", "overlap.svg", "overlap.png"} <= set(written)
     assert sentence(found) in (tmp_path / "out" / "transfer.md").read_text()
     with (tmp_path / "out" / "transfer.csv").open() as file:
         assert {line["arm"] for line in csv.DictReader(file)} == {
@@ -89,48 +88,38 @@ def row(arm, k, alpha, ratio):
     return Row(arm, k, alpha, "f1", "inside", 9, 0.5, 1.0, ratio, low, high, None, None, 1)
 
 
+MEASURE = Measure("f1", "inside", "token F1 <inside>")
+
+
 def test_sweeps_draw_a_line_an_arm_and_a_point_a_ratio():
     rows = [row(a, k, f, 0.5) for a in ("pursuit", "random") for k in (1, 8) for f in (-1.0, 5.0)]
     rows.append(row("pursuit", 16, -1.0, None))
-    measure = Measure("f1", "inside", "token F1 <inside>")
     for draw, panels in ((over_heads, 2), (over_factors, 3)):
-        figure = ElementTree.fromstring(draw(rows, measure))
-        assert len(figure.findall(".//{*}polyline")) == 2 * panels
-        assert len(figure.findall(".//{*}circle")) == 8
-    assert over_factors([r for r in rows if r.alpha == 5.0], measure) == ""
+        figure = draw(rows, MEASURE)
+        assert len(figure.axes) == panels
+        lines = [line for axes in figure.axes for line in axes.containers]
+        assert len(lines) == 2 * panels
+        assert sum(len(line.lines[0].get_xdata()) for line in lines) == 8
+    assert over_factors([r for r in rows if r.alpha == 5.0], MEASURE) is None
 
 
-def test_a_heatmap_says_each_number_and_leaves_out_what_is_none():
-    svg = heatmap(["a<b", "c"], ["x", "y"], [[0.25, None], [1.5, 0.0]], "title", ("of", "on"))
-    texts = [t.text for t in ElementTree.fromstring(svg).findall(".//{*}text")]
-    assert {"0.25", "1.50", "0.00", "–"} <= set(texts)
+def test_bars_stand_as_high_as_their_ratios_and_say_where_they_are_cut():
+    rows = [row("pursuit", 1, -1.0, 0.5), row("random", 1, -1.0, 4.2), row("raw", 1, -1.0, None)]
+    (axes,) = bars(rows, MEASURE).axes
+    assert [patch.get_height() for patch in axes.patches] == [0.5, 3.0]
+    assert [text.get_text() for text in axes.texts if text.get_text()] == ["4.2"]
 
 
-@pytest.mark.skipif(not can_draw(), reason="resvg is not installed")
-def test_a_figure_becomes_a_png_of_twice_its_size():
-    import io
+def test_a_matrix_says_each_number_and_leaves_out_what_is_none():
+    figure = matrix(["a<b", "c"], ["x", "y"], [[0.25, None], [1.5, 0.0]], "title", ("of", "on"))
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["0.25", "–", "1.50", "0.00"]
 
-    from PIL import Image
 
-    from headviz.studies.raster import to_png
-
-    svg = heatmap(["a"], ["x"], [[1.0]], "t", ("", ""))
-    picture = Image.open(io.BytesIO(to_png(svg)))
-    width = float(ElementTree.fromstring(svg).get("viewBox").split()[2])
-    assert picture.size[0] == round(2 * width)
+def test_the_same_figure_is_the_same_bytes_in_letters_that_can_be_searched():
+    drawn, again = (files({"a": bars([row("<raw>", 1, -1.0, 0.5)], MEASURE)}) for _ in range(2))
+    assert drawn == again
+    texts = [t.text for t in ElementTree.fromstring(drawn["a.svg"]).findall(".//{*}text")]
+    assert {"<raw>", "1 head", "α = -1"} <= set(texts)
+    picture = Image.open(io.BytesIO(drawn["a.png"]))
     assert len(picture.convert("RGB").getcolors(100_000)) > 10, "it is empty"
-
-
-def test_without_resvg_a_study_says_that_it_leaves_pngs_out(monkeypatch):
-    from headviz.studies import raster
-    from headviz.studies.write import drawn
-
-    svg = heatmap(["a"], ["x"], [[1.0]], "t", ("", ""))
-    assert ("a.png" in drawn({"a": svg}, "t")) == (raster.left_out() == "")
-    monkeypatch.setitem(sys.modules, "resvg_py", None)
-    raster._family.cache_clear()
-    try:
-        assert "pip install 'headviz[studies]'" in raster.left_out()
-        assert set(drawn({"a": svg}, "t")) == {"a.svg", "figures.html"}
-    finally:
-        raster._family.cache_clear()

@@ -22,7 +22,7 @@ from headviz.base.shapes import Int, Tensor
 from headviz.clip.hub_files import HUB, fetch_files, hub_source
 from headviz.models.devices import choose_device
 from headviz.models.hub import first_line
-from headviz.models.memory_plan import plan_of, weights_bytes, weights_in_memory
+from headviz.models.memory_plan import Weights, plan_of, weights_bytes, weights_in_memory
 from headviz.models.places import local_folder
 from headviz.models.weight_files import check_is_itself
 
@@ -101,10 +101,8 @@ def load_clip(
     source, tag = _locate(name, open_clip)
 
     def plan(n_bytes: int, weights: int, to_fetch: int = 0) -> None:
-        found = plan_of(
-            name, n_bytes, weights, where, where.type, False, to_fetch, held, may_spread=False
-        )
-        progress(0.0, str(found))
+        of = Weights(name, n_bytes, weights, to_fetch, may_spread=False)
+        progress(0.0, str(plan_of(of, where, where.type, held)))
 
     if source.startswith(LOCAL):
         folder = Path(source.removeprefix(LOCAL))

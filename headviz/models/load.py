@@ -26,6 +26,7 @@ from headviz.models.layout import describe
 from headviz.models.loaded import LoadedModel
 from headviz.models.memory_plan import (
     Plan,
+    Weights,
     plan_of,
     weights_bytes,
     weights_in_memory,
@@ -133,16 +134,8 @@ class _Wish:
 
     def plan(self, n_bytes: int, weights: int, to_fetch: int = 0) -> Plan:
         """How it is loaded, which is told at once. Raises ModelError where it does not fit."""
-        plan = plan_of(
-            self._name,
-            n_bytes,
-            weights,
-            self.device,
-            self._asked,
-            bool(self.quantised),
-            to_fetch,
-            self._held,
-        )
+        of = Weights(self._name, n_bytes, weights, to_fetch, bool(self.quantised))
+        plan = plan_of(of, self.device, self._asked, self._held)
         self._progress(0.0, str(plan))
         return plan
 

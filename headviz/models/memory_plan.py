@@ -5,7 +5,7 @@ happen, or why it cannot.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -61,50 +61,54 @@ class Plan:
         )
 
 
-def plan_of(
-    name: str,
-    n_bytes: int,
-    weights: int,
-    device: torch.device,
-    asked: str,
-    quantised: bool = False,
-    to_fetch: int = 0,
-    held: int = 0,
-    may_spread: bool = True,
-) -> Plan:
-    """How to load weights that take `weights` bytes in memory; too large ones are spread.
+@dataclass(frozen=True)
+class Weights:
+    """The weights that are to be loaded."""
+
+    name: str
+    """Of the model."""
+    n_bytes: int
+    """Of their files."""
+    in_memory: int
+    """Bytes once they are loaded."""
+    to_fetch: int = 0
+    """Bytes to download first."""
+    quantised: bool = False
+    """In 8 or 4 bits, which stay on GPUs."""
+    may_spread: bool = True
+    """Whether a model of this kind can be spread, and kept in fewer bits."""
+
+
+def plan_of(weights: Weights, device: torch.device, asked: str, held: int = 0) -> Plan:
+    """How to load the weights; too large ones are spread.
 
     Args:
-        name: the model.
-        n_bytes: of its weights' files.
-        weights: bytes of the weights in memory.
+        weights: what is to be loaded.
         device: what was chosen.
         asked: what was asked for; `auto` and `spread` may be spread.
-        quantised: weights of 8 or 4 bits, which stay on GPUs.
-        to_fetch: bytes to download.
-        held: memory on that device that will be free by then.
-        may_spread: whether a model of this kind can be spread, and kept in fewer bits.
+        held: memory in bytes on that device that will be free by then.
 
     Raises:
         ModelError: where it fits nowhere, with what is needed, what is there and what to do.
     """
-    needed = int(weights * _WORKING)
+    needed = int(weights.in_memory * _WORKING)
     left = memory_left(device)
     left = None if left is None else left + held
     limits = devices_left()
-    if quantised:
+    if weights.quantised:
         limits.pop("cpu", None)
     limits = {where: int(room * _USED) for where, room in limits.items()}
-    plan = Plan(name, n_bytes, to_fetch, needed, left, device, asked == SPREAD, limits)
+    of = (weights.name, weights.n_bytes, weights.to_fetch)
+    plan = Plan(*of, needed, left, device, asked == SPREAD, limits)
     if plan.fits and not plan.spread:
         return plan
-    if not may_spread:
+    if not weights.may_spread:
         raise ModelError(f"{_lacking(plan)} Choose a smaller model.")
     whole = sum(room for where, room in limits.items() if where != "cpu")
-    can_spread = not quantised or (device.type == "cuda" and whole >= needed)
+    can_spread = not weights.quantised or (device.type == "cuda" and whole >= needed)
     if asked not in ("auto", SPREAD) or not can_spread:
-        raise ModelError(_too_large(plan, quantised))
-    return Plan(name, n_bytes, to_fetch, needed, left, device, True, limits)
+        raise ModelError(_too_large(plan, weights.quantised))
+    return replace(plan, spread=True)
 
 
 def _too_large(plan: Plan, quantised: bool) -> str:

@@ -4,10 +4,12 @@ A study that is stopped, by a visitor or by the machine, goes on where it was wh
 its finished cells lie in the cache folder, named by what was asked.
 """
 
+import base64
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -24,7 +26,6 @@ from headviz.session.session import Session
 from headviz.studies.arms import ARMS
 from headviz.studies.finding import Finding, find
 from headviz.studies.presets import PRESETS
-from headviz.studies.raster import left_out
 from headviz.studies.request import Request
 from headviz.studies.study import Finished, Study, estimate_seconds, lay_out, run
 from headviz.studies.summary import Row, rows_of
@@ -252,19 +253,17 @@ def outcome(finished: Finished, shows: _Shown) -> Updates:
     """Finding, figures with the table, and the files to download."""
     rows, finding = rows_of(finished), find(finished)
     names = write_outcome(finished, rows, finding)
-    folder, missing = finished.study.folder.path, left_out()
-    drawn = [(folder / name).read_text("utf-8") for name in names if name.endswith(".svg")]
-    # The figures are drawn by studies/, which escapes what it writes.
-    figures = html.joined(Markup("<figure>{}</figure>").format(Markup(svg)) for svg in drawn)
+    folder = finished.study.folder.path
+    figures = html.joined(
+        _figure(folder / name, finding.text) for name in names if name.endswith(".svg")
+    )
     # The page hands out files of a temporary folder only, wherever the cache folder is.
     apart = tempfile.mkdtemp(prefix="headviz-study-")
     paths = [str(shutil.copy(folder / name, apart)) for name in names]
     return {
         shows.said: said(finding),
-        shows.figures: Markup('<div class="hv-studies">{}</div>{}{}').format(
-            figures,
-            html.table(_COLUMNS, map(_cells, rows), "hv-answers-table"),
-            html.note(missing) if missing else "",
+        shows.figures: Markup('<div class="hv-studies">{}</div>{}').format(
+            figures, html.table(_COLUMNS, map(_cells, rows), "hv-answers-table")
         ),
         shows.files: gr.update(value=paths, visible=True),
     }
@@ -277,6 +276,15 @@ def said(finding: Finding) -> Markup:
         others = " and ".join(finding.disagree)
         limits = Markup(limits) + html.warning(f"Heads chosen by {others} do as much or more.")
     return Markup('{}<p role="status"><b>{}</b></p>').format(limits, finding.text)
+
+
+def _figure(file: Path, about: str) -> Markup:
+    """A picture of its own: inlined, the drawings of one page would share their inner names."""
+    sent = base64.b64encode(file.read_bytes()).decode()
+    return Markup(
+        '<figure><img src="data:image/svg+xml;base64,{}" alt="{}: {} The table holds its numbers.">'
+        "</figure>"
+    ).format(sent, file.stem, about)
 
 
 def _cells(row: Row) -> Sequence[str]:

@@ -12,7 +12,6 @@ from headviz.session.session import Session
 from headviz.studies.arms import ARMS, USUAL_ARMS
 from headviz.studies.cluster import run_on_ray
 from headviz.studies.finding import find
-from headviz.studies.raster import left_out
 from headviz.studies.registry import EXPERIMENTS, find_experiment
 from headviz.studies.request import Request
 from headviz.studies.study import lay_out, run
@@ -111,7 +110,7 @@ def _run_transfer(
 
 
 def _wrote(out: Path, files: Sequence[str]) -> str:
-    return f"wrote {out.name}: {', '.join(files)}\n{left_out()}".rstrip()
+    return f"wrote {out.name}: {', '.join(files)}"
 
 
 def request_of(parsed: argparse.Namespace) -> Request:

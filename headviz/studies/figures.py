@@ -1,141 +1,215 @@
-"""A study's ratios as bars with their intervals, drawn as SVG by hand.
+"""A study's ratios as figures: bars by number of heads, lines over heads or factors, a matrix.
 
-SVG stands in report.md as it is, scales, needs no library, and browsers open it by itself. A group
-of bars is a number of heads, a panel a factor; the line at 1 is the unedited model. Random heads
-show the quartiles of their draws, all others the bootstrap interval.
+The line at 1 is the unedited model. Random heads show the quartiles of their draws, all others the
+bootstrap interval. matplotlib is imported where something is drawn: studies run without it.
 """
 
-from collections.abc import Sequence
-from html import escape
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from headviz.studies.request import Measure
 from headviz.studies.summary import Row
 
-# Told apart by every kind of colour vision (Okabe and Ito).
-COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#999999")
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 300.0, 200.0, 50.0, 46.0, 40.0
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
+"""Told apart by every kind of colour vision (Okabe and Ito)."""
 TALLEST = 3.0
 """Ratios beyond are cut, and say so."""
+_PANEL = (3.3, 2.9)  # inches
+_STYLE: Any = {
+    "svg.fonttype": "none",  # letters stay letters: small files, and text that can be searched
+    "svg.hashsalt": "headviz",  # the same figure, the same bytes
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+}
+
+Value = Callable[[Row], float]
+Name = Callable[[float], str]
 
 
-def bars(rows: Sequence[Row], measure: Measure) -> str:
-    """The figure of one measure: SVG text."""
-    alphas = list(dict.fromkeys(r.alpha for r in rows))
-    arms = list(dict.fromkeys(r.arm for r in rows))
-    top = tallest(rows)
-    parts, height = sheet(measure, len(alphas), top)
-    for number, alpha in enumerate(alphas):
-        left = LEFT + number * (WIDTH + 20)
-        parts.append(_panel([r for r in rows if r.alpha == alpha], arms, left, top))
-    return "".join([*parts, legend(arms, height), "</svg>\n"])
-
-
-def canvas(width: float, height: float) -> str:
-    """The opening of an SVG text, on white."""
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
-        'font-family="sans-serif" font-size="12">'
-        f'<rect width="{width:g}" height="{height:g}" fill="#fff"/>'
-    )
-
-
-def sheet(measure: Measure, n_panels: int, top: float) -> tuple[list[str], float]:
-    """What stands behind panels side by side, with ratios up to `top`; and the height of it all."""
-    width, height = LEFT + n_panels * (WIDTH + 20), TOP + HEIGHT + BOTTOM + 20
-    title = f"{escape(measure.what)} ÷ unedited"
-    parts = [
-        canvas(width, height),
-        f'<text x="{LEFT:g}" y="16" font-weight="bold">{title}</text>',
-        ticks(top, width),
-    ]
-    return parts, height
-
-
-def tallest(rows: Sequence[Row]) -> float:
-    """The largest ratio that is drawn."""
-    ratios = [v for r in rows for v in (r.ratio, r.high, r.third_quarter) if v is not None]
-    return min(TALLEST, max([1.2, *ratios]))
-
-
-def level(value: float, top: float) -> float:
-    """Where a ratio stands, in pixels from above; `top` is the largest that is drawn."""
-    return TOP + HEIGHT * (1 - min(max(value, 0.0), top) / top)
-
-
-def ticks(top: float, width: float) -> str:
-    """Lines across the figure at round ratios."""
-    parts = []
-    step = 0.25 if top <= 1.5 else 0.5
-    for number in range(int(top / step) + 1):
-        value, at = number * step, level(number * step, top)
-        color = "#444" if value == 1 else "#ddd"
-        parts.append(
-            f'<line x1="{LEFT:g}" x2="{width - 10:g}" y1="{at:.1f}" y2="{at:.1f}" '
-            f'stroke="{color}"/><text x="{LEFT - 6:g}" y="{at + 4:.1f}" text-anchor="end">'
-            f"{value:g}</text>"
-        )
-    return "".join(parts)
-
-
-def counted(k: int | float) -> str:  # beartype takes no int for a float
+def heads_text(k: int | float) -> str:  # beartype takes no int for a float
     """So many heads, in words."""
     return f"{k:g} head{'' if k == 1 else 's'}"
 
 
-def _panel(rows: Sequence[Row], arms: Sequence[str], left: float, top: float) -> str:
-    ks = list(dict.fromkeys(r.k for r in rows))
-    room = WIDTH / len(ks)
-    wide = min(28.0, (room - 14) / len(arms))
-    alpha = rows[0].alpha
-    parts = [f'<text x="{left + 4:g}" y="{TOP - 10:g}">α = {alpha:g}</text>']
-    for number, k in enumerate(ks):
-        start = left + number * room + (room - wide * len(arms)) / 2
-        middle = left + (number + 0.5) * room
-        parts.append(
-            f'<text x="{middle:.1f}" y="{TOP + HEIGHT + 16:g}" text-anchor="middle">'
-            f"{counted(k)}</text>"
-        )
-        for row in (r for r in rows if r.k == k):
-            at = arms.index(row.arm)
-            parts.append(_bar(row, start + at * wide, wide - 2, COLORS[at % len(COLORS)], top))
-    return "".join(parts)
+_ALPHA: Name = "α = {:g}".format
 
 
-def _bar(row: Row, x: float, wide: float, color: str, top: float) -> str:
-    if row.ratio is None:
-        return ""
-    y = level(row.ratio, top)
-    low, high = spread(row)
-    middle = x + wide / 2
-    cut = f'<text x="{middle:.1f}" y="{y - 3:.1f}" text-anchor="middle">{row.ratio:.1f}</text>'
-    title = (
-        f"{row.arm}, {row.k} heads, α = {row.alpha:g}: {row.ratio:.2f} ({low:.2f} to {high:.2f})"
-    )
-    return (
-        f'<g><title>{escape(title)}</title><rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" '
-        f'height="{TOP + HEIGHT - y:.1f}" fill="{color}"/>'
-        f'<line x1="{middle:.1f}" x2="{middle:.1f}" y1="{level(low, top):.1f}" '
-        f'y2="{level(high, top):.1f}" stroke="#000"/>{cut if row.ratio > top else ""}</g>'
-    )
+def bars(rows: Sequence[Row], measure: Measure) -> "Figure":
+    """A group of bars for each number of heads, a panel for each factor."""
+    alphas = list(dict.fromkeys(row.alpha for row in rows))
+    figure, panels = _panels([_ALPHA(alpha) for alpha in alphas], rows, measure)
+    ks = list(dict.fromkeys(row.k for row in rows))
+    arms = _arms(rows)
+    wide = 0.84 / len(arms)
+    for axes, alpha in zip(panels, alphas, strict=True):
+        axes.set_xticks(range(len(ks)), map(heads_text, ks))
+        for number, arm in enumerate(arms):
+            own = _drawn_of(rows, arm, lambda row: row.alpha, alpha)
+            places = [ks.index(row.k) + (number - (len(arms) - 1) / 2) * wide for row in own]
+            drawn = axes.bar(
+                places,
+                [_height(row) for row in own],
+                0.92 * wide,
+                color=COLORS[number % len(COLORS)],
+                yerr=_errors(own),
+                error_kw={"linewidth": 1},
+                label=arm,
+            )
+            cut = [f"{row.ratio:.1f}" if (row.ratio or 0) > TALLEST else "" for row in own]
+            axes.bar_label(drawn, cut)
+    return _finished(figure, panels, arms)
 
 
-def spread(row: Row) -> tuple[float, float]:
-    """The ends of a row's error bar: quartiles of random draws, else the bootstrap interval."""
-    low, high = row.low, row.high
-    if row.first_quarter is not None:
-        low, high = row.first_quarter, row.third_quarter
-    assert low is not None and high is not None, "a ratio has an interval"
-    return low, high
+def over_heads(rows: Sequence[Row], measure: Measure) -> "Figure | None":
+    """Lines over k, a panel a factor; None for fewer than two k."""
+    names = (heads_text, _ALPHA)
+    return _lines(rows, measure, lambda row: row.k, lambda row: row.alpha, names)
 
 
-def legend(arms: Sequence[str], height: float) -> str:
-    """The arms and their colours, at the foot."""
-    parts = []
-    for number, arm in enumerate(arms):
-        x, y = LEFT + number * 110, height - 14
-        parts.append(
-            f'<rect x="{x:g}" y="{y - 10:g}" width="12" height="12" '
-            f'fill="{COLORS[number % len(COLORS)]}"/><text x="{x + 16:g}" y="{y:g}">'
-            f"{escape(arm)}</text>"
-        )
-    return "".join(parts)
+def over_factors(rows: Sequence[Row], measure: Measure) -> "Figure | None":
+    """Lines over α, a panel a number of heads; None for fewer than two α."""
+    names = (_ALPHA, heads_text)
+    return _lines(rows, measure, lambda row: row.alpha, lambda row: row.k, names)
+
+
+def matrix(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    title: str,
+    axes_are: tuple[str, str],
+) -> "Figure":
+    """Numbers between 0 and 1 as coloured squares; None is left empty.
+
+    `axes_are` say what a row and what a column is.
+    """
+    figure, (axes,) = _sheet(1, 0.9 * len(columns) + 2.2, 0.6 * len(rows) + 1.5)
+    numbers = [[float("nan") if v is None else v for v in line] for line in values]
+    # The number in each square says what lies beyond the ends of the colours.
+    axes.imshow(numbers, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+    for number, line in enumerate(values):
+        for column, value in enumerate(line):
+            ink = "white" if value is not None and value > 0.6 else "black"
+            text = "–" if value is None else f"{value:.2f}"
+            axes.text(column, number, text, ha="center", va="center", color=ink)
+    axes.set_xticks(range(len(columns)), map(_short, columns))
+    axes.set_yticks(range(len(rows)), map(_short, rows))
+    axes.set_ylabel(axes_are[0])
+    axes.set_xlabel(axes_are[1])
+    figure.suptitle(title, fontweight="bold", wrap=True)
+    return figure
+
+
+def files(figures: Mapping[str, "Figure"]) -> dict[str, bytes]:
+    """Each figure as SVG and as PNG, by file name."""
+    import matplotlib
+
+    found = {}
+    for name, figure in figures.items():
+        for kind in ("svg", "png"):
+            buffer = io.BytesIO()
+            metadata = {"Date": None} if kind == "svg" else {"Software": None}
+            with matplotlib.rc_context(_STYLE):
+                figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
+            found[f"{name}.{kind}"] = buffer.getvalue()
+    return found
+
+
+def _lines(
+    rows: Sequence[Row], measure: Measure, along: Value, across: Value, names: tuple[Name, Name]
+) -> "Figure | None":
+    points = sorted({along(row) for row in rows})
+    if len(points) < 2:
+        return None
+    values = sorted({across(row) for row in rows})
+    figure, panels = _panels([names[1](value) for value in values], rows, measure)
+    arms = _arms(rows)
+    for axes, value in zip(panels, values, strict=True):
+        # Points keep equal distances, whatever their numbers are.
+        axes.set_xticks(range(len(points)), map(names[0], points))
+        axes.set_xlim(-0.5, len(points) - 0.5)
+        for number, arm in enumerate(arms):
+            own = sorted(_drawn_of(rows, arm, across, value), key=along)
+            # Arms stand a little apart, so that error bars do not hide one another.
+            shift = (number - (len(arms) - 1) / 2) * 0.05
+            axes.errorbar(
+                [points.index(along(row)) + shift for row in own],
+                [_height(row) for row in own],
+                _errors(own),
+                color=COLORS[number % len(COLORS)],
+                marker="o",
+                markersize=4,
+                linewidth=1.5,
+                elinewidth=1,
+                label=arm,
+            )
+    return _finished(figure, panels, arms)
+
+
+def _arms(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row.arm for row in rows))
+
+
+def _drawn_of(rows: Sequence[Row], arm: str, across: Value, value: int | float) -> list[Row]:
+    """The arm's rows of one panel that have a ratio."""
+    return [r for r in rows if r.arm == arm and across(r) == value and r.ratio is not None]
+
+
+def _height(row: Row) -> float:
+    assert row.ratio is not None, "rows without a ratio are left out"
+    return min(row.ratio, TALLEST)
+
+
+def _errors(rows: Sequence[Row]) -> list[list[float]]:
+    """How far each error bar goes down and up: quartiles of random draws, else the bootstrap's."""
+    down, up = [], []
+    for row in rows:
+        low, high = row.low, row.high
+        if row.first_quarter is not None:
+            low, high = row.first_quarter, row.third_quarter
+        assert low is not None and high is not None, "a ratio has an interval"
+        middle = _height(row)
+        down.append(max(0.0, middle - low))
+        up.append(max(0.0, min(high, TALLEST) - middle))
+    return [down, up]
+
+
+def _panels(
+    titles: Sequence[str], rows: Sequence[Row], measure: Measure
+) -> tuple["Figure", list["Axes"]]:
+    """Panels side by side over one axis of ratios."""
+    figure, panels = _sheet(len(titles), _PANEL[0] * len(titles) + 0.5, _PANEL[1])
+    ratios = [v for r in rows for v in (r.ratio, r.high, r.third_quarter) if v is not None]
+    panels[0].set_ylim(0, min(TALLEST, max([1.2, *ratios])) * 1.04)
+    for axes, title in zip(panels, titles, strict=True):
+        axes.set_title(title, loc="left", fontsize=9)
+        axes.axhline(1, color="#444", linewidth=1)
+        axes.grid(axis="y", color="#ddd")
+    figure.suptitle(f"{measure.what} ÷ unedited", fontweight="bold", x=0.02, ha="left")
+    return figure, panels
+
+
+def _sheet(n_panels: int, width: float, height: float) -> tuple["Figure", list["Axes"]]:
+    import matplotlib
+    from matplotlib.figure import Figure  # without pyplot: that keeps figures for all threads
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, list(figure.subplots(1, n_panels, sharey=True, squeeze=False)[0])
+
+
+def _finished(figure: "Figure", panels: Sequence["Axes"], arms: Sequence[str]) -> "Figure":
+    handles, _ = panels[0].get_legend_handles_labels()
+    figure.legend(handles, arms, loc="outside lower left", ncols=4, frameon=False)
+    return figure
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 18 else f"{text[:17]}…"

@@ -10,17 +10,20 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headviz.heads.capture import Progress, no_progress
 from headviz.session.session import Session
 from headviz.studies.arms import in_order
 from headviz.studies.cells import RANDOM, settings_of
-from headviz.studies.heatmap import heatmap
+from headviz.studies.figures import files, matrix
 from headviz.studies.request import Request
 from headviz.studies.samples import StudyError
 from headviz.studies.study import Finished, lay_out, run, with_settings
 from headviz.studies.summary import Row, as_csv, of_measure, rows_of
-from headviz.studies.write import drawn
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _HEADS_OF = "heads of "
 
@@ -139,26 +142,26 @@ def write_transfer(found: Transfer, out: Path) -> list[str]:
         for row in rows_of(finished)
     ]
     texts = {"transfer.csv": as_csv(rows), "transfer.md": _report(found, rows)}
-    files = {name: text.encode() for name, text in texts.items()}
-    files |= drawn(figures(found), sentence(found))
-    for name, content in files.items():
+    written = {name: text.encode() for name, text in texts.items()}
+    written |= files(figures(found))
+    for name, content in written.items():
         replace(folder, path=out).write_bytes(name, content)
-    return list(files)
+    return list(written)
 
 
-def figures(found: Transfer) -> dict[str, str]:
-    """The heatmaps of overlap and transfer as SVG."""
+def figures(found: Transfer) -> "dict[str, Figure]":
+    """The heatmaps of overlap and transfer."""
     names = found.names
     random = ["random heads"] if len(found.ratios) > len(names) else []
     return {
-        "overlap": heatmap(
+        "overlap": matrix(
             names,
             names,
             found.overlap,
             f"Overlap of the first {found.k} heads (Jaccard; {found.chance:.2f} by chance)",
             ("", "data sets"),
         ),
-        "transfer": heatmap(
+        "transfer": matrix(
             [*names, *random],
             names,
             found.ratios,
