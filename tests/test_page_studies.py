@@ -49,11 +49,11 @@ def test_a_study_runs_on_the_page_and_says_what_it_found(page):
     said = page.locator("#study-said").inner_text()
     assert "4 samples are too few" in said
     assert said.startswith("Not clear"), "what limits a conclusion stands before it"
-    assert page.locator("#study-figures svg").count() == 2
+    assert page.locator("#study-figures img").count() == 2
     rows = page.locator("#study-figures table tr").all_inner_texts()
     assert {row.split()[0] for row in rows[1:]} == {"pursuit", "logit-lens", "random"}
     names = page.locator("#study-files").inner_text()
-    assert all(name in names for name in ("cells", "summary", "report", "figures"))
+    assert all(name in names for name in ("cells", "summary", "report", "f1-inside"))
 
 
 @pytest.mark.timeout(600)
