@@ -12,7 +12,7 @@ from tiny_models import CONTEXT
 
 from headviz.base.errors import OptionError, PromptError
 from headviz.base.head import Head
-from headviz.editing.compare import CompareRequest, compare, last_of
+from headviz.editing.compare import CompareRequest, Stretch, compare, last_of
 from headviz.editing.control import control_of
 from headviz.editing.generate import MAX_NEW_TOKENS, Sampling, _choose, generate
 from headviz.editing.measures import surprise
@@ -254,3 +254,62 @@ def test_rows_that_only_save_time_change_no_text_and_are_not_shown(llama, monkey
     assert found.ids == four.ids[:3] and found.texts == four.texts[:3]
     for edit, ids in zip(edits, found.ids, strict=True):
         assert last(generate(llama, [PROMPT], [edit], Sampling(8))).ids == (ids,)
+
+
+# A knob that is turned while the text is written.
+
+LATER = Edit({Head(0, 1): 8.0, Head(1, 3): -3.0})
+
+
+def turned(model, at, edit=LATER, **changes):
+    """A comparison whose knob is turned before token number `at`, from 0."""
+    token = iter(range(99))
+    asked = CompareRequest(PROMPT, EDIT, sampling=Sampling(10), **changes)
+    return [*compare(model, asked, knob=lambda: edit if next(token) == at else None)]
+
+
+def test_a_turned_knob_changes_the_text_from_the_next_token_on_and_only_the_edited_columns(llama):
+    plain = last_of(compare(llama, CompareRequest(PROMPT, EDIT, sampling=Sampling(10))))
+    *_, end = turned(llama, 4)
+    assert end.columns[0].ids == plain.columns[0].ids
+    for column, before in zip(end.columns[1:], plain.columns[1:], strict=True):
+        assert column.ids[:4] == before.ids[:4]
+    assert end.columns[1].ids != plain.columns[1].ids
+    # The fifth token is that of the new factors over what the old ones have read.
+    *_, other = generate(
+        llama, [PROMPT], [EDIT], Sampling(10), turn=iter([None] * 4 + [[LATER]] * 6).__next__
+    )
+    assert other.ids[0] == end.columns[1].ids
+
+
+def test_a_turned_text_is_told_as_such_and_written_again_by_what_is_told(llama):
+    *_, end = turned(llama, 4)
+    assert (end.edit, end.earlier) == (LATER, (Stretch(4, EDIT),))
+    edited = end.columns[1]
+    assert edited.edit == f"{EDIT}; from token 5: {LATER}"
+    assert edited.text[: edited.turned_at[0]] == llama.tokenizer.decode(edited.ids[:4])
+    asked = CompareRequest(PROMPT, LATER, sampling=Sampling(10), earlier=end.earlier)
+    assert last_of(compare(llama, asked)) == end
+
+
+def test_a_knob_turned_before_the_first_token_is_the_edit(llama):
+    plain = last_of(compare(llama, CompareRequest(PROMPT, LATER, sampling=Sampling(10))))
+    assert turned(llama, 0)[-1] == plain
+
+
+def test_a_knob_turned_after_the_edited_text_has_ended_changes_nothing(llama):
+    plain = last_of(compare(llama, CompareRequest(PROMPT, EDIT, sampling=Sampling(10))))
+    ids = plain.columns[1].ids
+    token = next(t for n, t in enumerate(ids) if n and t not in plain.columns[0].ids)
+    short = ending(llama, token)
+    at = ids.index(token) + 1
+    assert at < 10
+    *_, end = turned(short, at)
+    assert end.earlier == () and end.columns[1].ids == ids[: at - 1]
+
+
+def test_a_hand_on_the_knob_takes_the_place_of_what_was_planned(llama):
+    plan = (Stretch(2, NO_EDIT), Stretch(6, Edit({Head(0, 1): 2.0})))
+    *_, end = turned(llama, 4, Edit({Head(2, 0): 5.0}), earlier=plan)
+    assert end.edit == Edit({Head(2, 0): 5.0})
+    assert end.earlier == (Stretch(2, NO_EDIT), Stretch(2, plan[1].edit))

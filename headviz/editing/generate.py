@@ -22,6 +22,7 @@ from headviz.inputs.images import Picture
 from headviz.models.loaded import LoadedModel
 
 MAX_NEW_TOKENS = 2048
+Turn = Callable[[], Sequence[Edit] | None]
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def generate(
     lock: Callable[[], AbstractContextManager[Any]] = nullcontext,
     pictures: Sequence[Sequence[Picture]] = (),
     chat: Chat = PLAIN,
+    turn: Turn = lambda: None,
 ) -> Iterator[Streams]:
     """Continue prompts[r] under edits[r] for all rows at once; yields after every token.
 
@@ -82,6 +84,8 @@ def generate(
         lock: held for each forward pass.
         pictures: those of each row, or nothing for a language model.
         chat: how each prompt is put to the model.
+        turn: asked before every token for the edits that hold from there on, one a row; None where
+            they stay. What was read before keeps what it was read with.
 
     Raises:
         PromptError: for a prompt that is empty or too long.
@@ -101,7 +105,7 @@ def generate(
         encode_prompt(model, prompt, sampling.max_new_tokens, seen, chat)
         for prompt, seen in zip(prompts, rows, strict=True)
     ]
-    return _stream(model, encoded, edits, factor_table(model, edits), sampling, lock)
+    return _stream(model, encoded, edits, factor_table(model, edits), sampling, lock, turn)
 
 
 def _stream(
@@ -111,6 +115,7 @@ def _stream(
     table: Float[Tensor, "row layer head"],
     sampling: Sampling,
     lock: Callable[[], AbstractContextManager[Any]],
+    turn: Turn,
 ) -> Iterator[Streams]:
     n_rows = len(prompts)
     ends = end_ids(model)
@@ -120,6 +125,9 @@ def _stream(
     batch: Batch | None = None
     cache: Any = None
     for step in range(sampling.max_new_tokens):
+        if turned := turn():
+            edits = [*turned, *turned[:1] * (len(edits) - n_rows)]
+            table = factor_table(model, edits)
         with lock(), torch.inference_mode():
             # The first pass encodes pictures, so that it belongs under the lock.
             batch = batch or batch_of(model, prompts, left=True)

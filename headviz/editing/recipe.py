@@ -17,7 +17,7 @@ from typing import Any
 
 from headviz.base.errors import OptionError, RecipeError, check_unicode
 from headviz.base.head import Head, check_heads
-from headviz.editing.compare import Column, Comparison
+from headviz.editing.compare import Column, Comparison, Stretch
 from headviz.editing.generate import Sampling
 from headviz.editing.measures import concept_spans, first_difference
 from headviz.editing.recipe_schema import FORMAT, check_schema, no_constant
@@ -53,22 +53,34 @@ class Trial:
     """Names of the pictures beside the prompt; a recipe holds none of them."""
     texts: tuple[Column, ...] = ()
     """Original, edited and control; empty where nothing was generated. Without token ids."""
+    earlier: tuple[Stretch, ...] = ()
+    """What the answer was written under before the recipe's edit, where the knob was turned."""
 
     @classmethod
     def of(cls, comparison: Comparison, sampling: Sampling, control_seed: int) -> "Trial":
         """The trial that gave this comparison."""
         texts = tuple(replace(column, ids=()) for column in comparison.columns)
-        return cls(comparison.prompt, sampling, control_seed, comparison.pictures, texts)
+        return cls(
+            prompt=comparison.prompt,
+            sampling=sampling,
+            control_seed=control_seed,
+            pictures=comparison.pictures,
+            texts=texts,
+            earlier=comparison.earlier,
+        )
 
     def comparison(self) -> Comparison | None:
         """The three texts as they were compared, None where nothing was generated."""
         if not self.texts:
             return None
-        return Comparison(self.prompt, self.texts, True, self.pictures)
+        return Comparison(self.prompt, self.texts, True, self.pictures, earlier=self.earlier)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], words: Sequence[str]) -> "Trial":
-        """From plain data; `words` are the concept's, which are counted anew in the texts."""
+    def from_dict(cls, data: Mapping[str, Any], words: Sequence[str], where: str) -> "Trial":
+        """From plain data.
+
+        `words` are the concept's, which are counted anew in the texts; `where` is the edit's place.
+        """
         check_unicode([data["prompt"]], RecipeError)
         found = data.get("texts", [])
         original = found[0]["text"] if found else ""
@@ -80,18 +92,27 @@ class Trial:
                 concept_words=len(concept_spans(item["text"], words)) if words else None,
                 differs_at=first_difference(item["text"], original),
                 perplexity=item.get("perplexity"),
+                turned_at=tuple(item.get("turned_at", ())),
             )
             for item in found
         )
         sampling = Sampling(**data["sampling"])
         pictures = tuple(data.get("pictures", ()))
-        return cls(data["prompt"], sampling, data["control_seed"], pictures, texts)
+        return cls(
+            prompt=data["prompt"],
+            sampling=sampling,
+            control_seed=data["control_seed"],
+            pictures=pictures,
+            texts=texts,
+            earlier=tuple(_stretch(item, where) for item in data.get("earlier", ())),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON, as the schema has it."""
         texts = [
             {"column": c.name, "edit": c.edit, "text": c.text}
             | ({} if c.perplexity is None else {"perplexity": round(c.perplexity, _DIGITS)})
+            | ({"turned_at": list(c.turned_at)} if c.turned_at else {})
             for c in self.texts
         ]
         return {
@@ -100,6 +121,7 @@ class Trial:
             "control_seed": self.control_seed,
             **({"pictures": list(self.pictures)} if self.pictures else {}),
             **({"texts": texts} if texts else {}),
+            **({"earlier": [_as_dict(s) for s in self.earlier]} if self.earlier else {}),
         }
 
 
@@ -146,15 +168,12 @@ class Recipe:
         """From plain data. Raises RecipeError, in one sentence, where it breaks the schema."""
         check_schema(data)
         check_unicode([data["model"]], RecipeError)
-        factors: dict[Head, float] = {}
-        scores = {}
-        for item in data["heads"]:
-            head = Head.parse(item["head"])
-            if head in factors:
-                raise RecipeError(f"The recipe names head {head} twice. Leave one out.")
-            factors[head] = float(item["factor"])
-            if {"score", "chance"} <= item.keys():
-                scores[head] = Scored(float(item["score"]), float(item["chance"]))
+        factors = _factors(data["heads"])
+        scores = {
+            Head.parse(item["head"]): Scored(float(item["score"]), float(item["chance"]))
+            for item in data["heads"]
+            if {"score", "chance"} <= item.keys()
+        }
         concept = _concept(data["concept"]) if "concept" in data else None
         words = concept.words if concept else ()
         return cls(
@@ -166,7 +185,7 @@ class Recipe:
             options=Options(**data["options"]) if "options" in data else None,
             scores=scores,
             prompt_set=data.get("prompt_set"),
-            trial=Trial.from_dict(data["trial"], words) if "trial" in data else None,
+            trial=Trial.from_dict(data["trial"], words, data["where"]) if "trial" in data else None,
         )
 
     def on(self, model: LoadedModel) -> "Recipe":
@@ -274,7 +293,9 @@ def check_fit(recipe: Recipe, model: LoadedModel) -> str | None:
     Returns a sentence of warning where it was made for another model or revision, else None. Raises
     OptionError where the model lacks a head, or pictures for an edit that holds on them.
     """
-    check_heads(recipe.edit.factors, model.n_layers, model.n_heads)
+    earlier = recipe.trial.earlier if recipe.trial else ()
+    for edit in (recipe.edit, *(stretch.edit for stretch in earlier)):
+        check_heads(edit.factors, model.n_layers, model.n_heads)
     if recipe.edit.where == "image" and not model.has_vision:
         raise OptionError(
             f"The recipe edits image positions and {model.name} reads no pictures. Choose a "
@@ -291,6 +312,25 @@ def check_fit(recipe: Recipe, model: LoadedModel) -> str | None:
         f"The recipe was made for revision {recipe.revision} of {model.name} and this is "
         f"{model.revision}: the heads may carry something else."
     )
+
+
+def _factors(items: Sequence[Mapping[str, Any]]) -> dict[Head, float]:
+    factors: dict[Head, float] = {}
+    for item in items:
+        head = Head.parse(item["head"])
+        if head in factors:
+            raise RecipeError(f"The recipe names head {head} twice. Leave one out.")
+        factors[head] = float(item["factor"])
+    return factors
+
+
+def _stretch(data: Mapping[str, Any], where: str) -> Stretch:
+    return Stretch(data["tokens"], Edit(_factors(data["heads"]), where))
+
+
+def _as_dict(stretch: Stretch) -> dict[str, Any]:
+    heads = [{"head": str(head), "factor": f} for head, f in stretch.edit.factors.items()]
+    return {"tokens": stretch.tokens, "heads": heads}
 
 
 def _concept(data: Mapping[str, Any]) -> Concept:

@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import pairwise
 
 from markupsafe import Markup
 
 from headviz.editing.compare import Column, Comparison
 from headviz.editing.measures import concept_spans
+from headviz.heads.edits import Edit
 from headviz.page.ask import Ask
 from headviz.page.html import joined
 
@@ -58,8 +60,13 @@ def _bare(word: str) -> str:
     return word.strip(".,;:!?\"'()") or word
 
 
-def words_marked(text: str, other: str, words: Iterable[str]) -> Markup:
-    """The text; what differs from the other one and the concept's words are marked."""
+def words_marked(
+    text: str, other: str, words: Iterable[str], turns: Mapping[int, str] | None = None
+) -> Markup:
+    """The text; what differs from the other one and the concept's words are marked.
+
+    `turns`: place in the text -> what the knob was turned to there.
+    """
     spans = concept_spans(text, words)
     about = {at for span in spans for at in range(span.start, span.stop)}
     parts = list(_WORDS.finditer(text))
@@ -69,14 +76,44 @@ def words_marked(text: str, other: str, words: Iterable[str]) -> Markup:
     first = min(changed, default=-1)
     pieces: list[str] = []
     for m in parts:
+        shown = _with_turns(m[0], m.start(), turns or {})
         kinds = ["changed"] if m.start() in changed else []
         kinds += ["first"] if m.start() == first else []
         kinds += ["about"] if any(at in about for at in range(m.start(), m.end())) else []
         if kinds:
-            pieces.append(Markup('<mark class="{}">{}</mark>').format(" ".join(kinds), m[0]))
+            pieces.append(Markup('<mark class="{}">{}</mark>').format(" ".join(kinds), shown))
         else:
-            pieces.append(Markup.escape(m[0]))
-    return joined(pieces)
+            pieces.append(shown)
+    at_end = {at: told for at, told in (turns or {}).items() if at >= len(text)}
+    return joined([*pieces, *map(_turn, at_end.values())])
+
+
+def _with_turns(piece: str, start: int, turns: Mapping[int, str]) -> Markup:
+    """A piece of the text from there on, with the marks of turns that fall into it."""
+    here = {at - start: told for at, told in turns.items() if start <= at < start + len(piece)}
+    ends = [0, *here, len(piece)]
+    parts = [Markup.escape(piece[a:b]) for a, b in pairwise(ends)]
+    marks = [*map(_turn, here.values()), Markup()]
+    return joined(part + mark for part, mark in zip(parts, marks, strict=True))
+
+
+def _turn(told: str) -> Markup:
+    return Markup(
+        '<span class="hv-turn" role="note" aria-label="from here on {told}">{told}</span>'
+    ).format(told=told)
+
+
+def turned_to(edit: Edit, before: Edit) -> str:
+    """What the knob was turned to, in a few signs."""
+    factors = edit.factors
+    moved = [head for head in factors if factors[head] != before.factors.get(head)]
+    if len(set(factors.values())) == 1:
+        told = f"α = {next(iter(factors.values())):g}"
+    elif len(moved) == 1:
+        told = f"{moved[0]} = {factors[moved[0]]:g}"
+    else:
+        told = f"α = {min(factors.values(), default=1):g} to {max(factors.values(), default=1):g}"
+    return told.replace("-", "−")
 
 
 def _differing(words: Sequence[str], others: Sequence[str]) -> set[int]:
@@ -125,14 +162,14 @@ def column(
     ended = state != "running"
     # While it is written, the original is compared with nothing: the others lag behind it.
     beside = other.text if ended or one is not original else one.text
-    text = words_marked(one.text.strip(), beside, ask.words)
+    text = words_marked(one.text.strip(), beside, ask.words, _turns(one, ask))
     if not one.text and ended:
         text = Markup("<i>(the model says nothing)</i>")
-    caret = "" if ended else Markup('<i class="hv-caret"></i>')
+    caret = "" if ended or one.ended else Markup('<i class="hv-caret"></i>')
     return Markup(
-        '<article class="hv-column {name}"><h3 title="{meaning}">{title}</h3>'
+        '<article class="hv-column {name}"{open}><h3 title="{meaning}">{title}</h3>'
         '<div class="hv-text" tabindex="0" role="group" aria-label="{title}">{text}{caret}</div>'
-        '{change}<p class="hv-facts">{facts}</p></article>'
+        '{change}<p class="hv-facts">{facts}</p>{moved}</article>'
     ).format(
         name=one.name,
         meaning=MEANING[one.name],
@@ -141,7 +178,27 @@ def column(
         caret=caret,
         change=_change(one, original),
         facts=_facts(one, ask, fit),
+        open="" if ended or one.ended else Markup(" data-open"),
+        moved=_moved(one, ask) if ended else "",
     )
+
+
+def _turns(one: Column, ask: Ask) -> dict[int, str]:
+    """Place in the text as it is shown -> what the knob was turned to there."""
+    edits = [*(stretch.edit for stretch in ask.earlier), ask.edit]
+    lead = len(one.text) - len(one.text.lstrip())
+    told = [turned_to(edit, before) for before, edit in pairwise(edits)]
+    return {max(0, at - lead): text for at, text in zip(one.turned_at, told, strict=False)}
+
+
+def _moved(one: Column, ask: Ask) -> Markup:
+    """That the edited text was written under more than one edit, and how to have it under one."""
+    if one.name != "edited" or not ask.earlier:
+        return Markup()
+    return Markup(
+        '<p class="hv-moved">The knob was turned while this was written. '
+        '<button type="button" class="hv-open" data-anew>Write it anew at {}</button></p>'
+    ).format(turned_to(ask.edit, Edit()))
 
 
 def _change(one: Column, original: Column) -> Markup:

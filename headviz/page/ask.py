@@ -12,6 +12,7 @@ from typing import Any
 
 from headviz.base.errors import OptionError
 from headviz.base.head import Head
+from headviz.editing.compare import Comparison, Stretch
 from headviz.editing.generate import MAX_NEW_TOKENS, Sampling, usual_stop
 from headviz.editing.recipe import Recipe, Trial
 from headviz.heads.edits import Edit
@@ -39,6 +40,8 @@ class Ask:
     """Which random heads the control has."""
     pictures: tuple[str, ...] = ()
     """Hashes of the pictures, each of which is asked about by itself."""
+    earlier: tuple[Stretch, ...] = ()
+    """What the answer was written under before, where the knob was turned while it came."""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -57,25 +60,25 @@ class Ask:
             sampling=trial.sampling,
             control_seed=trial.control_seed,
             pictures=pictures,
+            earlier=trial.earlier,
         )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Ask":
         """From what a browser sent. Raises OptionError or ConceptError for what cannot be."""
-        factors = {Head.parse(str(h)): _factor(h, f) for h, f in dict(data["heads"]).items()}
-        if len(factors) > MOST_HEADS:
-            raise OptionError(f"{len(factors)} heads are too many for the page: {MOST_HEADS}.")
+        where = str(data["where"])
         prompt = str(data["prompt"])
         if len(prompt) > MAX_PROMPT:
             raise OptionError(f"The prompt has {len(prompt)} characters; {MAX_PROMPT} at most.")
         return cls(
             model=str(data["model"]),
             prompt=prompt,
-            edit=Edit(factors, str(data["where"])),
+            edit=_edit(data["heads"], where),
             concept=_concept(data.get("concept")),
             sampling=_sampling(data, prompt),
             control_seed=_whole(data["control_seed"], "seed of the control", 0, 2**32),
             pictures=tuple(map(str, data.get("pictures", ()))),
+            earlier=tuple(_stretch(one, where) for one in data.get("earlier", ())),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -85,7 +88,8 @@ class Ask:
             "model": self.model,
             "prompt": self.prompt,
             "where": self.edit.where,
-            "heads": {str(head): factor for head, factor in self.edit.factors.items()},
+            "heads": _heads(self.edit),
+            "earlier": [{"tokens": s.tokens, "heads": _heads(s.edit)} for s in self.earlier],
             "concept": concept,
             "tokens": self.sampling.max_new_tokens,
             "temperature": self.sampling.temperature,
@@ -98,9 +102,29 @@ class Ask:
         """The same as text."""
         return json.dumps(self.as_dict(), ensure_ascii=False)
 
+    def under(self, shown: Comparison) -> "Ask":
+        """The same with the knob where it was while this was written."""
+        return replace(self, edit=shown.edit, earlier=shown.earlier)
+
     def without_pictures(self) -> "Ask":
         """The same about no picture."""
         return replace(self, pictures=())
+
+
+def _heads(edit: Edit) -> dict[str, float]:
+    return {str(head): factor for head, factor in edit.factors.items()}
+
+
+def _edit(heads: Mapping[str, Any], where: str) -> Edit:
+    factors = {Head.parse(str(h)): _factor(h, f) for h, f in dict(heads).items()}
+    if len(factors) > MOST_HEADS:
+        raise OptionError(f"{len(factors)} heads are too many for the page: {MOST_HEADS}.")
+    return Edit(factors, where)
+
+
+def _stretch(data: Mapping[str, Any], where: str) -> Stretch:
+    tokens = _whole(data["tokens"], "number of tokens", 1, MAX_NEW_TOKENS)
+    return Stretch(tokens, _edit(data["heads"], where))
 
 
 def _factor(head: object, value: object) -> float:

@@ -47,6 +47,7 @@
     const every = button('every', 'Every α', 'The same sentence at every α from −3 to 8, beside the control');
     const undo = button('undo', '↶', 'Back one step (Ctrl+Z)');
     const list = button('edits', '', 'The edits made so far');
+    const hold = button('hold', 'Hold: original', 'While this button or the key O is held, the original stands in place of the edited text');
     const again = button('again', 'Again', 'Answer anew');
     const stop = button('stop', 'Stop', 'End the answer here');
     const chips = make('ul', { className: 'hv-heads', ariaLabel: 'Heads that are turned' });
@@ -70,17 +71,18 @@
               return tick;
             }))),
         output,
-        make('div', { className: 'hv-buttons' }, down, up, reset, every, undo, list, again, stop)),
+        make('div', { className: 'hv-buttons' }, down, up, reset),
+        make('div', { className: 'hv-buttons hv-tools' }, hold, every, undo, list, again, stop)),
       chips, one, history,
       make('div', { className: 'hv-where' }, where, whereTold),
     );
 
     let single = ''; // the head whose own slider is shown
     const factors = () => Object.values(hv.state.ask.heads);
-    const setAll = (factor, control) => {
+    const setAll = (factor, control, wait) => {
       const names = Object.keys(hv.state.ask.heads);
       hv.set({ heads: Object.fromEntries(names.map((name) => [name, factor])) },
-        `all heads → ${minus(factor)}`, control);
+        `all heads → ${minus(factor)}`, control, wait);
     };
     hv.setAll = setAll;
     const setOne = (name, factor, control) => hv.set(
@@ -112,10 +114,11 @@
     numeric(seed, 'seed', 'seed');
     numeric(controlSeed, 'control_seed', 'random heads');
     range.addEventListener('input', () => setAll(Number(range.value), 'alpha'));
-    range.addEventListener('dblclick', () => setAll(1, 'reset'));
-    down.addEventListener('click', () => setAll(DOWN, 'down'));
-    up.addEventListener('click', () => setAll(UP, 'up'));
-    reset.addEventListener('click', () => setAll(1, 'reset'));
+    range.addEventListener('dblclick', () => setAll(1, 'reset', 0));
+    range.addEventListener('pointerup', () => hv.now());
+    down.addEventListener('click', () => setAll(DOWN, 'down', 0));
+    up.addEventListener('click', () => setAll(UP, 'up', 0));
+    reset.addEventListener('click', () => setAll(1, 'reset', 0));
     every.addEventListener('click', () => hv.askRibbon());
     undo.addEventListener('click', () => hv.back());
     again.addEventListener('click', () => { hv.state.known.delete(hv.key(hv.state.ask)); hv.run(); });
@@ -162,6 +165,7 @@
         one.dataset.head = single;
         slider = make('input', { id: 'alpha-one', type: 'range', min: LOWEST, max: HIGHEST, step: 0.1 });
         slider.addEventListener('input', () => setOne(one.dataset.head, Number(slider.value), `one ${one.dataset.head}`));
+        slider.addEventListener('pointerup', () => hv.now());
         slider.addEventListener('dblclick', () => setOne(one.dataset.head, 1, `one ${one.dataset.head}`));
         one.replaceChildren(make('label', { htmlFor: 'alpha-one' }, `${single} alone`), slider, make('output', { htmlFor: 'alpha-one' }));
       }
@@ -234,15 +238,50 @@
     hv.listen(draw);
     watch('value', take);
     take();
+
+    // The original in place of the edited text, for as long as it is held.
+    const holding = (on) => {
+      if (hv.state.holding === on) return;
+      hv.state.holding = on;
+      hold.setAttribute('aria-pressed', String(on));
+      hv.tell();
+    };
+    const writes = (target) => target.closest?.('textarea, select, input:not([type=range]), [contenteditable]');
+    hold.addEventListener('pointerdown', () => holding(true));
+    ['pointerup', 'pointercancel'].forEach((name) => document.addEventListener(name, () => holding(false)));
+    hold.addEventListener('contextmenu', (event) => event.preventDefault()); // a long touch
+    const holds = (event) => event.key.toLowerCase() === 'o' ? !writes(event.target)
+      : event.target === hold && [' ', 'Enter'].includes(event.key);
+    document.addEventListener('keydown', (event) => {
+      if (!holds(event) || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      holding(true);
+    });
+    document.addEventListener('keyup', (event) => { if (holds(event)) holding(false); });
+    window.addEventListener('blur', () => holding(false));
   };
 
   hv.answers = ({ element, props, watch }) => {
     const take = () => hv.arrived(element.querySelector('.hv-answers'), props.value);
+    // A copy of the original's text stands beside the edited one, which the style hides.
+    const showOriginal = (section, on) => {
+      const [original, edited] = ['original', 'edited'].map((name) => section.querySelector(`.${name} .hv-text`));
+      edited?.parentElement.classList.toggle('hv-held', on);
+      const copy = edited?.parentElement.querySelector('.hv-copy');
+      if (!on || !original || !edited) { copy?.remove(); return; }
+      const fresh = copy ?? make('div', { className: 'hv-copy', role: 'status', ariaLabel: 'Original' });
+      if (fresh.textContent !== original.textContent) fresh.textContent = original.textContent;
+      if (!copy) edited.after(fresh);
+    };
+    element.addEventListener('click', (event) => {
+      if (event.target.closest('[data-anew]')) hv.set({ earlier: [] }, 'from the start', 'anew', 0);
+    });
     hv.connectAnswers((html) => { props.value = html; setTimeout(take); });
     const draw = (state) => {
       const section = element.querySelector('.hv-answers');
       if (!section || !state.ask) return;
-      const stale = Boolean(state.shown) && state.shown !== hv.key(state.ask);
+      const stale = Boolean(state.shown) && state.shown !== hv.key(state.ask) && !state.turning;
+      showOriginal(section, state.holding);
       element.classList.toggle('hv-stale', stale);
       let told = element.querySelector(':scope > .hv-stale-told');
       if (!told) { told = make('p', { className: 'hv-stale-told', role: 'status' }); element.append(told); }

@@ -9,12 +9,14 @@ from typing import Any
 
 import gradio as gr
 
+from headviz.editing.compare import Comparison
+from headviz.heads.edits import Edit
 from headviz.inputs.images import Picture
 from headviz.page import html
 from headviz.page.ask import Ask
 from headviz.page.captioning import stream
 from headviz.page.errors import told_stream
-from headviz.page.shared import MODEL_QUEUE, Result, Scene, Shared, Updates
+from headviz.page.shared import MODEL_QUEUE, QUIET, Result, Scene, Shared, Updates
 
 LOADING_STOPPED = "The loading was stopped, so there is no new answer."
 STOPPED = "Stopped here. Change something, or press Again, for a new answer."
@@ -35,6 +37,7 @@ def wire(shared: Shared) -> None:
         event: gr.EventData, request: gr.Request, scene: Scene, pictures: tuple[Picture, ...]
     ) -> Iterator[Updates]:
         is_last = shared.work.begin(request, KIND)
+        shared.work.turn(request, KIND, int(event.number), None)  # what came before is of before
         steps = _run(shared, request, is_last, event.ask, scene, pictures)
         yield from shared.work.until_next(is_last, steps)
 
@@ -47,6 +50,12 @@ def wire(shared: Shared) -> None:
         show_progress="hidden",
         **MODEL_QUEUE,
     )
+
+    def turn(event: gr.EventData, request: gr.Request) -> None:
+        """The knob was moved while the answer is written: it goes on under the new factors."""
+        shared.work.turn(request, KIND, int(event.number), Ask.from_dict(event.ask).edit)
+
+    parts.bench.turn(turn, None, None, queue=False, trigger_mode="multiple", **QUIET)
     parts.bench.stop(shared.work.stopper(KIND), None, None, queue=False, api_visibility="private")
 
 
@@ -70,14 +79,21 @@ def _run(
     )
     for status in waiting:
         yield {parts.said: html.progress(status)}
+
+    def knob() -> Edit | None:
+        turned: Edit | None = shared.work.turned(request, KIND)
+        return turned
+
     results: list[Any] = []
     shown: Updates = {}
-    for drawn in stream(shared, ask, seen, results):
+    for drawn in stream(shared, ask, seen, results, knob):
         shown = {parts.answers: drawn}
         if shared.work.stopped(request, KIND):
             yield {parts.answers: _stopped(str(drawn)), parts.said: html.note(STOPPED)}
             return
         yield {**shown, parts.said: ""}
+    if len(results) == 1 and isinstance(results[0], Comparison):
+        ask = ask.under(results[0])
     yield {**shown, parts.said: "", shared.result: Result(ask, tuple(results))}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from headviz.base.errors import OptionError
-from headviz.editing.compare import CompareRequest, Comparison
+from headviz.editing.compare import CompareRequest, Comparison, Knob
 from headviz.inputs.images import Picture
 from headviz.page import picture_html
 from headviz.page.answers import answers
@@ -21,9 +21,16 @@ MOST = 32
 
 
 def stream(
-    shared: Shared, ask: Ask, pictures: tuple[Picture, ...], results: list[Any]
+    shared: Shared,
+    ask: Ask,
+    pictures: tuple[Picture, ...],
+    results: list[Any],
+    knob: Knob = lambda: None,
 ) -> Iterator[str]:
-    """The answers' HTML, word by word; finished results are added to `results`."""
+    """The answers' HTML, word by word; finished results are added to `results`.
+
+    `knob` may turn the edit while one answer is written.
+    """
     if not shared.session.model(ask.model).writes:
         yield answer(shared, ask, pictures, results)
         return
@@ -32,7 +39,7 @@ def stream(
             f"{len(pictures)} pictures are too many to describe in one go; leave {MOST} in the box."
         )
     if len(pictures) < 2:
-        yield from _one(shared, ask, pictures, results)
+        yield from _one(shared, ask, pictures, results, knob)
         return
     done: list[Captioned] = []
     rows = picture_html.captions((), len(pictures), ())
@@ -47,16 +54,20 @@ def stream(
 
 
 def _one(
-    shared: Shared, ask: Ask, pictures: tuple[Picture, ...], results: list[Any]
+    shared: Shared, ask: Ask, pictures: tuple[Picture, ...], results: list[Any], knob: Knob
 ) -> Iterator[str]:
-    for comparison in _compare(shared, ask, pictures):
-        yield answers(ask, comparison, "done" if comparison.done else "running")
+    for comparison in _compare(shared, ask, pictures, knob):
+        state = "done" if comparison.done else "running"
+        yield answers(ask.under(comparison), comparison, state)
     results.append(comparison)
     for picture in pictures:
-        yield answers(ask, comparison, "done", _fit(shared, picture, comparison))
+        fit = _fit(shared, picture, comparison)
+        yield answers(ask.under(comparison), comparison, "done", fit)
 
 
-def _compare(shared: Shared, ask: Ask, pictures: tuple[Picture, ...]) -> Iterator[Comparison]:
+def _compare(
+    shared: Shared, ask: Ask, pictures: tuple[Picture, ...], knob: Knob = lambda: None
+) -> Iterator[Comparison]:
     request = CompareRequest(
         prompt=ask.prompt,
         edit=ask.edit,
@@ -64,8 +75,9 @@ def _compare(shared: Shared, ask: Ask, pictures: tuple[Picture, ...]) -> Iterato
         control_seed=ask.control_seed,
         sampling=ask.sampling,
         pictures=pictures,
+        earlier=ask.earlier,
     )
-    return shared.session.compare(ask.model, request)
+    return shared.session.compare(ask.model, request, knob)
 
 
 def _fit(shared: Shared, picture: Picture, comparison: Comparison) -> dict[str, float]:

@@ -108,7 +108,7 @@ def _lay_out(
         knobs = gr.HTML(
             bench_value(scene, first.ask),
             html_template='<div class="hv-bench"></div>',
-            js_on_load=script("bench", "run", "stop"),
+            js_on_load=script("bench", "run", "turn", "stop"),
             elem_id="knobs",
         )
         said = gr.HTML("", elem_id="said", js_on_load=script("said"))

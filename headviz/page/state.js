@@ -2,6 +2,7 @@
 // The ask is plain data (ask.py); whoever changes it calls `set`, and whoever shows it listens.
 window.headviz = (() => {
   const DELAY = 300; // ms after the last change
+  const BEAT = 60; // ms between two words to the server of a slider that is being moved
   const TOGETHER = 1500; // ms: changes of one control that come closer are one step back
   const MOST = 60; // steps, and answers that are kept
 
@@ -12,7 +13,11 @@ window.headviz = (() => {
     future: [],
     shown: '', // the key of the answers on the page
     done: false, // whether they are complete
-    running: '', // the key of what was asked last
+    running: '', // the key of what is being written, as it began
+    asked: null, // what the answers on the page belong to
+    open: false, // whether the edited text on the page still grows
+    turning: false, // whether the knob was turned and the text has not come to it yet
+    holding: false, // whether the original is shown in place of the edited text
     opened: '', // the head that is open
     known: new Map(), // key -> finished answers, as HTML
   };
@@ -20,19 +25,29 @@ window.headviz = (() => {
   const tell = () => listeners.forEach((listener) => listener(state));
   const listen = (listener) => { listeners.push(listener); if (state.ask) listener(state); };
 
+  const turned = (heads) => Object.entries(heads).filter(([, factor]) => factor !== 1).sort();
   // The same text for asks that have the same answer: a factor of 1 edits nothing.
   const key = (ask) => ask && JSON.stringify([
     ask.model, ask.prompt, ask.where, ask.tokens, ask.temperature, ask.seed, ask.control_seed,
     ask.concept && [ask.concept.name, ask.concept.words], ask.pictures,
-    Object.entries(ask.heads).filter(([, factor]) => factor !== 1).sort(),
+    turned(ask.heads), (ask.earlier ?? []).map((stretch) => [stretch.tokens, turned(stretch.heads)]),
   ]);
+  // What an answer began as, before the knob was turned.
+  const origin = (ask) => ({ ...ask, heads: (ask.earlier?.[0] ?? ask).heads, earlier: [] });
 
   let timer = 0;
+  let turnTimer = 0;
+  let sent = 0; // runs and turns, so that the server knows which came last
+  let gesture = 0; // movements of one control
+  let runGesture = 0; // the one that had the answer written that is being written
   let trigger = () => {};
   let put = () => {};
 
   const run = () => {
     clearTimeout(timer);
+    clearTimeout(turnTimer);
+    timer = turnTimer = 0;
+    state.turning = false;
     const wanted = key(state.ask);
     if (state.known.has(wanted)) {
       if (state.running) trigger('stop', {});
@@ -40,26 +55,55 @@ window.headviz = (() => {
       put(state.known.get(wanted));
       return;
     }
-    state.running = wanted;
-    trigger('run', { ask: state.ask });
+    state.running = key(origin(state.ask));
+    runGesture = gesture;
+    trigger('run', { ask: state.ask, number: ++sent });
     tell();
   };
-  const soon = () => { clearTimeout(timer); timer = setTimeout(run, DELAY); tell(); };
+  const soon = (wait = DELAY) => {
+    clearTimeout(timer);
+    if (wait) timer = setTimeout(run, wait); else run();
+    tell();
+  };
+  // A control was let go: what was changed needs no more time.
+  const now = () => { if (timer) run(); };
+
+  // An answer that is being written goes on under the hand that takes the knob: from the next word
+  // on with the new factors. Not where that very movement had it written: then it begins anew.
+  const goesOn = (change) => Boolean(
+    state.running && state.open && !timer && gesture !== runGesture
+    && Object.keys(change).join() === 'heads' && !['prompt', 'image'].includes(state.ask.where)
+    && state.ask.pictures.length < 2 && key(origin(state.asked)) === state.running);
+  const turn = () => {
+    state.turning = true;
+    turnTimer ||= setTimeout(() => {
+      turnTimer = 0;
+      trigger('turn', { ask: state.ask, number: ++sent });
+    }, BEAT);
+    tell();
+  };
   const able = (ask) => ask.prompt.trim() || (state.about.has_vision && ask.pictures.length);
 
-  // Change the ask. `what` says it in the list of edits, `control` what was moved.
-  const set = (change, what, control) => {
-    const now = performance.now();
+  // Change the ask. `what` says it in the list of edits, `control` what was moved; `wait` ms more
+  // changes may follow.
+  const set = (change, what, control, wait = DELAY) => {
+    const at = performance.now();
     const last = state.past.at(-1);
-    if (last && last.control === control && now - last.at < TOGETHER) {
-      Object.assign(last, { what, at: now });
+    const same = Boolean(last && last.control === control && at - last.at < TOGETHER);
+    if (!same) gesture += 1;
+    const on = goesOn(change);
+    const told = on ? `${what}, while it was written` : what;
+    if (same) {
+      Object.assign(last, { what: told, at });
     } else {
-      state.past.push({ ask: state.ask, what, control, at: now });
+      state.past.push({ ask: state.ask, what: told, control, at });
       if (state.past.length > MOST) state.past.shift();
     }
     state.future = [];
-    state.ask = { ...state.ask, ...change };
-    if (able(state.ask)) soon(); else tell();
+    state.ask = { ...state.ask, ...(on ? {} : { earlier: [] }), ...change };
+    if (on) { turn(); return; }
+    state.turning = false;
+    if (able(state.ask)) soon(wait); else tell();
   };
   const back = (steps = 1) => {
     let last = null;
@@ -68,6 +112,7 @@ window.headviz = (() => {
       state.future.push({ ...last, ask: state.ask, before: last.ask });
       state.ask = last.ask;
     }
+    gesture += 1;
     if (last) run();
     tell();
   };
@@ -76,6 +121,7 @@ window.headviz = (() => {
     if (!next) return;
     state.past.push({ ask: state.ask, what: next.what, control: next.control, at: 0 });
     state.ask = next.ask;
+    gesture += 1;
     run();
     tell();
   };
@@ -108,16 +154,30 @@ window.headviz = (() => {
   // Answers came, or went on.
   const arrived = (section, html) => {
     const data = section?.dataset ?? {};
-    state.shown = data.ask ? key(JSON.parse(data.ask)) : '';
+    state.asked = data.ask ? JSON.parse(data.ask) : null;
+    state.shown = state.asked ? key(state.asked) : '';
     state.done = data.state !== 'running';
+    state.open = Boolean(section?.querySelector('.edited[data-open]'));
     if (data.state === 'done') {
       state.known.set(state.shown, html);
       if (state.known.size > MOST) state.known.delete(state.known.keys().next().value);
     }
-    if (state.done && state.shown === state.running) state.running = '';
+    const own = Boolean(state.running) && Boolean(state.asked) && key(origin(state.asked)) === state.running;
+    const there = { ...state.ask, earlier: state.asked?.earlier };
+    if (own && state.turning && key(there) === state.shown) {
+      // The text has come to where the knob is.
+      state.ask = there;
+      state.turning = false;
+    }
+    if (own && state.done) {
+      state.running = '';
+      // The knob was turned too late for this text.
+      if (state.turning && data.state === 'done') run();
+      state.turning = false;
+    }
     tell();
   };
-  const failed = () => { state.running = ''; tell(); };
+  const failed = () => { state.running = ''; state.turning = false; tell(); };
   const stop = () => { trigger('stop', {}); tell(); };
 
   document.addEventListener('keydown', (event) => {
@@ -133,7 +193,7 @@ window.headviz = (() => {
   const connect = (send) => { trigger = send; };
   const connectAnswers = (write) => { put = write; };
   return {
-    state, key, listen, tell, set, see, back, forth, adopt, arrived, failed, run, stop, connect,
+    state, key, listen, tell, set, see, now, back, forth, adopt, arrived, failed, run, stop, connect,
     connectAnswers,
   };
 })();

@@ -46,6 +46,7 @@ class Work:
         """Nothing runs."""
         self._stopped: set[_Key] = set()
         self._latest: dict[_Key, object] = {}
+        self._turned: dict[_Key, tuple[int, Any]] = {}
         self._last = Status("", 0.0)
 
     def note(self, share: float, what: str) -> None:
@@ -63,6 +64,19 @@ class Work:
     def stopped(self, request: gr.Request, kind: str) -> bool:
         """Whether this visitor has asked to stop since the last step of the kind began."""
         return _key(request, kind) in self._stopped
+
+    def turn(self, request: gr.Request, kind: str, number: int, value: Any) -> None:
+        """Hand something to a visitor's running step; of several the one of the highest number."""
+        key = _key(request, kind)
+        if number > self._turned.get(key, (0, None))[0]:
+            self._turned[key] = number, value
+
+    def turned(self, request: gr.Request, kind: str) -> Any:
+        """What was handed over since this was last asked, else None."""
+        key = _key(request, kind)
+        number, value = self._turned.get(key, (0, None))
+        self._turned[key] = number, None
+        return value
 
     def begin(self, request: gr.Request, kind: str) -> Callable[[], bool]:
         """A step begins, and an earlier wish to stop is forgotten.

@@ -18,7 +18,7 @@ from headviz.base.progress import Progress, no_progress
 from headviz.base.store import Store, key_of
 from headviz.clip.tower import tower_of
 from headviz.clip.zero_shot import ZeroShot, ZeroShotRequest, zero_shot
-from headviz.editing.compare import CompareRequest, Comparison, compare
+from headviz.editing.compare import CompareRequest, Comparison, Knob, compare
 from headviz.heads.capture import SCHEME, HeadActivations, Reading
 from headviz.heads.chat import PLAIN, Chat
 from headviz.heads.pooling import Part
@@ -350,10 +350,13 @@ class Session:
                 precomputed,
             )
 
-    def compare(self, name: str, asked: CompareRequest) -> Iterator[Comparison]:
+    def compare(
+        self, name: str, asked: CompareRequest, knob: Knob = lambda: None
+    ) -> Iterator[Comparison]:
         """Original, edited and control, streamed; the lock is held for one token at a time.
 
-        Raises OptionError for a model that writes no text, and as `editing.compare` does.
+        `knob` may turn the edit while they are written. Raises OptionError for a model that writes
+        no text, and as `editing.compare` does.
         """
         model = self.model(name)
         if not model.writes:
@@ -361,7 +364,7 @@ class Session:
                 f"{model.name} is a CLIP model and writes no text. Give it pictures and classes to "
                 "choose from (`generate` on the command line, headviz.zero_shot in Python)."
             )
-        return compare(model, asked, lambda: self.lock)
+        return compare(model, asked, lambda: self.lock, knob)
 
     def zero_shot(self, name: str, asked: ZeroShotRequest) -> ZeroShot:
         """What a CLIP model takes pictures for: original, edited and control.
