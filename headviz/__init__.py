@@ -19,7 +19,7 @@ from headviz.base.errors import HeadvizError
 from headviz.base.head import Head
 from headviz.clip.zero_shot import ZeroShot, ZeroShotRequest
 from headviz.editing.bake import Checkpoint, write_checkpoint
-from headviz.editing.compare import CompareRequest, Comparison, last_of
+from headviz.editing.compare import CompareRequest, Comparison, Stretch, last_of
 from headviz.editing.effect import Effect
 from headviz.editing.find import Found, Search
 from headviz.editing.generate import Sampling
@@ -58,6 +58,7 @@ __all__ = [
     "Sampling",
     "Session",
     "Spectrum",
+    "Stretch",
     "ZeroShot",
     "activations",
     "bake",
@@ -143,11 +144,13 @@ def compare(
     sampling: Sampling | None = None,
     images: Sequence[ImageLike] = (),
     control_seed: int = 0,
+    earlier: Sequence[Stretch] = (),
 ) -> Comparison:
     """Original, edited and random control from one batch, with the concept's words counted.
 
     A vision-language model needs one or more `images`: files, bytes or PIL images. `control_seed`
-    chooses the control's heads.
+    chooses the control's heads. `earlier` is what the answer is written under first, where the edit
+    is to begin in the middle of it.
     """
     asked = CompareRequest(
         prompt=prompt,
@@ -156,6 +159,7 @@ def compare(
         control_seed=control_seed,
         sampling=sampling or Sampling(),
         pictures=tuple(open_pictures(images)),
+        earlier=tuple(earlier),
     )
     return last_of(default_session().compare(model, asked))
 

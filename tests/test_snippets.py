@@ -13,7 +13,7 @@ from tiny_vision import make_vision_model, noise
 from headviz.base.assets import built_in_models
 from headviz.base.head import Head
 from headviz.base.store import Store
-from headviz.editing.compare import CompareRequest, last_of
+from headviz.editing.compare import CompareRequest, Stretch, last_of
 from headviz.editing.generate import Sampling
 from headviz.heads.edits import WHERE, Edit
 from headviz.inputs.concepts import find_concept, make_concept
@@ -72,10 +72,10 @@ def session(tmp_path_factory):
     return Session(Store(tmp_path_factory.mktemp("cache")), device="cpu")
 
 
-def told(session, edit, sampling=None, concept=None, model="tiny-lm", pictures=()):
+def told(session, edit, sampling=None, concept=None, model="tiny-lm", pictures=(), earlier=()):
     """What the page keeps of one answer."""
     sampling = sampling or Sampling(6)
-    asked = Ask(model, QUESTION, edit, concept, sampling, sampling.seed)
+    asked = Ask(model, QUESTION, edit, concept, sampling, sampling.seed, earlier=tuple(earlier))
     request = CompareRequest(
         prompt=QUESTION,
         edit=edit,
@@ -83,6 +83,7 @@ def told(session, edit, sampling=None, concept=None, model="tiny-lm", pictures=(
         control_seed=sampling.seed,
         sampling=sampling,
         pictures=tuple(pictures),
+        earlier=asked.earlier,
     )
     streams = session.compare(model, request)
     return Result(asked, (last_of(streams),))
@@ -107,6 +108,7 @@ def test_programs_with_headviz_give_what_the_page_shows(session, repo, tmp_path)
     texts = [
         told(session, EDIT, concept=find_concept("colors")),
         told(session, replace(EDIT, where="generated"), noisy, own),
+        told(session, EDIT, earlier=[Stretch(2, Edit({Head(0, 51): 1.0}))]),
     ]
     programs += [codes_of(session, one)[0] for one in texts]
     printed = run(programs, tmp_path, repo, with_headviz=True)
@@ -122,6 +124,7 @@ def test_programs_with_headviz_give_what_the_page_shows(session, repo, tmp_path)
         for line, atom in zip(output.splitlines(), atoms, strict=True):
             assert line.startswith(repr(atom.token))
             assert numbers(line)[-2:] == pytest.approx([atom.weight, atom.explained], abs=1.1e-3)
+    assert "another answer" in codes_of(session, texts[2])[1]
     for one, output in zip(texts, printed[4:], strict=True):
         for column in one.results[0].columns:
             assert f"[{column.name}] perplexity {column.perplexity:.2f}: {column.text}" in output

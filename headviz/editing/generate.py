@@ -126,7 +126,7 @@ def _stream(
     cache: Any = None
     for step in range(sampling.max_new_tokens):
         if turned := turn():
-            edits = [*turned, *turned[:1] * (len(edits) - n_rows)]
+            edits = [*turned, *[turned[0]] * (len(edits) - n_rows)]
             table = factor_table(model, edits)
         with lock(), torch.inference_mode():
             # The first pass encodes pictures, so that it belongs under the lock.

@@ -38,6 +38,10 @@ HEADS = ("csv", "json", "safetensors", "activations", *FIGURES)
 HEAD = ("csv", "json", *FIGURES)
 ANSWERS = ("recipe", "link", "csv", "json")
 NOTHING = "# Nothing was answered yet."
+_NOT_TURNED = (
+    "# The knob was turned while the answer on the page was written. This program has the last\n"
+    "# factors from the first word on, so it writes another answer.\n"
+)
 _LINK = Markup('<input id="link" readonly hidden aria-label="Link to what the page shows">')
 
 
@@ -186,5 +190,8 @@ def codes_of(session: Session, result: Result | None) -> tuple[str, str]:
     pictures, sampling = list(last.pictures), ask.sampling
     model = session.model(ask.model)
     prompt = ask.prompt or default_prompt(model)
-    code = comparison_snippet(ask.model, prompt, ask.edit, ask.concept, sampling, pictures)
-    return code, plain_snippet(model, prompt, ask.edit, sampling, pictures)
+    code = comparison_snippet(
+        ask.model, prompt, ask.edit, ask.concept, sampling, pictures, ask.earlier
+    )
+    plain = plain_snippet(model, prompt, ask.edit, sampling, pictures)
+    return code, (_NOT_TURNED if ask.earlier else "") + plain

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pprint import pformat
 
 from headviz.base.head import Head
+from headviz.editing.compare import Stretch
 from headviz.editing.generate import Sampling
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import Concept, known_concepts
@@ -61,6 +62,7 @@ def comparison_snippet(
     concept: Concept | None,
     sampling: Sampling,
     pictures: Sequence[str] = (),
+    earlier: Sequence[Stretch] = (),
 ) -> str:
     """A program that prints original, edited and control, and how fluent each is."""
     place = [f"where={edit.where!r}"] if edit.where != "everywhere" else []
@@ -76,13 +78,30 @@ def comparison_snippet(
         arguments.append(f"control_seed={sampling.seed}")
     if pictures:
         arguments.append(f"images={_literal(list(pictures))}")
+    if earlier:
+        arguments.append("earlier=earlier")
     return _program(
-        ["# The pictures have to lie beside this program."] if pictures else [],
+        [
+            *(["# The pictures have to lie beside this program."] if pictures else []),
+            *_earlier(earlier, place),
+        ],
         f"edit = {_call('headviz.Edit.parse', [_literal(str(edit)), *place])}",
         f"result = {_call('headviz.compare', arguments)}",
         "for column in result.columns:",
         '    print(f"[{column.name}] perplexity {column.perplexity or 0:.2f}: {column.text}")',
     )
+
+
+def _earlier(earlier: Sequence[Stretch], place: Sequence[str]) -> list[str]:
+    """Lines that say what held before the edit, where the knob was turned."""
+    if not earlier:
+        return []
+    parts = (
+        f"    headviz.Stretch({s.tokens}, "
+        f"{_call('headviz.Edit.parse', [_literal(str(s.edit)), *place])}),"
+        for s in earlier
+    )
+    return ["# The knob was turned while the answer was written.", "earlier = [", *parts, "]"]
 
 
 def zero_shot_snippet(
