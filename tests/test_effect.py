@@ -1,12 +1,15 @@
 """What a head does to a concept: estimated, measured, and the search for an edit."""
 
+from collections.abc import Callable
 from itertools import islice
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny_models import WORDS
+from tiny_vision import noise
 
-from headviz.base.errors import OptionError, PromptError
+from headviz.base.errors import Cancelled, OptionError, PromptError
 from headviz.base.head import Head
 from headviz.editing.effect import Reader
 from headviz.editing.find import Found, Search, search_in_steps, trimmed
@@ -16,11 +19,12 @@ from headviz.heads.edits import NO_EDIT, Edit, applied, factor_table
 from headviz.heads.forward import batch_of
 from headviz.heads.prompts import encode_prompt
 from headviz.heads.replay import Replay
-from headviz.inputs.concepts import make_concept
-from headviz.inputs.prompt_sets import PromptSet
+from headviz.inputs.concepts import in_sentence_ids, make_concept
+from headviz.inputs.images import open_picture
+from headviz.inputs.prompt_sets import PromptSet, picture_prompt_set
 from headviz.session.causal import JUDGE, SEARCH, Causes, half_of
 
-pytest_plugins = ["loaded"]
+pytest_plugins = ["loaded", "seeing"]
 
 COLORS = make_concept("colors", WORDS["colors"])
 EDIT = Edit({Head(1, 2): -1.0, Head(2, 0): 3.0})
@@ -191,7 +195,9 @@ TEXTS = PromptSet("mine", PROMPTS)
 
 
 def searched(causes, llama, prompt_set):
-    *steps, found = causes.find(llama.name, COLORS, Search(heads=2, steps=10), prompt_set)
+    *steps, found = causes.find(
+        llama.name, COLORS, Search(heads=2, steps=10, side_effects=0.5), prompt_set
+    )
     assert isinstance(found, Found)
     return steps, found
 
@@ -227,9 +233,91 @@ def test_a_search_ends_beside_its_rivals_and_random_heads(causes, llama):
     assert found.as_dict()["edits"]["found"]["edit"] == str(found.found.edit)
 
 
+def test_a_stop_is_noticed_within_a_forward_pass_and_leaves_no_hook(causes, llama):
+    for half in (SEARCH, JUDGE):
+        causes.reader(llama.name, COLORS, TEXTS, half)
+    before = hooks_of(llama)
+
+    def stop_at(share: float) -> Callable[[float, str], None]:
+        def report(done: float, what: str) -> None:
+            if done >= share:
+                raise Cancelled("stopped")
+
+        return report
+
+    found = []
+    with pytest.raises(Cancelled):
+        for head in causes.effects(
+            llama.name, COLORS, TEXTS, [Head(0, 1), Head(1, 1)], progress=stop_at(0.5)
+        ):
+            found.append(head)
+    assert [head for head, _ in found] == [Head(0, 1)], "what was measured before is kept"
+    with pytest.raises(Cancelled):
+        list(causes.find(llama.name, COLORS, Search(heads=2, steps=10), TEXTS, stop_at(0.4)))
+    assert hooks_of(llama) == before
+    assert causes.session.lock.acquire(blocking=False)
+    causes.session.lock.release()
+
+
+def test_a_readers_texts_go_with_its_model(causes, llama):
+    causes.reader(llama.name, COLORS, TEXTS, JUDGE)
+    assert causes._readers
+    causes.session._model_cache._make_room()
+    assert not causes._readers
+
+
 def test_what_was_measured_is_not_measured_again(causes, llama, session):
     heads = [Head(0, 1), Head(2, 2)]
     fresh = list(causes.effects(llama.name, COLORS, TEXTS, heads))
+    estimate = causes.estimate(llama.name, COLORS, TEXTS)
     again = Causes(session)
     again.reader = None  # nothing may be read again
     assert list(again.effects(llama.name, COLORS, TEXTS, heads)) == fresh
+    assert torch.equal(again.estimate(llama.name, COLORS, TEXTS), estimate)
+
+
+def test_a_search_that_finds_nothing_says_what_to_allow(causes, llama):
+    few = Search(heads=2, steps=10)
+    with pytest.raises(OptionError, match="no head that does this with 0.1 nats of side effect"):
+        list(causes.find(llama.name, COLORS, few, TEXTS))
+
+
+# With pictures: the same on captions.
+
+
+@pytest.fixture(scope="module")
+def album() -> PromptSet:
+    """Twelve pictures, asked about in the same words: only they tell the halves apart."""
+    pictures = [open_picture(noise(24, 20 + n, n), f"{n}.png") for n in range(12)]
+    return picture_prompt_set("album", pictures, PROMPTS[0])
+
+
+def test_captions_are_searched_on_or_judged_on_never_both(session, llava, album):
+    causes = Causes(session)
+    said = [one for one in causes.passages(llava.name, album) if one.continuation]
+    halves = {
+        half: {p.pictures for p in said if half_of(p.text, p.pictures) == half}
+        for half in (SEARCH, JUDGE)
+    }
+    assert halves[SEARCH] and halves[JUDGE] and not halves[SEARCH] & halves[JUDGE]
+
+
+def test_on_captions_the_estimate_is_the_measurement_and_a_search_ends(session, llava, album):
+    causes, little = Causes(session), 0.01
+    said = {i for p in causes.passages(llava.name, album) for i in p.continuation}
+    words = sorted({llava.tokenizer.decode([i]).strip() for i in said})
+    whole = [w for w in words if w.isalpha() and len(in_sentence_ids(w, llava.tokenizer)) == 1]
+    concept = make_concept("said", whole[:6])
+    estimate = causes.estimate(llava.name, concept, album)
+    head = Head(1, 1)
+    ((_, effect),) = causes.effects(llava.name, concept, album, [head], 1 - little)
+    assert effect.need / little == pytest.approx(estimate[1, 1].item(), abs=2e-2)
+    *_, found = causes.find(llava.name, concept, Search(heads=2, steps=10), album)
+    assert isinstance(found, Found) and 1 <= len(found.found.edit.factors) <= 2
+
+
+def test_a_model_that_writes_nothing_can_lose_nothing(causes, monkeypatch):
+    tower = SimpleNamespace(writes=False, has_vision=True)
+    monkeypatch.setattr(causes.session, "model", lambda name: tower)
+    with pytest.raises(OptionError, match="is a CLIP model and writes no text, so that there is"):
+        causes.prompt_set("tiny-clip")

@@ -9,6 +9,7 @@ from tiny_models import WORDS
 
 from headviz.base.errors import Cancelled, ConceptError, ModelError
 from headviz.base.head import Head
+from headviz.base.turns import Turns
 from headviz.editing.compare import CompareRequest, last_of
 from headviz.editing.generate import Sampling
 from headviz.heads.edits import Edit
@@ -153,3 +154,34 @@ def test_visitors_at_the_same_time_get_what_each_gets_alone(session, llama, text
         thread.join(60)
     assert [found[n] for n in range(len(EDITS))] == expected
     assert found["z"].equal(reading)
+
+
+# Whose turn it is.
+
+
+def test_work_in_the_background_waits_for_the_turns_of_those_in_front():
+    turns, order = Turns(), []
+    begun = threading.Event()
+
+    def behind():
+        begun.set()
+        with turns.after_others():
+            order.append("behind")
+
+    other = threading.Thread(target=behind)
+    with turns:
+        other.start()
+        begun.wait()
+    for number in range(3):  # as the tokens of an answer come
+        with turns:
+            order.append(number)
+    other.join(5)
+    assert order == [0, 1, 2, "behind"]
+
+
+def test_who_has_the_turn_needs_not_wait_for_itself():
+    turns = Turns()
+    with turns, turns, turns.after_others():
+        pass
+    assert turns.acquire(blocking=False)
+    turns.release()

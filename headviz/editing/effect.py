@@ -10,6 +10,7 @@ decides. Knows nothing of how heads were chosen.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 
 import torch
@@ -20,6 +21,7 @@ from headviz.editing.passages import Passage, begins_word
 from headviz.heads.capture import Progress, no_progress
 from headviz.heads.edits import Edit, factor_table
 from headviz.heads.forward import batch_of
+from headviz.heads.pooling import Lock
 from headviz.heads.replay import Replay
 from headviz.models.loaded import LoadedModel
 
@@ -102,6 +104,8 @@ class Reader:
     model: LoadedModel
     parts: tuple[Part, ...]
     words: tuple[str, ...]
+    lock: Lock = nullcontext
+    """Held for each forward pass, and by whoever else runs the model."""
 
     @classmethod
     def of(
@@ -110,6 +114,7 @@ class Reader:
         passages: Sequence[Passage],
         words: Sequence[str],
         progress: Progress = no_progress,
+        lock: Lock = nullcontext,
     ) -> "Reader":
         """Read the passages without an edit.
 
@@ -126,15 +131,15 @@ class Reader:
         parts: list[Part] = []
         for rows in _batches(model, passages):
             progress(len(parts) / (len(parts) + 1), "reading the texts without an edit")
-            parts.append(
-                _read(
+            with lock():
+                part = _read(
                     model,
                     [passages[row] for row in rows],
                     [marks[row] for row in rows],
                     [kept[row] for row in rows],
                 )
-            )
-        return cls(model, tuple(parts), tuple(words))
+            parts.append(part)
+        return cls(model, tuple(parts), tuple(words), lock)
 
     def measure(self, edit: Edit, progress: Progress = no_progress) -> Measured:
         """What the edit does to these texts. Edits of places other than everywhere are refused."""
@@ -144,7 +149,7 @@ class Reader:
         sums = []
         for number, part in enumerate(self.parts):
             progress(number / len(self.parts), "measuring what the edit does")
-            with torch.no_grad():
+            with self.lock(), torch.no_grad():
                 now = part.replay.logits(rows_of(table, part), part.at).log_softmax(1)
             sums.append(_sums(part, now))
         return Measured(*(torch.cat(column).cpu() for column in zip(*sums, strict=True)))
@@ -160,7 +165,7 @@ class Reader:
             progress(number / len(self.parts), "estimating what each head does")
             if not bool(part.own.any()):
                 continue
-            with torch.inference_mode(False), torch.enable_grad():
+            with self.lock(), torch.inference_mode(False), torch.enable_grad():
                 size = (1, *total.shape)
                 table = torch.ones(size, device=self.model.device, requires_grad=True)
                 first = self.model.head_layers[0]

@@ -31,6 +31,7 @@ TOWARDS = ("weaker", "stronger")
 LIMITS: Mapping[str, tuple[float, float]] = {"weaker": (-3.0, 3.0), "stronger": (-3.0, 8.0)}
 """Factors that a search may reach."""
 _LEFT_ALONE = 0.4  # of the layers, the first ones: to turn their heads moves everything
+_SHALLOW = 8  # a model of so few layers does in its first ones what others do late
 _ENOUGH: Mapping[str, float] = {"weaker": 5.0, "stronger": 2.0}
 """Nats: what is gained beyond counts less and less."""
 _RATE = 0.12  # of Adam, a step
@@ -153,7 +154,8 @@ def search_in_steps(reader: Reader, search: Search) -> Iterator[Step]:
     usable = [(part, aim) for part, aim in aims if len(aim.places)]
     if not usable:
         raise OptionError("No text leaves room for the concept to get stronger. Choose others.")
-    start = model.head_layers[int(_LEFT_ALONE * len(model.head_layers))]
+    n_layers = len(model.head_layers)
+    start = model.head_layers[int(_LEFT_ALONE * n_layers) if n_layers > _SHALLOW else 0]
     with torch.inference_mode(False):
         size = (1, model.n_layers, model.n_heads)
         table = torch.ones(size, device=model.device, requires_grad=True)
@@ -163,7 +165,7 @@ def search_in_steps(reader: Reader, search: Search) -> Iterator[Step]:
     enough, price = _ENOUGH[search.towards], 1.0
     for step in range(search.steps):
         part, aim = usable[step % len(usable)]
-        with torch.inference_mode(False), torch.enable_grad():
+        with reader.lock(), torch.inference_mode(False), torch.enable_grad():
             now = part.replay.logits(rows_of(table, part), part.at, start).log_softmax(1)
             gain, side = aim.gain(now), aim.side(part, now)
             loss = price * side / search.side_effects - enough * torch.tanh(gain / enough)
@@ -183,16 +185,23 @@ def search_in_steps(reader: Reader, search: Search) -> Iterator[Step]:
         yield Step(done, best, float(gain.detach()), float(side.detach()))
 
 
-def trimmed(reader: Reader, edit: Edit, search: Search) -> Edit:
+def trimmed(reader: Reader, edit: Edit, search: Search, progress: Progress = no_progress) -> Edit:
     """The edit without the heads that can be put back at next to no loss of its effect.
 
     The loss adds up: all that are put back together may cost no more than one may.
     """
-    least = (1 - _LOSS) * search.gain(reader.measure(edit).effect())
+
+    def gain(tried: Edit) -> float:
+        measured = reader.measure(
+            tried, lambda *_: progress(0.8, "putting back heads that are not needed")
+        )
+        return search.gain(measured.effect())
+
+    least = (1 - _LOSS) * gain(edit)
     by_size = sorted(edit.factors, key=lambda head: abs(edit.factors[head] - 1))
     for head in by_size[:-1]:
         fewer = Edit({h: f for h, f in edit.factors.items() if h != head})
-        if search.gain(reader.measure(fewer).effect()) >= least:
+        if gain(fewer) >= least:
             edit = fewer
     return edit
 

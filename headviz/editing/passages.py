@@ -5,12 +5,14 @@ concept's words stand where the model puts them. Knows nothing of edits and effe
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from headviz.editing.generate import Sampling, generate
 from headviz.editing.measures import concept_spans
 from headviz.heads.capture import Progress, no_progress
 from headviz.heads.edits import NO_EDIT
+from headviz.heads.pooling import Lock
 from headviz.heads.prompts import (
     EncodedPrompt,
     check_have_weights,
@@ -32,6 +34,8 @@ class Passage:
     """With the continuation at its end."""
     first: int
     """The position of the continuation's first token."""
+    pictures: tuple[str, ...] = ()
+    """Digests of those that the prompt is about."""
 
     @property
     def continuation(self) -> tuple[int, ...]:
@@ -48,7 +52,7 @@ def passage(
     check_have_weights(model, continuation)
     spec = model.family.vision_spec
     whole = encoded.continued(continuation, 0 if spec is None else spec.answer_type)
-    return Passage(prompt, whole, len(encoded.ids))
+    return Passage(prompt, whole, len(encoded.ids), tuple(one.digest for one in pictures))
 
 
 def given_passages(
@@ -68,6 +72,7 @@ def own_passages(
     pictures: Sequence[Sequence[Picture]] = (),
     progress: Progress = no_progress,
     at_once: int = 16,
+    lock: Lock = nullcontext,
 ) -> tuple[Passage, ...]:
     """Each prompt with what the unedited model says to it, which may be nothing."""
     found: list[Passage] = []
@@ -76,7 +81,7 @@ def own_passages(
         part = list(prompts[start : start + at_once])
         shown = list(pictures[start : start + at_once])
         asked = [prompt or default_prompt(model) for prompt in part] if shown else part
-        *_, last = generate(model, asked, [NO_EDIT] * len(part), sampling, pictures=shown)
+        *_, last = generate(model, asked, [NO_EDIT] * len(part), sampling, lock, shown)
         for number, (prompt, ids) in enumerate(zip(part, last.ids, strict=True)):
             found.append(passage(model, prompt, ids, shown[number] if shown else ()))
     return tuple(found)

@@ -6,12 +6,15 @@ and the other judges it.
 """
 
 import hashlib
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, astuple, replace
+from typing import Any
 
 import torch
 
-from headviz.base.errors import CacheError
+from headviz.base.errors import CacheError, OptionError
 from headviz.base.head import Head
 from headviz.base.lru import LRU
 from headviz.base.progress import Progress, no_progress
@@ -22,6 +25,7 @@ from headviz.editing.find import Found, Search, Step, judged, search_in_steps, t
 from headviz.editing.generate import Sampling
 from headviz.editing.passages import Passage, begins_word, own_passages, passage
 from headviz.heads.edits import Edit
+from headviz.heads.pooling import Lock
 from headviz.inputs.concepts import Concept
 from headviz.inputs.images import Picture
 from headviz.inputs.prompt_sets import PromptSet, default_prompt_sets
@@ -48,13 +52,18 @@ class Causes:
         """Over the session's models, store and lock."""
         self.session = session
         self._readers: LRU[Reader] = LRU(4)
+        session.free_with_models(self._readers)
+        self._making = threading.Lock()
 
     def prompt_set(self, name: str, source: str | PromptSet | None = None) -> PromptSet:
         """The prompts that the model answers: those named, else openings, else its usual set."""
-        offered = default_prompt_sets(name, self.session.model(name).has_vision)
-        if source is None and OPENINGS in offered:
-            source = OPENINGS
-        return self.session.prompt_set(name, source)
+        model = self.session.model(name)
+        if not model.writes:
+            raise OptionError(
+                f"{name} is a CLIP model and writes no text, so that there is nothing that it "
+                "could lose. Choose a model that writes."
+            )
+        return self.session.prompt_set(name, source or usual_texts(name, model.has_vision))
 
     def passages(
         self, name: str, prompt_set: PromptSet, progress: Progress = no_progress
@@ -64,13 +73,22 @@ class Causes:
         found: list[Passage] = []
         starts = [(r, s) for r in range(ROUNDS) for s in range(0, len(prompt_set), _AT_ONCE)]
         for number, (seed, start) in enumerate(starts):
-            progress(number / len(starts), "the model answers the texts, whose words are looked at")
             rows = range(start, min(start + _AT_ONCE, len(prompt_set)))
-            found += self._said(model, prompt_set, list(rows), seed)
+            lock = self._turns(progress, number / len(starts))
+            found += self._said(model, prompt_set, list(rows), seed, lock)
         return tuple(found)
 
+    def _turns(self, progress: Progress, share: float) -> Lock:
+        """The session's lock for work in the background; a stop waits for one forward pass."""
+
+        def turn() -> AbstractContextManager[None]:
+            progress(share, "the model answers texts, whose words are looked at")
+            return self.session.lock.after_others()
+
+        return turn
+
     def _said(
-        self, model: LoadedModel, prompt_set: PromptSet, rows: list[int], seed: int
+        self, model: LoadedModel, prompt_set: PromptSet, rows: list[int], seed: int, lock: Lock
     ) -> list[Passage]:
         store = self.session.store
         prompts = [prompt_set.texts[row] for row in rows]
@@ -92,8 +110,7 @@ class Causes:
                 passage(model, prompt, ids.tolist(), seen)
                 for prompt, ids, seen in zip(prompts, parts, shown, strict=True)
             ]
-        with self.session.lock:
-            made = own_passages(model, prompts, sampling, pictures, at_once=_AT_ONCE)
+        made = own_passages(model, prompts, sampling, pictures, at_once=_AT_ONCE, lock=lock)
         ids = [one.continuation for one in made]
         tensors = {
             "ids": torch.tensor([i for row in ids for i in row], dtype=torch.long),
@@ -121,24 +138,35 @@ class Causes:
             said = [
                 one
                 for one in self.passages(name, prompt_set, progress)
-                if one.continuation and half_of(one.text) == half
+                if one.continuation and half_of(one.text, one.pictures) == half
             ]
             says = [any(begins_word(model, one.continuation, concept.words)) for one in said]
             own = [one for one, yes in zip(said, says, strict=True) if yes]
             others = [one for one, yes in zip(said, says, strict=True) if not yes]
-            with self.session.lock:
-                chosen = [*own[:WITH], *others[:WITHOUT]]
-                return Reader.of(model, chosen, concept.words, progress)
+            chosen = [*own[:WITH], *others[:WITHOUT]]
+            lock = self.session.lock.after_others
+            return Reader.of(model, chosen, concept.words, progress, lock)
 
-        return self._readers.find_or_make(key, make)
+        # Not under the cache's own lock: who loads a model has the session's and clears the cache.
+        while not self._making.acquire(timeout=0.2):
+            progress(0.0, "the texts of somebody else are read first")
+        try:
+            found = self._readers.get(key) or make()
+            return self._readers.find_or_make(key, lambda: found)
+        finally:
+            self._making.release()
 
     def estimate(
         self, name: str, concept: Concept, prompt_set: PromptSet, progress: Progress = no_progress
     ) -> Float[Tensor, "layer head"]:
         """What the model loses without each head, to first order, in nats."""
-        reader = self.reader(name, concept, prompt_set, JUDGE, progress)
-        with self.session.lock:
-            return reader.estimate(progress)
+        model = self.session.model(name)
+        key = key_of(kind="estimate", **self._about(model, concept, prompt_set))
+        if (kept := self.session.store.get(key)) is not None:
+            return kept[0]["estimate"]
+        found = self.reader(name, concept, prompt_set, JUDGE, progress).estimate(progress)
+        self._keep(key, {"estimate": found})
+        return found
 
     def effects(
         self,
@@ -153,27 +181,33 @@ class Causes:
         model = self.session.model(name)
         model.check_heads(heads)
         for number, head in enumerate(heads):
-            progress(number / len(heads), f"turning head {number + 1} of {len(heads)}")
-            key = key_of(
-                kind="effect",
-                model=model.name,
-                revision=model.revision,
-                dtype=model.number_format,
-                prompt_set=prompt_set.digest,
-                said=asdict(SAID),
-                rounds=ROUNDS,
-                words=list(concept.words),
-                head=str(head),
-                factor=factor,
-            )
+            done, what = number / len(heads), f"turning head {number + 1} of {len(heads)}"
+            progress(done, what)
+            about = self._about(model, concept, prompt_set)
+            key = key_of(kind="effect", **about, head=str(head), factor=factor)
             if (kept := self.session.store.get(key)) is not None:
                 yield head, Effect.of(kept[0]["effect"].tolist())
                 continue
             reader = self.reader(name, concept, prompt_set, JUDGE, progress)
-            with self.session.lock:
-                effect = reader.measure(Edit.of([head], factor)).effect()
+            # A stop waits for one forward pass.
+            measured = reader.measure(
+                Edit.of([head], factor), lambda *_, done=done, what=what: progress(done, what)
+            )
+            effect = measured.effect()
             self._keep(key, {"effect": torch.tensor(astuple(effect), dtype=torch.float64)})
             yield head, effect
+
+    def _about(self, model: LoadedModel, concept: Concept, prompt_set: PromptSet) -> dict[str, Any]:
+        """What every effect depends on."""
+        return {
+            "model": model.name,
+            "revision": model.revision,
+            "dtype": model.number_format,
+            "prompt_set": prompt_set.digest,
+            "said": asdict(SAID),
+            "rounds": ROUNDS,
+            "words": list(concept.words),
+        }
 
     def find(
         self,
@@ -191,20 +225,19 @@ class Causes:
         reader = self.reader(name, concept, texts, SEARCH, progress)
         judge = self.reader(name, concept, texts, JUDGE, progress)
         steps, curve = search_in_steps(reader, search), []
-        while True:
-            with self.session.lock:
-                step = next(steps, None)
-            if step is None:
-                break
+        for step in steps:
             progress(0.8 * step.share, "searching")
             curve.append((step.gain, step.side))
             last = step
             yield step
-        with self.session.lock:
-            progress(0.8, "putting back heads that are not needed")
-            edit = trimmed(reader, last.edit, search)
-            rivals = self._rivals(name, concept, search, reader, len(edit.factors))
-            yield judged(judge, search, edit, rivals, tuple(curve), progress)
+        if not last.edit.factors:
+            raise OptionError(
+                f"The search found no head that does this with {search.side_effects:g} nats of side"
+                " effect. Allow more of it, or more heads."
+            )
+        edit = trimmed(reader, last.edit, search, progress)
+        rivals = self._rivals(name, concept, search, reader, len(edit.factors))
+        yield judged(judge, search, edit, rivals, tuple(curve), progress)
 
     def _rivals(
         self, name: str, concept: Concept, search: Search, reader: Reader, n: int
@@ -226,6 +259,13 @@ class Causes:
             self.session.notices.append(str(error))
 
 
-def half_of(text: str) -> str:
-    """Which half a prompt belongs to: always the same one."""
-    return JUDGE if hashlib.sha256(text.encode()).digest()[0] % 2 else SEARCH
+def usual_texts(name: str, has_vision: bool) -> str | None:
+    """The set that a model goes on from if nothing else is asked for; None: its usual one."""
+    offered = default_prompt_sets(name, has_vision)
+    return OPENINGS if OPENINGS in offered else next(iter(offered), None)
+
+
+def half_of(text: str, pictures: Sequence[str] = ()) -> str:
+    """Which half a prompt belongs to, beside the pictures of these digests: always the same."""
+    content = "\n".join([text, *pictures]).encode()
+    return JUDGE if hashlib.sha256(content).digest()[0] % 2 else SEARCH

@@ -16,6 +16,7 @@ from headviz.base.head import Head
 from headviz.base.lru import LRU
 from headviz.base.progress import Progress, no_progress
 from headviz.base.store import Store, key_of
+from headviz.base.turns import Turns
 from headviz.clip.tower import tower_of
 from headviz.clip.zero_shot import ZeroShot, ZeroShotRequest, zero_shot
 from headviz.editing.compare import CompareRequest, Comparison, Knob, compare
@@ -73,7 +74,7 @@ class Session:
         """
         self.store = store or Store()
         self.allowed = tuple(allowed) if allowed is not None else None
-        self.lock = threading.RLock()
+        self.lock = Turns()
         self.notices: list[str] = []
         """Sentences about what went wrong without stopping the work, the newest last."""
         self._device, self._dtype, self._budget = device, dtype, budget
@@ -82,13 +83,18 @@ class Session:
         """Held for the spectra of all heads: two at a time would take twice the memory."""
         self._readings: LRU[Reading] = LRU(4)
         self._precomputed: LRU[PrecomputedHeads] = LRU(2)
-        self._model_cache = ModelCache(keep_models, [self._readings, self._precomputed])
+        self._beside: list[LRU[Any]] = [self._readings, self._precomputed]
+        self._model_cache = ModelCache(keep_models, self._beside)
         self._rankings: LRU[Ranking] = LRU(64)
         self._spectra: LRU[Spectrum] = LRU(512)
 
     def model_names(self) -> tuple[str, ...]:
         """Models to offer: the allowed ones, or the default where it is here and the built-in."""
         return self.allowed if self.allowed is not None else offered_models()
+
+    def free_with_models(self, results: LRU[Any]) -> None:
+        """Let results that hold parts of a model go when it has to."""
+        self._beside.append(results)
 
     def take_notices(self) -> list[str]:
         """The sentences noted since the last call."""

@@ -5,6 +5,7 @@ that is fetched. It is refused where the model's revision is not the one that it
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from headviz.base import assets
 from headviz.base.assets import built_in_models
 from headviz.base.head import Head
+from headviz.editing.effect import Effect
 from headviz.editing.recipe import Recipe
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import Concept, ConceptTokens, WordTokens
@@ -29,6 +31,17 @@ SPECTRUM_STEPS = 12
 CRITERION = "somp"
 USUAL_FACTOR = -1.0
 """What the heads of a concept are turned to at first."""
+
+
+@dataclass(frozen=True, eq=False)
+class ShippedEffects:
+    """What the heads do to one concept, on what the model itself says to a set of prompts."""
+
+    texts: str
+    """Name of the prompt set."""
+    estimate: torch.Tensor
+    """layer head: the loss without each head to first order, in nats."""
+    measured: Mapping[Head, Effect]
 
 
 @dataclass(frozen=True)
@@ -91,6 +104,14 @@ class Shipped:
     def answer(self, concept: str) -> Recipe | None:
         """The first of `answers`, None where there is none."""
         return next(iter(self.answers(concept)), None)
+
+    def effects(self, concept: str) -> ShippedEffects | None:
+        """What the heads do to the concept, None where that does not ship."""
+        entry = self.data.get("effects", {}).get(concept)
+        if entry is None:
+            return None
+        measured = {Head.parse(head): Effect.of(row) for head, row in entry["measured"].items()}
+        return ShippedEffects(entry["texts"], torch.tensor(entry["estimate"]), measured)
 
     def _sample(self, number: int, share: float) -> Sample:
         pictures = self.data.get("pictures")

@@ -10,6 +10,7 @@ from pprint import pformat
 
 from headviz.base.head import Head
 from headviz.editing.compare import Stretch
+from headviz.editing.find import Search
 from headviz.editing.generate import Sampling
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import Concept, known_concepts
@@ -102,6 +103,31 @@ def _earlier(earlier: Sequence[Stretch], place: Sequence[str]) -> list[str]:
         for s in earlier
     )
     return ["# The knob was turned while the answer was written.", "earlier = [", *parts, "]"]
+
+
+def find_snippet(model: str, concept: Concept, search: Search, texts: str | PromptSet) -> str:
+    """A program that searches for an edit and prints it beside its rivals."""
+    words = repr(concept.name) if _is_preset(concept) else _literal(list(concept.words))
+    before: list[str] = []
+    if isinstance(texts, str):
+        read = [f"prompt_set={texts!r}"]
+    else:
+        before, read = _reading(model, texts)
+    asked = [
+        f"heads={search.heads}",
+        f"towards={search.towards!r}",
+        f"side_effects={search.side_effects:g}",
+    ]
+    return _program(
+        before,
+        f"found = {_call('headviz.find', [repr(model), words, *asked, *read])}",
+        'edits = {"found": found.found, **found.rivals}',
+        "for name, one in edits.items():",
+        "    lost, moved = one.effect.need, one.effect.side",
+        '    print(f"{name:<12} lost {lost:.2f} nats, elsewhere {moved:.2f}: {one.edit}")',
+        "lost, moved = found.random_need, found.random_side",
+        'print(f"random       lost {lost:.2f} nats, elsewhere {moved:.2f}")',
+    )
 
 
 def zero_shot_snippet(
