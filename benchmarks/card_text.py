@@ -52,7 +52,10 @@ Results of headviz for a model that others trained. Its weights are not here: `p
 - `examples.json`: for {", ".join(EXAMPLES)}, the first
   {N_QUESTIONS} questions and the first opening of the general sets, in the order of the file, in
   whose answer the unedited model says a word of the concept. Where fewer do, there are
-  fewer. Nobody looked at what an edit does to them.
+  fewer. Nobody looked at what an edit does to them. The page opens on the clearest of
+  them and says so: a best case, in which the edited text has none of the concept's words that the
+  original says and the control has all of them; of several, the one whose original
+  and control share most of their words (one about colors, if any of theirs is clear).
 
 ## What turning heads down does
 

@@ -11,16 +11,23 @@ from headviz.base.assets import ASSETS
 from headviz.base.errors import ModelError
 from headviz.base.head import Head
 from headviz.base.store import Store
-from headviz.editing.compare import CompareRequest, compare, last_of
+from headviz.editing.compare import Column, CompareRequest, compare, last_of
 from headviz.editing.measures import concept_spans
-from headviz.heads.edits import NO_EDIT
-from headviz.inputs.concepts import known_concepts
+from headviz.editing.recipe import Recipe, Trial
+from headviz.heads.edits import NO_EDIT, Edit
+from headviz.inputs.concepts import known_concepts, make_concept
 from headviz.inputs.examples import examples_of
 from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.models.known import known_models
 from headviz.session.session import Session
 from headviz.session.ship import EXAMPLES, ship
-from headviz.session.shipped import SPECTRUM_STEPS, load_shipped, usual_edit
+from headviz.session.shipped import (
+    SPECTRUM_STEPS,
+    clearest,
+    is_clear,
+    load_shipped,
+    usual_edit,
+)
 
 pytest_plugins = ["loaded"]
 
@@ -205,3 +212,42 @@ def test_what_ships_with_the_real_model_answers_every_example():
             assert answer.edit == usual_edit(shipped.ranking(name))
             original, edited, control = answer.trial.texts
             assert original.concept_words and control.edit != edited.edit == str(answer.edit)
+
+
+def answer_of(original, edited, control, prompt="a question"):
+    words = make_concept("colors", ["red", "blue", "green"])
+    texts = zip(("original", "edited", "control"), (original, edited, control), strict=True)
+    columns = tuple(Column(name, "", text) for name, text in texts)
+    return Recipe("toy", "", Edit(), words, trial=Trial(prompt, texts=columns))
+
+
+@pytest.mark.parametrize(
+    ("original", "edited", "control", "clear"),
+    [
+        ("It is red.", "It is small.", "It is red.", True),
+        ("It is red.", "It is blue.", "a red one", True),
+        ("It is red.", "It is red!", "It is red.", False),
+        ("It is red.", "It is small.", "It is blue.", False),
+        ("It is small.", "It is big.", "It is small.", False),
+        ("red or blue", "small", "red", False),
+    ],
+)
+def test_an_answer_is_clear_where_only_the_edit_takes_the_words_away(
+    original, edited, control, clear
+):
+    assert is_clear(answer_of(original, edited, control)) is clear
+
+
+def test_of_clear_answers_the_page_opens_on_the_one_whose_control_is_most_like_the_original():
+    loose = answer_of("It is red.", "It is big.", "It is red, the house on the hill.")
+    close = answer_of("It is red.", "It is big.", "It is red.")
+    unclear = answer_of("It is red.", "It is red.", "It is red.")
+    assert clearest([unclear, loose, close]) is close
+    assert clearest([unclear]) is clearest([]) is None
+
+
+def test_the_real_model_opens_on_a_clear_example():
+    shipped = load_shipped("smollm2-135m")
+    found = shipped.answer(shipped.first_concept)
+    assert is_clear(found)
+    assert load_shipped("tiny-lm").first_concept == "colors"

@@ -14,12 +14,13 @@ from headviz.editing.recipe import Recipe, Trial
 from headviz.inputs.concepts import known_concepts
 from headviz.page import html
 from headviz.page.ask import HIGHEST, LOWEST, MOST_HEADS, Ask
-from headviz.page.choose import FIRST_CONCEPT, check_offered
+from headviz.page.choose import check_offered
 from headviz.page.image_input import example_pictures
 from headviz.page.scene import Opening, first_prompt
 from headviz.page.shared import Scene
 from headviz.page.view import ModelShown, first_view, shipped_of
 from headviz.session.session import Session
+from headviz.session.shipped import FIRST_CONCEPT
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def arrive(session: Session, query: Mapping[str, str]) -> Arrival | None:
         raise UnknownName("model", name, session.model_names())
     shipped = shipped_of(name)
     known = shipped.concepts if shipped else tuple(known_concepts())
-    about = concept or (FIRST_CONCEPT if FIRST_CONCEPT in known else known[0])
+    about = concept or (shipped.first_concept if shipped else FIRST_CONCEPT)
     if about not in known:
         raise UnknownName("concept", about, known)
     view = first_view(name, about)

@@ -20,6 +20,7 @@
     const prompt = make('textarea', { id: 'prompt', rows: 2, spellcheck: false });
     const examples = make('select', { id: 'examples-menu', ariaLabel: 'Another question' });
     const template = make('p', { className: 'hv-note', id: 'template' });
+    const clearest = make('p', { className: 'hv-note', id: 'clearest' });
     const number = (id, label, min, max, step) => {
       const input = make('input', { id, type: 'number', min, max, step });
       return { input, box: make('label', {}, label, input) };
@@ -73,7 +74,7 @@
         output,
         make('div', { className: 'hv-buttons' }, down, up, reset),
         make('div', { className: 'hv-buttons hv-tools' }, hold, every, undo, list, again, stop)),
-      chips, one, history,
+      clearest, chips, one, history,
       make('div', { className: 'hv-where' }, where, whereTold),
     );
 
@@ -188,6 +189,7 @@
       value(prompt, ask.prompt);
       prompt.placeholder = about.usual;
       template.textContent = about.template;
+      clearest.textContent = about.clearest?.prompt === ask.prompt ? about.clearest.told : '';
       value(tokens.input, ask.tokens);
       value(temperature.input, ask.temperature);
       value(seed.input, ask.seed);

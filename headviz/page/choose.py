@@ -34,9 +34,9 @@ from headviz.page.shared import MODEL_QUEUE, QUIET, Scene, Shared, Updates
 from headviz.page.view import ModelShown, View, first_view, shipped_of, view_of
 from headviz.page.work import Superseded
 from headviz.session.session import Session
+from headviz.session.shipped import FIRST_CONCEPT
 
 KIND = "choosing"
-FIRST_CONCEPT = "colors"
 LOADING_STOPPED = (
     "The loading was stopped; whole files that were downloaded are kept for the next time."
 )
@@ -245,8 +245,9 @@ def loading(
         yield {fields.about: html.progress(status)}
     model = model_shown(loaded)
     view = first_view(name, name_of(words)) if words.strip() else None
-    if view is None and shipped_of(name) is not None and name_of(words) != OWN_WORDS:
-        view = first_view(name, FIRST_CONCEPT)
+    shipped = shipped_of(name)
+    if view is None and shipped is not None and name_of(words) != OWN_WORDS:
+        view = first_view(name, shipped.first_concept)
     scene = Scene(model, view)
     seen = pictures or first_pictures(scene)
     choices = prompt_sets.pooling_choices(model)

@@ -27,7 +27,7 @@ from headviz.page import (
 )
 from headviz.page.arriving import Arrival
 from headviz.page.bench import script
-from headviz.page.choose import FIRST_CONCEPT, Fields
+from headviz.page.choose import Fields
 from headviz.page.clips import Clips
 from headviz.page.errors import sentence, told
 from headviz.page.model_handlers import OWN_WORDS, name_of
@@ -78,8 +78,7 @@ def first_scene(session: Session) -> Scene:
     shipped = shipped_of(name)
     if shipped is None:
         return Scene(ModelShown(name))
-    about = FIRST_CONCEPT if FIRST_CONCEPT in shipped.concepts else shipped.concepts[0]
-    view = first_view(name, about)
+    view = first_view(name, shipped.first_concept)
     return Scene(ModelShown(name, bool(view and view.has_vision)), view)
 
 

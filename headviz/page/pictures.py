@@ -72,7 +72,7 @@ def picture_box(
         told(said, change),
         [gallery, pictures],
         [gallery, pictures, said],
-        show_progress="minimal",
+        show_progress="hidden",
         api_visibility="private",
     )
     return box

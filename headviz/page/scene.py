@@ -19,7 +19,7 @@ from headviz.page.ask import Ask
 from headviz.page.shared import Result, Scene, Shared, Updates
 from headviz.page.view import ModelShown, View, find_ranking, shipped_of
 from headviz.session.session import Session
-from headviz.session.shipped import usual_edit
+from headviz.session.shipped import is_clear, usual_edit
 
 _GENERAL = 6  # questions about a concept that are offered where a model has none of its own
 TOLD = {
@@ -120,6 +120,7 @@ def bench(scene: Scene, ask: Ask, came: bool = False) -> dict[str, Any]:
             *([prompt, "pictures"] for prompt in model.prompts),
         ],
         "known": shipped_answers(view),
+        "clearest": _clearest(view),
         "writes": model.writes,
         "has_vision": model.has_vision,
         "usual": usual_prompt(model),
@@ -135,6 +136,20 @@ def shipped_answers(view: View | None) -> list[str]:
         return []
     tried = [(r, r.trial.comparison()) for r in shipped.answers(view.concept.name) if r.trial]
     return [answers.answers(Ask.of(r), shown, "done") for r, shown in tried if shown]
+
+
+def _clearest(view: View | None) -> dict[str, str]:
+    """The example that the page opens on, and that it is a best case."""
+    shipped = shipped_of(view.model) if view is not None and view.shipped else None
+    found = shipped.answer(view.concept.name) if view is not None and shipped else None
+    if shipped is None or found is None or found.trial is None or not is_clear(found):
+        return {}
+    tried = shipped.all_answers
+    return {
+        "prompt": found.trial.prompt,
+        "told": f"The clearest case. Of {len(tried)} examples tried, {sum(map(is_clear, tried))} "
+        "lose the concept's words when its heads are turned down and keep them in the control.",
+    }
 
 
 def places(model: ModelShown) -> list[str]:

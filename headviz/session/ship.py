@@ -78,7 +78,8 @@ def choose_examples(
     """Of each of EXAMPLES the first questions and the first opening that are to the point.
 
     In the order of the general sets: those in whose answer the unedited model says a word of the
-    concept. Nobody looks at what an edit does to them.
+    concept. Nobody looks at what an edit does to them. Which of them the page opens on is said by
+    `shipped.clearest`, and on the page.
     """
     chosen = []
     known = {concept.name: concept for concept in concepts}

@@ -5,7 +5,8 @@ that is fetched. It is refused where the model's revision is not the one that it
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from headviz.base import assets
 from headviz.base.assets import built_in_models
 from headviz.base.head import Head
 from headviz.editing.effect import Effect
+from headviz.editing.measures import concept_spans
 from headviz.editing.recipe import Recipe
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import Concept, ConceptTokens, WordTokens
@@ -29,6 +31,9 @@ from headviz.pursuit.spectrum import Atom, LensToken, Sample, Spectrum
 
 SPECTRUM_STEPS = 12
 CRITERION = "somp"
+FIRST_CONCEPT = "colors"
+"""What the page opens on, unless another concept's examples show an edit more clearly."""
+_WORD = re.compile(r"\w+")
 USUAL_FACTOR = -1.0
 """What the heads of a concept are turned to at first."""
 
@@ -102,8 +107,20 @@ class Shipped:
         return tuple(map(Recipe.from_dict, self.data.get("answers", {}).get(concept, ())))
 
     def answer(self, concept: str) -> Recipe | None:
-        """The first of `answers`, None where there is none."""
-        return next(iter(self.answers(concept)), None)
+        """The clearest of `answers`, else the first, None where there is none."""
+        return clearest(self.answers(concept)) or next(iter(self.answers(concept)), None)
+
+    @property
+    def first_concept(self) -> str:
+        """What the page opens on: FIRST_CONCEPT, or if no answer to it is clear, the clearest's."""
+        known = FIRST_CONCEPT if FIRST_CONCEPT in self.concepts else self.concepts[0]
+        found = clearest(self.answers(known)) or clearest(self.all_answers)
+        return found.concept.name if found and found.concept else known
+
+    @property
+    def all_answers(self) -> tuple[Recipe, ...]:
+        """Of all concepts."""
+        return tuple(recipe for concept in self.concepts for recipe in self.answers(concept))
 
     def effects(self, concept: str) -> ShippedEffects | None:
         """What the heads do to the concept, None where that does not ship."""
@@ -125,6 +142,37 @@ def usual_edit(ranking: Ranking) -> Edit:
     One per cent of all heads (3 of 270 or 320), and at least one.
     """
     return Edit.of(ranking.preselected(max(1, round(ranking.total_heads / 100))), USUAL_FACTOR)
+
+
+def clearest(answers: Iterable[Recipe]) -> Recipe | None:
+    """The answer that shows best what an edit can do; the first of several, None without any.
+
+    Of those that are clear, the one whose control is most like the original: the best case, and
+    told as that.
+    """
+    return max(filter(is_clear, answers), key=_alike, default=None)
+
+
+def is_clear(recipe: Recipe) -> bool:
+    """Whether the edited text has none of the concept's words of the original, the control all."""
+    original, edited, control = (set(_said(recipe, n)) for n in range(3))
+    return bool(original) and not original & edited and original <= control
+
+
+def _said(recipe: Recipe, column: int) -> list[str]:
+    """The concept's words in a text."""
+    if recipe.trial is None or recipe.concept is None or len(recipe.trial.texts) <= column:
+        return []
+    text = recipe.trial.texts[column].text
+    spans = concept_spans(text, recipe.concept.words)
+    return [text[span.start : span.stop].lower() for span in spans]
+
+
+def _alike(recipe: Recipe) -> float:
+    """The share of the original's and the control's words that both say (Jaccard)."""
+    assert recipe.trial is not None
+    original, _, control = (set(_WORD.findall(t.text.lower())) for t in recipe.trial.texts)
+    return len(original & control) / max(1, len(original | control))
 
 
 def load_shipped(name: str) -> Shipped | None:
