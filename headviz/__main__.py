@@ -24,7 +24,7 @@ from headviz.pursuit.criteria import CRITERIA
 from headviz.pursuit.engine.somp import BUDGET
 from headviz.pursuit.options import ORDERS, Options
 from headviz.session.session import Session
-from headviz.session.ship import ship
+from headviz.session.ship import ship, ship_effects
 from headviz.studies import command as study_command
 from headviz.studies import reports
 
@@ -119,6 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     shipping = _command(parsers, "ship", "make the results that ship with a model anew", _ship)
     _add_model(shipping)
+    shipping.add_argument("--effects", action="store_true", help="what heads do, and no more")
 
     page = parsers.add_parser("page", help=launch.HELP, description=launch.HELP)
     launch.add_arguments(page)
@@ -191,7 +192,8 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
 
 
 def _ship(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
-    path = ship(session, parsed.model, session.loading)
+    make = ship_effects if parsed.effects else ship
+    path = make(session, parsed.model, session.loading)
     return {"model": parsed.model, "file": path.name}, f"wrote {path.name}"
 
 

@@ -278,7 +278,7 @@ def test_what_was_measured_is_not_measured_again(causes, llama, session):
 
 def test_a_search_that_finds_nothing_says_what_to_allow(causes, llama):
     few = Search(heads=2, steps=10)
-    with pytest.raises(OptionError, match="no head that does this with 0.1 nats of side effect"):
+    with pytest.raises(OptionError, match=r"no head that does this with 0\.1 nats of side effect"):
         list(causes.find(llama.name, COLORS, few, TEXTS))
 
 

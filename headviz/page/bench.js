@@ -14,6 +14,8 @@
     return made;
   };
 
+  hv.make = make;
+
   hv.bench = ({ element, trigger, props, watch }) => {
     hv.connect(trigger);
     const root = element.querySelector('.hv-bench');

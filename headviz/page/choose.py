@@ -219,6 +219,7 @@ def _drawn(shared: Shared) -> list[Any]:
         parts.answers,
         parts.bench,
         parts.heat_map,
+        parts.causes,
         parts.head,
     ]
 

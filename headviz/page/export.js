@@ -77,7 +77,7 @@
     const button = event.target.closest('button[data-kind]');
     if (!button) return;
     const { row, kind } = button.dataset;
-    trigger('export', { row, kind, head: hv.state.opened, ask: hv.state.ask });
+    trigger('export', { row, kind, head: hv.state.opened, ask: hv.state.ask, texts: hv.effects.known.texts });
   });
 
   // The programs are made when somebody looks at them: this part is there while the box is open.

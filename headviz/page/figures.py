@@ -1,8 +1,13 @@
 """Plotly figures and data frames of results."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 import plotly.graph_objects as go
+from torch import Tensor
 
+from headviz.base.head import Head
+from headviz.editing.effect import Effect
 from headviz.pursuit.criteria import find_criterion
 from headviz.pursuit.ranking import RankedHead, Ranking
 from headviz.pursuit.spectrum import Spectrum
@@ -59,6 +64,48 @@ def heat_figure(ranking: Ranking) -> go.Figure:
         margin={"l": 10, "r": 10, "t": 40, "b": 40},
         xaxis={"title": "head", "showgrid": False, "zeroline": False},
         yaxis={"autorange": "reversed", "automargin": True, "showgrid": False, "title": "layer"},
+    )
+    return figure
+
+
+def cause_figure(ranking: Ranking, estimate: Tensor, measured: Mapping[Head, Effect]) -> go.Figure:
+    """What every head writes over chance against what is lost without it: the page's other map."""
+    figure = go.Figure()
+    others = [one for one in ranking.heads if one.head not in measured]
+    figure.add_scatter(
+        x=[one.over for one in others],
+        y=[float(estimate[one.head.layer, one.head.index]) for one in others],
+        text=[str(one.head) for one in others],
+        name="estimated",
+        mode="markers",
+        marker={"symbol": "circle-open", "color": INK, "size": 6},
+        hovertemplate="%{text}<br>over chance %{x:.3f}<br>estimated %{y:.3f} nats<extra></extra>",
+    )
+    known = [(one, measured[one.head]) for one in ranking.heads if one.head in measured]
+    figure.add_scatter(
+        x=[one.over for one, _ in known],
+        y=[effect.need for _, effect in known],
+        error_y={
+            "array": [effect.need_high - effect.need for _, effect in known],
+            "arrayminus": [effect.need - effect.need_low for _, effect in known],
+            "thickness": 1,
+        },
+        text=[str(one.head) for one, _ in known],
+        customdata=[effect.side for _, effect in known],
+        name="measured, 95 %; the larger, the more side effects",
+        mode="markers",
+        marker={"color": BAR, "size": [8 + 24 * min(1, e.side**0.5) for _, e in known]},
+        hovertemplate="%{text}<br>over chance %{x:.3f}<br>lost %{y:.3f} nats<br>side effects "
+        "%{customdata:.3f} nats<extra></extra>",
+    )
+    figure.update_layout(
+        height=460,
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": INK},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        xaxis={"title": "writes it: score over chance", "gridcolor": "rgba(138,143,152,.25)"},
+        yaxis={"title": "lost without it (nats)", "gridcolor": "rgba(138,143,152,.25)"},
     )
     return figure
 

@@ -1,4 +1,4 @@
-"""Panel: every head's score as a map, and the ranked list below it."""
+"""Panel: every head's score as a map."""
 
 import math
 
@@ -17,7 +17,7 @@ from headviz.page.exporting import (
 )
 from headviz.page.view import ModelShown, View, find_ranking
 from headviz.pursuit.criteria import find_criterion
-from headviz.pursuit.ranking import RankedHead, Ranking
+from headviz.pursuit.ranking import Ranking
 from headviz.session.save import to_bytes
 from headviz.session.session import Session
 from headviz.session.snippets import ranking_snippet
@@ -29,31 +29,27 @@ Heads that nobody planted stand .02 to .2 over chance: the color goes with the r
 can be told apart and a planted head of .5 still is the strongest.
 """
 _MARKS = (0.03, 0.1)  # over chance, that the legend names between nothing and FULL
-LISTED = 8
 NO_HEADS = "no attention heads in this layer"
-_COLUMNS = {
-    "#": "rank",
-    "head": "layer and number, both from 0",
-    "score": "share of its variance that the concept's words explain",
-    "chance": "the same for random words",
-    "over chance": "score minus chance: the order",
-    "95 %": "where score minus chance lies in 95 % of draws of texts and word lists",
-}
+SWITCH = Markup(
+    '<div class="hv-switch"><h3>Heads</h3><div role="group" aria-label="Which map of the heads">'
+    '<button type="button" data-map="writes" aria-pressed="true">What they write</button>'
+    '<button type="button" data-map="needs" aria-pressed="false">What the model needs</button>'
+    "</div></div>"
+)
 
 
 def draw(session: Session, view: View | None) -> Markup:
-    """The map of a view and its list, or a hint where there is none."""
+    """The map of a view, or a hint where there is none."""
     if view is None:
         return html.note("No ranking yet. Open “change”, choose a concept and press Rank heads.")
     ranking = find_ranking(session, view)
-    return Markup("<h3>Heads</h3>{}{}{}{}").format(
+    return Markup("{}{}{}").format(
         Markup(
             '<p class="hv-note">A cell is a head: <b>the stronger its color, the more of what it '
             "writes is about the concept</b>, above what random words would get.</p>"
         ),
         grid(ranking),
         legend(ranking.criterion),
-        listed(ranking),
     )
 
 
@@ -121,33 +117,6 @@ def legend(criterion: str) -> Markup:
         '<span class="hv-key"><i class="hv-cell down"></i> turned down</span>'
         '<span class="hv-key"><i class="hv-cell up"></i> turned up</span></p>'
     ).format(marks, most)
-
-
-def listed(ranking: Ranking) -> Markup:
-    """The first heads, each a button that opens it."""
-    rows = [
-        (
-            str(ranked.rank),
-            Markup(
-                '<button type="button" class="hv-open" data-layer="{}" data-head="{}">{}</button>'
-            ).format(ranked.head.layer, ranked.head.index, str(ranked.head)),
-            html.share_text(ranking.criterion, ranked.score),
-            html.share_text(ranking.criterion, ranked.chance),
-            html.share_text(ranking.criterion, ranked.over),
-            interval(ranking.criterion, ranked),
-        )
-        for ranked in ranking.heads[:LISTED]
-    ]
-    return Markup("<details open><summary>The first {} of {} heads</summary>{}</details>").format(
-        len(rows), ranking.total_heads, html.table(_COLUMNS, rows, "hv-ranked")
-    )
-
-
-def interval(criterion: str, head: RankedHead) -> str:
-    """Where 95 % of draws put the score over chance, as the page writes numbers."""
-    if head.low is None or head.high is None:
-        return ""
-    return f"{html.share_text(criterion, head.low)}–{html.share_text(criterion, head.high)}"
 
 
 def code_of(view: View | None, model: ModelShown) -> str:

@@ -18,6 +18,19 @@ MAX_CHIPS = 80
 _NAMED = 3  # tokens that name a head
 _SHOWN = 3  # strongest samples that are not folded away
 _EMPTY = Markup("")
+_EFFECTS = (
+    (
+        "need",
+        "by how many nats the concept's words lose log-probability when the head is off: .05 "
+        "makes them 5 % less likely, .7 halves them. ≈: estimated, not measured",
+        "needed",
+    ),
+    (
+        "side",
+        "how far everything else moves when the head is turned off: KL divergence in nats",
+        "side effects",
+    ),
+)
 
 
 def joined(parts: Iterable[str]) -> Markup:
@@ -163,16 +176,21 @@ def head_title(spectrum: Spectrum, ranking: Ranking) -> Markup:
         ),
         ("rank", f"among the {ranking.total_heads} heads of the model", f"{ranked.rank}"),
     ]
-    told = "an association. Whether the head matters is seen by turning it above."
+    told = "an association. Whether the model needs the head is another question: measure it."
     if not ranked.above_chance:
         told = "not above chance. Any list of words would explain this head as well."
     items = joined(
         Markup('<div><dt title="{}">{}</dt><dd>{}</dd></div>').format(hint, name, value)
         for name, hint, value in facts
     )
+    # What is measured comes to the browser later, which fills it in (causes.js).
+    items += joined(
+        Markup('<div data-effect="{}" hidden><dt title="{}">{}</dt><dd></dd></div>').format(*effect)
+        for effect in _EFFECTS
+    )
     return Markup(
         '<h3 id="head-title" data-head="{head}"><b>{head}</b> “{name}”</h3>'
-        '<p class="hv-note">{title}: {told}</p><dl class="hv-facts-list">{items}</dl>'
+        '<p class="hv-note" data-told>{title}: {told}</p><dl class="hv-facts-list">{items}</dl>'
     ).format(head=str(spectrum.head), name=head_name(spectrum), title=title, told=told, items=items)
 
 

@@ -7,14 +7,17 @@ from typing import Any
 import gradio as gr
 
 from headviz.base.head import Head
+from headviz.base.lru import LRU
 from headviz.inputs.images import Picture
 from headviz.page import (
     answers,
     api,
     arriving,
     bench,
+    causes,
     choose,
     exporting,
+    finding,
     head,
     heat_map,
     html,
@@ -36,9 +39,10 @@ from headviz.page.scene import bench as bench_value
 from headviz.page.shared import MODEL_QUEUE, QUIET, Parts, Result, Scene, Shared, Updates
 from headviz.page.view import ModelShown, first_view, shipped_of
 from headviz.page.work import Work
+from headviz.session.causal import Causes
 from headviz.session.session import Session
 
-SCRIPTS = ("state.js", "bench.js", "heat_map.js", "export.js")
+SCRIPTS = ("state.js", "bench.js", "heat_map.js", "causes.js", "find.js", "export.js")
 _HERE = Path(__file__).parent
 _HEADER = (
     '<header class="hv-header"><h1>headviz</h1><p>What do attention heads talk about, and what '
@@ -120,18 +124,22 @@ def _lay_out(
         below = gr.Column(elem_id="below-answers")
     with gr.Row(equal_height=False, elem_id="heads"):
         with gr.Column(min_width=320):
+            gr.HTML(heat_map.SWITCH, js_on_load=script("mapSwitch"), elem_id="map-switch")
             grid = gr.HTML(
                 heat_map.draw(session, view),
                 elem_id="heat-map",
                 js_on_load=script("map", "head_open"),
             )
+            panel, told_of_effects = causes.build(session, scene)
             under = gr.Column()
         with gr.Column(min_width=320):
             opened = gr.HTML(
                 head.draw(session, view, top), elem_id="head", js_on_load=script("head")
             )
-    parts = Parts(banner, line, said, texts, knobs, grid, opened)
-    shared = Shared(page, session, Clips(session), work, parts=parts, **states)
+    parts = Parts(banner, line, said, texts, knobs, grid, panel, opened)
+    shared = Shared(
+        page, session, Clips(session), work, Causes(session), LRU(64), parts=parts, **states
+    )
     with under:
         search.build(shared)
     with drawer:
@@ -139,8 +147,10 @@ def _lay_out(
     with seen:
         image_input.build(shared)
     bench.wire(shared)
+    causes.wire(shared, told_of_effects)
     with below:
         ribbon.build(shared)
+        finding.build(shared)
     _wire_head(shared)
     load = save.build(shared)
     return shared, fields, load

@@ -14,7 +14,7 @@ from headviz.editing.compare import Comparison
 from headviz.editing.recipe import Recipe, Trial
 from headviz.heads.prompts import default_prompt
 from headviz.inputs.images import Picture
-from headviz.page import head, heat_map
+from headviz.page import causes, head, heat_map
 from headviz.page.ask import Ask
 from headviz.page.bench import script
 from headviz.page.errors import notice, told
@@ -35,6 +35,7 @@ from headviz.session.snippets import comparison_snippet, zero_shot_snippet
 from headviz.session.tables import comparison_table
 
 HEADS = ("csv", "json", "safetensors", "activations", *FIGURES)
+NEEDS = ("csv", "json", *FIGURES)
 HEAD = ("csv", "json", *FIGURES)
 ANSWERS = ("recipe", "link", "csv", "json")
 NOTHING = "# Nothing was answered yet."
@@ -50,6 +51,7 @@ def build(shared: Shared) -> gr.UploadButton:
     rows = [
         buttons("edit", ANSWERS, "answers"),
         buttons("heads", HEADS, "ranking"),
+        buttons("needs", NEEDS, "needed"),
         buttons("head", HEAD, "open head"),
     ]
     row = gr.HTML(
@@ -70,6 +72,8 @@ def build(shared: Shared) -> gr.UploadButton:
         try:
             if event.row == "heads":
                 found = heat_map.export(session, scene.view, kind)
+            elif event.row == "needs":
+                found = causes.export(shared, scene.view, str(event.texts), kind)
             elif event.row == "head":
                 found = head.export(session, scene.view, opened, kind)
             else:

@@ -5,6 +5,7 @@ Knows what goes where; nothing of how it came to be chosen.
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from headviz.editing.generate import Sampling, usual_stop
@@ -14,7 +15,7 @@ from headviz.inputs.concepts import Concept
 from headviz.inputs.examples import Example, examples_of
 from headviz.inputs.images import Picture
 from headviz.inputs.prompt_sets import general_items
-from headviz.page import answers, head, heat_map, html
+from headviz.page import answers, causes, head, heat_map, html
 from headviz.page.ask import Ask
 from headviz.page.shared import Result, Scene, Shared, Updates
 from headviz.page.view import ModelShown, View, find_ranking, shipped_of
@@ -82,6 +83,7 @@ def drawn(shared: Shared, scene: Scene, opened: Opening, banner: str = "") -> Up
         parts.said: "",
         parts.bench: bench(scene, opened.ask, bool(banner)),
         parts.heat_map: heat_map.draw(shared.session, view),
+        parts.causes: causes.value(shared.session, scene, partial(causes.kept, shared)),
         parts.head: head.draw(shared.session, view, view.top[0] if view and view.top else None),
     }
     if comparison is not None:

@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from headviz.base.lru import LRU
 from headviz.page.ask import Ask
 from headviz.page.clips import Clips
 from headviz.page.view import ModelShown, View
 from headviz.page.work import Work
+from headviz.session.causal import Causes
 from headviz.session.session import Session
 
 MODEL_QUEUE: Any = {"concurrency_id": "model", "concurrency_limit": 4}
@@ -56,6 +58,8 @@ class Parts:
     bench: gr.HTML
     """Its value is what the browser needs to know to ask."""
     heat_map: gr.HTML
+    causes: gr.HTML
+    """Its value is what the browser draws: see causes.js."""
     head: gr.HTML
 
 
@@ -67,6 +71,9 @@ class Shared:
     session: Session
     clips: Clips
     work: Work
+    causes: Causes
+    known: LRU[Any]
+    """What is known of the heads of a view: see causes.py."""
     scene: gr.State
     """A Scene."""
     result: gr.State

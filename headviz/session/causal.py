@@ -30,6 +30,7 @@ from headviz.inputs.concepts import Concept
 from headviz.inputs.images import Picture
 from headviz.inputs.prompt_sets import PromptSet, default_prompt_sets
 from headviz.models.loaded import LoadedModel
+from headviz.pursuit.ranking import Ranking
 from headviz.session.session import Session
 
 SAID = Sampling(max_new_tokens=32, temperature=0.8)
@@ -42,6 +43,8 @@ _AT_ONCE = 39  # prompts that are answered side by side
 
 OPENINGS = "descriptions"
 """The general set that a model goes on from if nothing else is asked for."""
+FIRST = 20
+"""Heads of each order that are measured unasked."""
 SEARCH, JUDGE = "search", "judge"
 
 
@@ -257,6 +260,14 @@ class Causes:
             self.session.store.put(key, tensors, {})
         except CacheError as error:
             self.session.notices.append(str(error))
+
+
+def heads_that_matter(ranking: Ranking, estimate: Float[Tensor, "layer head"]) -> list[Head]:
+    """The first heads by what they write, and the first by the estimate: measured unasked."""
+    n_heads = estimate.shape[1]
+    first = estimate.flatten().argsort(descending=True)[:FIRST].tolist()
+    by_estimate = [Head(number // n_heads, number % n_heads) for number in first]
+    return [*dict.fromkeys([*ranking.top(FIRST), *by_estimate])]
 
 
 def usual_texts(name: str, has_vision: bool) -> str | None:

@@ -7,14 +7,14 @@ written at temperature 0. A model without examples of its own gets some by one r
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from headviz.base.assets import built_in_models
-from headviz.base.errors import ConceptError, ModelError
+from headviz.base.errors import ConceptError, ModelError, PromptError
 from headviz.base.progress import Progress, no_progress
 from headviz.base.write_whole import write_whole
 from headviz.editing.compare import CompareRequest, last_of
@@ -30,6 +30,7 @@ from headviz.models.loaded import LoadedModel
 from headviz.pursuit.bootstrap import Spread
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking
+from headviz.session.causal import Causes, heads_that_matter
 from headviz.session.session import Session
 from headviz.session.shipped import CRITERION, SPECTRUM_STEPS, shipped_file, usual_edit
 
@@ -68,7 +69,21 @@ def ship(session: Session, name: str, progress: Progress = no_progress) -> Path:
         if not built_in_prompt_sets(name):
             chosen = choose_examples(model, ranked, progress)
             _write(path.with_name("examples.json"), [asdict(e) for e in chosen], indent=1)
-        _write(path, data | {"answers": _answers(session, rankings, progress)})
+        data |= {"answers": _answers(session, rankings, progress)}
+        _write(path, data)
+    if model.writes:
+        _write(path, data | {"effects": _effects(session, rankings, progress)})
+    return path
+
+
+def ship_effects(session: Session, name: str, progress: Progress = no_progress) -> Path:
+    """Make the effects anew and leave everything else as it is; the cache knows what is done."""
+    path, prompt_set = shipped_file(name), session.prompt_set(name)
+    options = session.default_options(name)
+    ranked, _ = _concepts(session.model(name), options)
+    rankings = [session.rank(name, c, prompt_set, CRITERION, options, progress) for c in ranked]
+    data = json.loads(path.read_text(encoding="utf-8"))
+    _write(path, data | {"effects": _effects(session, rankings, progress)})
     return path
 
 
@@ -182,6 +197,30 @@ def _answers(
     return answers
 
 
+def _effects(
+    session: Session, rankings: Sequence[Ranking], progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """Concept -> what its heads do; concepts that the model never says are not in."""
+    causes, effects = Causes(session), {}
+    for ranking in rankings:
+        name, concept = ranking.model, ranking.tokens.concept
+        texts = causes.prompt_set(name)
+        try:
+            estimate = causes.estimate(name, concept, texts, progress)
+        except PromptError:
+            continue
+        heads = heads_that_matter(ranking, estimate)
+        measured = causes.effects(name, concept, texts, heads, progress=progress)
+        effects[concept.name] = {
+            "texts": texts.name,
+            "estimate": _rounded(estimate),
+            "measured": {
+                str(head): [_round(value) for value in astuple(effect)] for head, effect in measured
+            },
+        }
+    return effects
+
+
 def _tried(session: Session, ranking: Ranking, prompt: str) -> Recipe:
     recipe = Recipe.of(usual_edit(ranking), ranking)
     sampling = Sampling(stop=usual_stop(prompt))
@@ -205,5 +244,5 @@ def _rounded(scores: torch.Tensor) -> list[list[float]]:
     return [[_round(value) for value in row] for row in scores.tolist()]
 
 
-def _round(value: float) -> float:
-    return round(value, _DIGITS)
+def _round(value: float | int) -> float:
+    return round(float(value), _DIGITS)

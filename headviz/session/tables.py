@@ -6,11 +6,14 @@ tokens of a vocabulary may, are given an apostrophe in CSV; numbers stay numbers
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
 
+from headviz.base.head import Head
+from headviz.base.shapes import Tensor
 from headviz.clip.zero_shot import ZeroShot
 from headviz.editing.compare import Comparison
+from headviz.editing.effect import Effect
 from headviz.pursuit.ranking import Ranking
 from headviz.pursuit.spectrum import Spectrum
 
@@ -56,6 +59,23 @@ def ranking_table(ranking: Ranking) -> Table:
             for h in ranking.heads
         ),
     )
+
+
+def effects_table(
+    ranking: Ranking, estimate: Tensor | None, measured: Mapping[Head, Effect]
+) -> Table:
+    """All heads in order: what each writes, and what the model loses without it, in nats.
+
+    `need` and `side` are empty where a head was not measured, `estimate` where nothing was.
+    """
+    columns = ("need", "need_low", "need_high", "side", "side_low", "side_high", "n_positions")
+    rows = []
+    for one in ranking.heads:
+        effect = measured.get(one.head)
+        guess = None if estimate is None else float(estimate[one.head.layer, one.head.index])
+        values = astuple(effect) if effect else (None,) * len(columns)
+        rows.append((one.rank, str(one.head), one.over, one.low, one.high, guess, *values))
+    return Table(("rank", "head", "over", "low", "high", "estimate", *columns), tuple(rows))
 
 
 def spectrum_table(spectrum: Spectrum) -> Table:
