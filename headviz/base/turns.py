@@ -25,7 +25,7 @@ class Turns:
         self._left = 0.0
         self._holder, self._depth = 0, 0  # the thread in front that has it, and how often
 
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+    def acquire(self, blocking: bool = True, timeout: int | float = -1) -> bool:
         """As of threading.RLock."""
         with self._counting:
             self._wanted += 1

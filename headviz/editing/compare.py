@@ -16,6 +16,7 @@ from headviz.editing.measures import concept_spans, first_difference, surprise
 from headviz.heads.chat import PLAIN, Chat, Span, thinking_in
 from headviz.heads.edits import NO_EDIT, Edit
 from headviz.heads.prompts import default_prompt, encode_prompt, sent
+from headviz.heads.stem import Stems
 from headviz.inputs.images import Picture
 from headviz.models.loaded import LoadedModel
 
@@ -108,19 +109,33 @@ class Comparison:
         return {"prompt": self.prompt, **seen, **texts, "measures": measures}
 
 
+@dataclass
+class Kept:
+    """What the unedited model has said to a prompt so far: no knob changes it."""
+
+    text: str = ""
+    ids: tuple[int, ...] = ()
+    done: bool = False
+    perplexity: float | None = None
+
+
 def compare(
     model: LoadedModel,
     asked: CompareRequest,
     lock: Lock = nullcontext,
     knob: Knob = lambda: None,
+    stems: Stems | None = None,
+    kept: Kept | None = None,
 ) -> Iterator[Comparison]:
     """Stream original, edited and control; the last one yielded has the perplexities as well.
 
     An empty prompt beside a picture is the model's usual one; `lock` is held for one token at a
     time. Whoever turns the `knob` has the edit changed from the next token on, until the edited
-    text has ended; the control follows. Raises OptionError or PromptError before the first token
-    for a bad head or prompt.
+    text has ended; the control follows. `stems` are prompts that were read before, `kept` is what
+    the model has said to this one unedited: the original begins there, and leaves there what it
+    adds. Raises OptionError or PromptError before the first token for a bad head or prompt.
     """
+    kept = kept if kept is not None else Kept()
     pictures, words = asked.pictures, asked.words
     prompt = asked.prompt or default_prompt(model) if pictures else asked.prompt
     course = _Course(asked.edit, asked.earlier)
@@ -146,12 +161,15 @@ def compare(
         [pictures] * n if pictures else (),
         asked.chat,
         turn,
+        stems,
     )
     names = tuple(picture.name for picture in pictures)
     is_open = sent(model, prompt, len(pictures), asked.chat).is_thinking
 
     def column(row: int, stream: Streams) -> Column:
-        text, ids = stream.texts[row], stream.ids[row]
+        text, ids, ended = stream.texts[row], stream.ids[row], stream.done[row]
+        if row == 0:
+            text, ids, ended = kept.text, kept.ids, kept.done
         held = [rows_of(edit)[row] for edit in course.edits] if row else []
         return Column(
             name=NAMES[row],
@@ -159,21 +177,29 @@ def compare(
             text=text,
             ids=ids,
             concept_words=len(concept_spans(text, words)) if words else None,
-            differs_at=first_difference(text, stream.texts[0]),
+            differs_at=first_difference(text, kept.text),
             thinking=thinking_in(text, is_open),
             turned_at=_turned_at(model, text, ids, course.starts) if row else (),
-            ended=stream.done[row],
+            ended=ended,
         )
 
     def follow() -> Iterator[Comparison]:
         for stream in streams:
             has_ended[0] = stream.done[1]
+            if not kept.done and (stream.done[0] or len(stream.ids[0]) > len(kept.ids)):
+                kept.text, kept.ids, kept.done = stream.texts[0], stream.ids[0], stream.done[0]
             columns = tuple(column(row, stream) for row in range(n))
             current = Comparison(prompt, columns, False, names, course.edits[-1], course.earlier)
             yield current
+            if kept.done and all(stream.done[1:]):
+                break
         with lock():
             encoded = encode_prompt(model, prompt, 0, pictures, asked.chat)
-            values = surprise(model, encoded, [c.ids for c in current.columns])
+            known = kept.perplexity is not None
+            values = surprise(model, encoded, [c.ids for c in current.columns[known:]])
+        if known:
+            values = [kept.perplexity, *values]
+        kept.perplexity = values[0]
         finished = zip(current.columns, values, strict=True)
         yield replace(
             current, columns=tuple(replace(c, perplexity=v) for c, v in finished), done=True

@@ -18,6 +18,7 @@ from headviz.heads.chat import PLAIN, Chat
 from headviz.heads.edits import Edit, applied, factor_table, places
 from headviz.heads.forward import Batch, batch_of, end_ids, is_plain, read_on, sayable
 from headviz.heads.prompts import EncodedPrompt, encode_prompt
+from headviz.heads.stem import Stems, stem_of
 from headviz.inputs.images import Picture
 from headviz.models.loaded import LoadedModel
 
@@ -73,6 +74,7 @@ def generate(
     pictures: Sequence[Sequence[Picture]] = (),
     chat: Chat = PLAIN,
     turn: Turn = lambda: None,
+    stems: Stems | None = None,
 ) -> Iterator[Streams]:
     """Continue prompts[r] under edits[r] for all rows at once; yields after every token.
 
@@ -86,6 +88,7 @@ def generate(
         chat: how each prompt is put to the model.
         turn: asked before every token for the edits that hold from there on, one a row; None where
             they stay. What was read before keeps what it was read with.
+        stems: prompts that were read before; this one is kept there.
 
     Raises:
         PromptError: for a prompt that is empty or too long.
@@ -105,17 +108,19 @@ def generate(
         encode_prompt(model, prompt, sampling.max_new_tokens, seen, chat)
         for prompt, seen in zip(prompts, rows, strict=True)
     ]
-    return _stream(model, encoded, edits, factor_table(model, edits), sampling, lock, turn)
+    table = factor_table(model, edits)
+    return _stream(model, encoded, edits, table, sampling, lock, turn, stems)
 
 
 def _stream(
     model: LoadedModel,
-    prompts: Sequence[EncodedPrompt],
+    prompts: list[EncodedPrompt],
     edits: Sequence[Edit],
     table: Float[Tensor, "row layer head"],
     sampling: Sampling,
     lock: Callable[[], AbstractContextManager[Any]],
     turn: Turn,
+    stems: Stems | None,
 ) -> Iterator[Streams]:
     n_rows = len(prompts)
     ends = end_ids(model)
@@ -129,10 +134,15 @@ def _stream(
             edits = [*turned, *[turned[0]] * (len(edits) - n_rows)]
             table = factor_table(model, edits)
         with lock(), torch.inference_mode():
-            # The first pass encodes pictures, so that it belongs under the lock.
-            batch = batch or batch_of(model, prompts, left=True)
-            with applied(model, table, places(edits, batch)):
-                logits, cache = read_on(model, batch, cache)
+            stem = stem_of(model, prompts, stems) if batch is None and n_rows > 1 else None
+            if stem is not None and stem.given is not None:
+                batch = stem.batch.narrowed(torch.zeros(n_rows, dtype=torch.long))
+                logits, cache = stem.rows(table, places(edits, batch))
+            else:
+                # The first pass encodes pictures, so that it belongs under the lock.
+                batch = batch or batch_of(model, prompts, left=True)
+                with applied(model, table, places(edits, batch)):
+                    logits, cache = read_on(model, batch, cache)
         chosen = _choose(sayable(model, logits[:n_rows]), sampling, noise)
         for row, token in enumerate(chosen.tolist()):
             done[row] = done[row] or token in ends

@@ -205,8 +205,10 @@ def _change(one: Column, original: Column) -> Markup:
     if one is original:
         return Markup('<p class="hv-change">{}</p>').format(MEANING["original"])
     change = first_change(one.text, original.text)
-    if change is None:
-        return Markup('<p class="hv-change same">the same as the original</p>')
+    # The original may have been written before: a text that still grows does not end there.
+    if change is None or not (one.ended or change.after):
+        so_far = "" if one.ended else " so far"
+        return Markup('<p class="hv-change same">the same as the original{}</p>').format(so_far)
     return Markup(
         '<p class="hv-change"><del>{}</del> → <ins>{}</ins> <small>word {}</small></p>'
     ).format(change.before or "(end)", change.after or "(end)", change.number)

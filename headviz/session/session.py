@@ -19,10 +19,11 @@ from headviz.base.store import Store, key_of
 from headviz.base.turns import Turns
 from headviz.clip.tower import tower_of
 from headviz.clip.zero_shot import ZeroShot, ZeroShotRequest, zero_shot
-from headviz.editing.compare import CompareRequest, Comparison, Knob, compare
+from headviz.editing.compare import CompareRequest, Comparison, Kept, Knob, compare
 from headviz.heads.capture import SCHEME, HeadActivations, Reading
 from headviz.heads.chat import PLAIN, Chat
 from headviz.heads.pooling import Part
+from headviz.heads.stem import KEPT, Stems
 from headviz.inputs.concepts import Concept, ConceptTokens, tokenize_concept
 from headviz.inputs.images import Picture
 from headviz.inputs.prompt_sets import PromptSet, find_prompt_set, picture_prompt_set
@@ -83,7 +84,9 @@ class Session:
         """Held for the spectra of all heads: two at a time would take twice the memory."""
         self._readings: LRU[Reading] = LRU(4)
         self._precomputed: LRU[PrecomputedHeads] = LRU(2)
-        self._beside: list[LRU[Any]] = [self._readings, self._precomputed]
+        self._stems: Stems = LRU(KEPT)
+        self._originals: LRU[Kept] = LRU(64)
+        self._beside: list[LRU[Any]] = [self._readings, self._precomputed, self._stems]
         self._model_cache = ModelCache(keep_models, self._beside)
         self._rankings: LRU[Ranking] = LRU(64)
         self._spectra: LRU[Spectrum] = LRU(512)
@@ -370,7 +373,10 @@ class Session:
                 f"{model.name} is a CLIP model and writes no text. Give it pictures and classes to "
                 "choose from (`generate` on the command line, headviz.zero_shot in Python)."
             )
-        return compare(model, asked, lambda: self.lock, knob)
+        seen = tuple(picture.digest for picture in asked.pictures)
+        key = (model.name, model.revision, asked.prompt, seen, asked.sampling, asked.chat)
+        kept = self._originals.find_or_make(key, Kept)
+        return compare(model, asked, lambda: self.lock, knob, self._stems, kept)
 
     def zero_shot(self, name: str, asked: ZeroShotRequest) -> ZeroShot:
         """What a CLIP model takes pictures for: original, edited and control.
