@@ -25,6 +25,7 @@ from headviz.editing.find import Found, Search
 from headviz.editing.generate import Sampling
 from headviz.editing.recipe import Recipe
 from headviz.heads.capture import HeadActivations
+from headviz.heads.chat import PLAIN, Chat
 from headviz.heads.edits import NO_EDIT, Edit
 from headviz.inputs.concepts import Concept, find_concept
 from headviz.inputs.image_folders import open_pictures
@@ -41,6 +42,7 @@ from headviz.session.save import save
 from headviz.session.session import Session
 
 __all__ = [
+    "Chat",
     "Checkpoint",
     "Comparison",
     "Concept",
@@ -145,12 +147,13 @@ def compare(
     images: Sequence[ImageLike] = (),
     control_seed: int = 0,
     earlier: Sequence[Stretch] = (),
+    chat: Chat = PLAIN,
 ) -> Comparison:
     """Original, edited and random control from one batch, with the concept's words counted.
 
     A vision-language model needs one or more `images`: files, bytes or PIL images. `control_seed`
-    chooses the control's heads. `earlier` is what the answer is written under first, where the edit
-    is to begin in the middle of it.
+    chooses the control's heads, `chat` how the prompt is put to a model with a chat template.
+    `earlier` is what the answer is written under first, where the edit is to begin in its middle.
     """
     asked = CompareRequest(
         prompt=prompt,
@@ -160,6 +163,7 @@ def compare(
         sampling=sampling or Sampling(),
         pictures=tuple(open_pictures(images)),
         earlier=tuple(earlier),
+        chat=chat,
     )
     return last_of(default_session().compare(model, asked))
 

@@ -28,6 +28,8 @@ def test_axe_finds_no_violation(server, browser, scheme, width):
         page.locator(".hv-chip").first.click()
         page.locator("#fewer").click()
         settled(page)
+        page.locator("#chat summary").click()
+        page.wait_for_selector(".hv-sent")
         choosing(page)
         page.wait_for_timeout(300)
         found = axe.Axe().run(page).response["violations"]

@@ -198,3 +198,40 @@ def test_code_follows_what_is_shown(page):
     page.wait_for_function(f"{shown}.includes('L1.H5')")
     page.locator("#code").get_by_role("tab", name="Ranking").click()
     page.wait_for_function(f"{shown}.includes('headviz.rank')")
+
+
+def test_a_teacher_makes_a_lesson_of_any_state_and_its_answer_is_hidden_until_guessed(
+    page, server, browser
+):
+    page.locator("#up").click()
+    said = settled(page)
+    page.locator("#teach summary").click()
+    page.locator("#teach-link").click()
+    assert "needs a question" in page.locator("#teach-told").inner_text()
+    page.locator("#teach-right").fill("<b>red</b>")
+    page.locator("#teach-wrong").fill("blue\n\ngreen")
+    page.locator("#teach-explain").fill("That is why.")
+    page.locator("#teach-link").click()
+    page.wait_for_function("document.querySelector('#link').value.includes('lesson=')")
+    link = page.locator("#link").input_value()
+    with visiting(browser, server[0] + link[link.index("?") :]) as visitor:
+        visitor.wait_for_selector("#banner .hv-question")
+        edited = visitor.locator(".hv-column.edited .hv-text")
+        assert not edited.is_visible()
+        assert not visitor.locator(".hv-column.control .hv-facts").is_visible()
+        assert visitor.locator(".hv-column.original .hv-text").is_visible()
+        options = visitor.locator("#banner [data-option]")
+        assert options.all_inner_texts() == ["<b>red</b>", "blue", "green"]
+        assert settled(visitor) == said
+        options.nth(1).click()
+        assert "No." in visitor.locator("#banner .hv-verdict").inner_text()
+        assert edited.is_visible()
+        assert visitor.get_by_text("That is why.").is_visible()
+
+
+@pytest.mark.parametrize("token", ["abc", "e30", "a" * 5000, "eyJxdWVzdGlvbiI6MX0"])
+def test_a_wrong_question_is_one_sentence(server, browser, token):
+    recipe = Recipe("tiny-lm", "", Edit({Head(0, 51): -1.0}))
+    with visiting(browser, f"{server[0]}?recipe={recipe.to_link()}&lesson={token}") as visitor:
+        visitor.wait_for_selector('#banner .bad:has-text("question cannot be read")')
+        assert visitor.locator(".hv-column.edited .hv-text").is_visible()

@@ -1,5 +1,8 @@
 """Where a head's signal is strongest: the map agrees with what is captured, in every family."""
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,8 +10,10 @@ from headviz.base.errors import OptionError
 from headviz.base.head import Head
 from headviz.heads.capture import capture
 from headviz.heads.patch_map import head_map, image_signals
+from headviz.heads.prompts import encode_prompt
+from headviz.heads.token_map import head_signals, token_map
 from headviz.inputs.images import open_picture
-from headviz.inputs.prompt_sets import picture_prompt_set
+from headviz.inputs.prompt_sets import make_prompt_set, picture_prompt_set
 
 pytest_plugins = ["loaded", "seeing"]
 
@@ -61,3 +66,24 @@ def test_the_same_picture_in_another_file_has_the_same_map(llava, pictures):
 def test_a_head_that_is_not_there_is_refused(llava, pictures):
     with pytest.raises(OptionError, match="L9"):
         head_map(llava, pictures[0], Head(9, 0))
+
+
+@pytest.mark.parametrize("template", [None, "{% for m in messages %}[{{ m.content }}]{% endfor %}"])
+def test_a_map_of_a_text_has_a_length_for_each_of_its_own_tokens(llama, template):
+    tokenizer = copy.deepcopy(llama.tokenizer)
+    tokenizer.chat_template = template
+    model, head = replace(llama, tokenizer=tokenizer), Head(1, 2)
+    text = "the red bird sings"
+    activations = capture(model, make_prompt_set("one", [text]), "prompt")
+    read = activations.z[head.layer, head.index, 0]
+    found = token_map(model, text, head)
+    assert "".join(found.pieces).strip() == text
+    assert len(found.pieces) == len(found.strength)
+    # The signals whose lengths these are have the captured one for their mean.
+    encoded = encode_prompt(model, text)
+    own = head_signals(model, encoded, head)[torch.tensor(encoded.own)]
+    assert torch.allclose(own.mean(0), read, atol=1e-5)
+    lengths = (own @ model.head_weights(1)[2]).norm(dim=1)
+    assert torch.allclose(found.strength, lengths, atol=1e-5)
+    centred = token_map(model, text, head, read)
+    assert not torch.allclose(centred.strength, found.strength)

@@ -21,6 +21,7 @@ from headviz.editing.compare import Column, Comparison, Stretch
 from headviz.editing.generate import Sampling
 from headviz.editing.measures import concept_spans, first_difference
 from headviz.editing.recipe_schema import FORMAT, check_schema, no_constant
+from headviz.heads.chat import PLAIN, Chat, Span
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import Concept, known_concepts, make_concept
 from headviz.models.loaded import LoadedModel
@@ -55,9 +56,13 @@ class Trial:
     """Original, edited and control; empty where nothing was generated. Without token ids."""
     earlier: tuple[Stretch, ...] = ()
     """What the answer was written under before the recipe's edit, where the knob was turned."""
+    chat: Chat = PLAIN
+    """How the prompt was put to the model."""
 
     @classmethod
-    def of(cls, comparison: Comparison, sampling: Sampling, control_seed: int) -> "Trial":
+    def of(
+        cls, comparison: Comparison, sampling: Sampling, control_seed: int, chat: Chat = PLAIN
+    ) -> "Trial":
         """The trial that gave this comparison."""
         texts = tuple(replace(column, ids=()) for column in comparison.columns)
         return cls(
@@ -66,6 +71,7 @@ class Trial:
             control_seed=control_seed,
             pictures=comparison.pictures,
             texts=texts,
+            chat=chat,
             earlier=comparison.earlier,
         )
 
@@ -93,6 +99,7 @@ class Trial:
                 differs_at=first_difference(item["text"], original),
                 perplexity=item.get("perplexity"),
                 turned_at=tuple(item.get("turned_at", ())),
+                thinking=tuple(Span("thinking", *ends) for ends in item.get("thinking", ())),
             )
             for item in found
         )
@@ -104,6 +111,7 @@ class Trial:
             control_seed=data["control_seed"],
             pictures=pictures,
             texts=texts,
+            chat=Chat(**data.get("chat", {})),
             earlier=tuple(_stretch(item, where) for item in data.get("earlier", ())),
         )
 
@@ -113,6 +121,7 @@ class Trial:
             {"column": c.name, "edit": c.edit, "text": c.text}
             | ({} if c.perplexity is None else {"perplexity": round(c.perplexity, _DIGITS)})
             | ({"turned_at": list(c.turned_at)} if c.turned_at else {})
+            | ({"thinking": [[s.start, s.stop] for s in c.thinking]} if c.thinking else {})
             for c in self.texts
         ]
         return {
@@ -122,6 +131,7 @@ class Trial:
             **({"pictures": list(self.pictures)} if self.pictures else {}),
             **({"texts": texts} if texts else {}),
             **({"earlier": [_as_dict(s) for s in self.earlier]} if self.earlier else {}),
+            **({} if self.chat == PLAIN else {"chat": asdict(self.chat)}),
         }
 
 

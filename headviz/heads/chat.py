@@ -78,8 +78,7 @@ def inside_template(reader: Any, content: Any, chat: Chat) -> str:
         system = chat.system if isinstance(content, str) else _as_parts(chat.system)
         messages.insert(0, {"role": "system", "content": system})
     # Only to those that ask: processors warn of what they do not know.
-    asks = "enable_thinking" in str(reader.chat_template)
-    known = {"enable_thinking": chat.thinking} if asks else {}
+    known = {"enable_thinking": chat.thinking} if can_think(str(reader.chat_template)) else {}
     try:
         whole = str(
             reader.apply_chat_template(
@@ -98,6 +97,11 @@ def inside_template(reader: Any, content: Any, chat: Chat) -> str:
         )
     # Some templates begin to think whatever they are asked: an empty thought is closed for them.
     return whole + _CLOSING if not chat.thinking and _OPENED.search(whole) else whole
+
+
+def can_think(template: str) -> bool:
+    """Whether a model with this template may be told to think first, or not to."""
+    return "enable_thinking" in template
 
 
 def _as_parts(text: str) -> list[dict[str, str]]:

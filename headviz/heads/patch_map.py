@@ -14,9 +14,8 @@ import torch
 from headviz.base.errors import PictureError
 from headviz.base.head import Head
 from headviz.base.shapes import Float, Tensor
-from headviz.heads.forward import batch_of
-from headviz.heads.hooks import projection_inputs
 from headviz.heads.prompts import default_prompt, encode_prompt
+from headviz.heads.token_map import head_signals
 from headviz.inputs.images import Picture
 from headviz.models.loaded import LoadedModel
 
@@ -51,21 +50,9 @@ def image_signals(
     An empty prompt is the model's usual one. Raises OptionError for a head that is not there or a
     model that reads no pictures.
     """
-    model.check_heads([head])
     encoded = encode_prompt(model, prompt or default_prompt(model), 0, [picture])
-    batch = batch_of(model, [encoded], left=False)
-    found: list[Tensor] = []
-
-    def read(layer: int, signals: Tensor) -> None:
-        if layer != head.layer:
-            return
-        z = signals.float().unflatten(2, (model.n_heads, model.d_head))[0, :, head.index]
-        scale = model.write_scale(layer, signals)
-        found.append((z if scale is None else z * scale[0, :, None]).to(model.home))
-
-    with projection_inputs(model, read):
-        model.model.base_model(**batch.inputs(), use_cache=False)
-    return found[0][batch.image[0].to(model.home)]
+    z = head_signals(model, encoded, head)
+    return z[torch.tensor(encoded.image, device=z.device)]
 
 
 @torch.inference_mode()

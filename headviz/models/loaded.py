@@ -66,10 +66,15 @@ class LoadedModel:
         return "image" if self.has_vision else "prompt"
 
     @property
+    def chat_template(self) -> str:
+        """The template that a prompt is set inside; empty where there is none."""
+        reader = self.tokenizer if self.vision is None else self.vision.processor
+        return str(getattr(reader, "chat_template", None) or "")
+
+    @property
     def has_chat_template(self) -> bool:
         """Whether a prompt is set inside a chat template."""
-        reader = self.tokenizer if self.vision is None else self.vision.processor
-        return bool(getattr(reader, "chat_template", None))
+        return bool(self.chat_template)
 
     @property
     def is_split(self) -> bool:

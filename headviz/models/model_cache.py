@@ -36,6 +36,18 @@ class ModelCache:
             ),
         )
 
+    def loaded(self) -> list[tuple[str, LoadedModel]]:
+        """The models in memory, by name."""
+        return list(self._models.items())
+
+    def keep(self, name: str, model: LoadedModel) -> None:
+        """Have a model that was opened elsewhere."""
+        self._models.find_or_make(name, lambda: model)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the model of that name is in memory."""
+        return name in self._models
+
     def _make_room(self) -> None:
         self._models.make_room()
         for results in self._beside:

@@ -5,6 +5,7 @@ Knows nothing of what a model is once it is in memory.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -260,6 +261,40 @@ def revision_here(name: str) -> str | None:
         return revision_of(known.package.sha256)
     cached = cached_folder(known.hub)
     return cached[1] if cached else None
+
+
+def chat_template_here(name: str) -> str | None:
+    """The chat template of a model that opens without fetching, from its small files alone.
+
+    '' where it has none, None where the model is not here.
+    """
+    folder = _folder_here(name)
+    if folder is None:
+        return None
+    if (file := folder / "chat_template.jinja").is_file():
+        return file.read_text(encoding="utf-8")
+    for file in (folder / "chat_template.json", folder / "tokenizer_config.json"):
+        try:
+            found = json.loads(file.read_text(encoding="utf-8")).get("chat_template")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if isinstance(found, list):  # several, each with a name: tokenizers take `default`
+            named = {str(one.get("name")): one.get("template") for one in found}
+            found = named.get("default")
+        if found:
+            return str(found)
+    return ""
+
+
+def _folder_here(name: str) -> Path | None:
+    """The folder of a model that opens without fetching and without converting."""
+    if (folder := built_in_models().get(name) or local_folder(name)) is not None:
+        return folder
+    known = known_models().get(name)
+    if known is not None and known.package is not None and is_converted(known.package.sha256):
+        return converted_folder(known.package.sha256)
+    cached = cached_folder(known.hub if known is not None and known.hub else name)
+    return cached[0] if cached else None
 
 
 def model_revision(folder: Path) -> str:

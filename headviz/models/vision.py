@@ -66,7 +66,7 @@ class Vision:
         self.encoded: LRU[Any] = LRU(64)
         """What prompts.py made of the last prompts with pictures."""
         self._tower = model.model
-        self._device = device
+        self.device = device
         self._kept: OrderedDict[str, Seen] = OrderedDict()
 
     def process(self, text: str, pictures: Sequence[Picture]) -> Any:
@@ -112,7 +112,7 @@ class Vision:
     def _encode(self, picture: Picture, whole: bool) -> Seen:
         # What is beside it does not matter: itself will do.
         n = 2 if whole else 1
-        inputs = self.process(self.mark * n, [picture] * n).to(self._device, self._tower.dtype)
+        inputs = self.process(self.mark * n, [picture] * n).to(self.device, self._tower.dtype)
         encode = self._tower.get_image_features
         wanted = inspect.signature(encode).parameters
         given = {name: value for name, value in inputs.items() if name in wanted}

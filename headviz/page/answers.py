@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from headviz.editing.compare import Column, Comparison
 from headviz.editing.measures import concept_spans
+from headviz.heads.chat import Span
 from headviz.heads.edits import Edit
 from headviz.page.ask import Ask
 from headviz.page.html import joined
@@ -127,6 +128,17 @@ def _differing(words: Sequence[str], others: Sequence[str]) -> set[int]:
     }
 
 
+def parted(one: Column) -> tuple[str, str]:
+    """What a text says, and what it thinks first; where it only thinks, that is all it says."""
+    said, thought, at = "", "", 0
+    for span in one.thinking:
+        said += one.text[at : span.start]
+        thought += one.text[span.start : span.stop]
+        at = span.stop
+    said = (said + one.text[at:]).strip()
+    return (said, thought) if said or not thought else (thought, "")
+
+
 def answers(
     ask: Ask,
     shown: Comparison,
@@ -161,8 +173,12 @@ def column(
     other = edited if one is original else original
     ended = state != "running"
     # While it is written, the original is compared with nothing: the others lag behind it.
-    beside = other.text if ended or one is not original else one.text
-    text = words_marked(one.text.strip(), beside, ask.words, _turns(one, ask))
+    beside = other if ended or one is not original else one
+    said, thought = parted(one)
+    text = words_marked(said, parted(beside)[0], ask.words, _turns(one, ask))
+    if thought:
+        thinks = Markup('<span class="hv-thinking" title="what the model thinks first">{}</span>')
+        text = thinks.format(thought) + text
     if not one.text and ended:
         text = Markup("<i>(the model says nothing)</i>")
     caret = "" if ended or one.ended else Markup('<i class="hv-caret"></i>')
@@ -186,9 +202,21 @@ def column(
 def _turns(one: Column, ask: Ask) -> dict[int, str]:
     """Place in the text as it is shown -> what the knob was turned to there."""
     edits = [*(stretch.edit for stretch in ask.earlier), ask.edit]
-    lead = len(one.text) - len(one.text.lstrip())
     told = [turned_to(edit, before) for before, edit in pairwise(edits)]
-    return {max(0, at - lead): text for at, text in zip(one.turned_at, told, strict=False)}
+    apart = one.thinking if parted(one)[1] else ()  # what it thinks stands before what it says
+
+    def place(at: int) -> int:
+        before = [one.text[span.start : min(span.stop, at)] for span in apart if span.start < at]
+        return at - sum(map(len, before))
+
+    said = "".join(one.text[n] for n in _outside(apart, len(one.text)))
+    lead = len(said) - len(said.lstrip())
+    return {max(0, place(at) - lead): text for at, text in zip(one.turned_at, told, strict=False)}
+
+
+def _outside(spans: Sequence[Span], length: int) -> list[int]:
+    """Numbers of the characters in none of the spans."""
+    return [n for n in range(length) if not any(span.start <= n < span.stop for span in spans)]
 
 
 def _moved(one: Column, ask: Ask) -> Markup:
@@ -204,7 +232,7 @@ def _moved(one: Column, ask: Ask) -> Markup:
 def _change(one: Column, original: Column) -> Markup:
     if one is original:
         return Markup('<p class="hv-change">{}</p>').format(MEANING["original"])
-    change = first_change(one.text, original.text)
+    change = first_change(parted(one)[0], parted(original)[0])
     # The original may have been written before: a text that still grows does not end there.
     if change is None or not (one.ended or change.after):
         so_far = "" if one.ended else " so far"

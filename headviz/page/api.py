@@ -19,6 +19,7 @@ from headviz.clip.zero_shot import ZeroShotRequest, classes_of
 from headviz.editing.compare import CompareRequest, last_of
 from headviz.editing.generate import Sampling
 from headviz.editing.recipe import Recipe, check_fit
+from headviz.heads.chat import Chat
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import Concept, find_concept, known_concepts
 from headviz.inputs.image_folders import open_pictures
@@ -93,6 +94,9 @@ class Api:
         max_new_tokens: int = 60,
         temperature: float = 0.0,
         seed: int = 0,
+        template: bool = True,
+        system: str | None = None,
+        thinking: bool = False,
     ) -> dict[str, Any]:
         """Original, edited and random control, measured; of a CLIP model, its choice of class.
 
@@ -120,6 +124,7 @@ class Api:
             control_seed=sampling.seed,
             sampling=sampling,
             pictures=pictures,
+            chat=Chat(template, system, thinking),
         )
         comparison = last_of(self.session.compare(recipe.model, asked))
         return {"model": recipe.model, "where": recipe.edit.where, **comparison.as_dict()}

@@ -18,7 +18,7 @@ from headviz.page.choose import check_offered
 from headviz.page.image_input import example_pictures
 from headviz.page.scene import Opening, first_prompt
 from headviz.page.shared import Scene
-from headviz.page.view import ModelShown, first_view, shipped_of
+from headviz.page.view import first_view, shipped_of, shown_before
 from headviz.session.session import Session
 from headviz.session.shipped import FIRST_CONCEPT
 
@@ -87,12 +87,6 @@ def _named(model: str, trial: Trial | None) -> tuple[str, ...]:
     """Hashes of the example pictures that a trial names."""
     names = trial.pictures if trial else ()
     return tuple(p.digest for p in example_pictures(model) if p.name in names)
-
-
-def shown_before(name: str) -> ModelShown:
-    """The model as far as it is known before it is loaded."""
-    shipped = shipped_of(name)
-    return ModelShown(name, bool(shipped and shipped.data.get("pictures")))
 
 
 def open_file(session: Session, path: str) -> Arrival:

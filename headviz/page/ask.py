@@ -6,7 +6,7 @@ nobody takes it for the answer to another one. Knows nothing of gradio.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from typing import Any
 
@@ -15,6 +15,7 @@ from headviz.base.head import Head
 from headviz.editing.compare import Comparison, Stretch
 from headviz.editing.generate import MAX_NEW_TOKENS, Sampling, usual_stop
 from headviz.editing.recipe import Recipe, Trial
+from headviz.heads.chat import PLAIN, Chat
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import Concept, known_concepts, make_concept
 
@@ -22,7 +23,7 @@ LOWEST, HIGHEST = -3.0, 8.0
 """Factors that the page's sliders reach."""
 MOST_HEADS = 32
 """Heads that the page edits at a time."""
-MAX_PROMPT = 20_000  # characters
+MAX_PROMPT, MAX_SYSTEM = 20_000, 10_000  # characters
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Ask:
     """Hashes of the pictures, each of which is asked about by itself."""
     earlier: tuple[Stretch, ...] = ()
     """What the answer was written under before, where the knob was turned while it came."""
+    chat: Chat = PLAIN
+    """How the prompt is put to a model with a chat template."""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -61,6 +64,7 @@ class Ask:
             control_seed=trial.control_seed,
             pictures=pictures,
             earlier=trial.earlier,
+            chat=trial.chat,
         )
 
     @classmethod
@@ -79,6 +83,7 @@ class Ask:
             control_seed=_whole(data["control_seed"], "seed of the control", 0, 2**32),
             pictures=tuple(map(str, data.get("pictures", ()))),
             earlier=tuple(_stretch(one, where) for one in data.get("earlier", ())),
+            chat=_chat(data.get("chat")),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -96,6 +101,7 @@ class Ask:
             "seed": self.sampling.seed,
             "control_seed": self.control_seed,
             "pictures": list(self.pictures),
+            "chat": asdict(self.chat),
         }
 
     def to_json(self) -> str:
@@ -153,6 +159,21 @@ def _sampling(data: Mapping[str, Any], prompt: str) -> Sampling:
         temperature=float(temperature),
         seed=_whole(data["seed"], "seed", 0, 2**32),
         stop=usual_stop(prompt),
+    )
+
+
+def _chat(data: Mapping[str, Any] | None) -> Chat:
+    if not data:
+        return PLAIN
+    system = data.get("system")
+    if system is not None and len(str(system)) > MAX_SYSTEM:
+        raise OptionError(
+            f"The system prompt has {len(str(system))} characters; {MAX_SYSTEM} at most."
+        )
+    return Chat(
+        template=bool(data.get("template", True)),
+        system=None if system is None else str(system),
+        thinking=bool(data.get("thinking", False)),
     )
 
 

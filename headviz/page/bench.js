@@ -21,7 +21,6 @@
     const root = element.querySelector('.hv-bench');
     const prompt = make('textarea', { id: 'prompt', rows: 2, spellcheck: false });
     const examples = make('select', { id: 'examples-menu', ariaLabel: 'Another question' });
-    const template = make('p', { className: 'hv-note', id: 'template' });
     const clearest = make('p', { className: 'hv-note', id: 'clearest' });
     const number = (id, label, min, max, step) => {
       const input = make('input', { id, type: 'number', min, max, step });
@@ -63,7 +62,7 @@
       make('div', { className: 'hv-ask' },
         make('label', { htmlFor: 'prompt', className: 'hv-label' }, 'Question'),
         prompt,
-        make('div', { className: 'hv-ask-side' }, examples, sampling, template)),
+        make('div', { className: 'hv-ask-side' }, examples, sampling)),
       make('div', { className: 'hv-knob', role: 'group', ariaLabel: 'Turn the heads' },
         make('div', { className: 'hv-count' }, fewer, who, more),
         make('div', { className: 'hv-slide' }, range,
@@ -190,7 +189,6 @@
       const { ask, about } = state;
       value(prompt, ask.prompt);
       prompt.placeholder = about.usual;
-      template.textContent = about.template;
       clearest.textContent = about.clearest?.prompt === ask.prompt ? about.clearest.told : '';
       value(tokens.input, ask.tokens);
       value(temperature.input, ask.temperature);
@@ -319,34 +317,17 @@
     hv.listen(draw);
   };
 
-  // A guess opens what comes after it; what was done is remembered here, in the browser.
-  hv.lessons = ({ element, trigger }) => {
-    const done = () => JSON.parse(localStorage.getItem('headviz-lessons') ?? '[]');
-    const mark = () => element.querySelectorAll('.hv-lesson').forEach((lesson) => {
-      lesson.querySelector('.hv-done').textContent = done().includes(lesson.dataset.title) ? '✓ done' : '';
+  // An error is of what was asked then: it goes with the next change.
+  hv.said = ({ element, props, watch }) => {
+    let failed = '';
+    watch('value', () => {
+      failed = element.querySelector('.hv-error') ? hv.key(hv.state.ask) : '';
+      if (failed) hv.failed();
     });
-    element.addEventListener('click', (event) => {
-      const button = event.target.closest('button');
-      const lesson = button?.closest('.hv-lesson');
-      if (!lesson) return;
-      if (button.dataset.open) { trigger('lesson', { number: Number(button.dataset.open) }); return; }
-      if (!button.dataset.option) return;
-      const right = button.dataset.right === 'true';
-      lesson.querySelectorAll('[data-option]').forEach((one) => one.setAttribute('aria-pressed', String(one === button)));
-      lesson.querySelector('.hv-verdict').textContent = right ? 'Yes.' : 'No. See for yourself:';
-      lesson.querySelector('.hv-after').hidden = false;
-      localStorage.setItem('headviz-lessons', JSON.stringify([...new Set([...done(), lesson.dataset.title])]));
-      mark();
+    hv.listen(({ ask }) => {
+      if (failed && failed !== hv.key(ask)) { failed = ''; props.value = ''; }
     });
-    mark();
   };
-
-  hv.said = ({ element, watch }) => watch('value', () => {
-    if (element.querySelector('.hv-error')) hv.failed();
-  });
-  hv.banner = ({ element }) => element.addEventListener('click', (event) => {
-    if (event.target.closest('.hv-x')) element.replaceChildren();
-  });
   hv.headline = ({ element }) => element.addEventListener('click', (event) => {
     const button = event.target.closest('#change');
     if (!button) return;

@@ -76,6 +76,7 @@ def _compare(
         sampling=ask.sampling,
         pictures=pictures,
         earlier=ask.earlier,
+        chat=ask.chat,
     )
     return shared.session.compare(ask.model, request, knob)
 

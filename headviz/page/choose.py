@@ -14,6 +14,8 @@ from headviz.clip.load import built_in_clips
 from headviz.editing.recipe import Recipe
 from headviz.inputs.concepts import known_concepts
 from headviz.inputs.images import Picture
+from headviz.models.known import known_models, offers
+from headviz.models.memory import size_text
 from headviz.page import html, naming, prompt_sets, scoring
 from headviz.page.errors import notice, sentence, told, told_stream
 from headviz.page.image_input import first_pictures
@@ -41,6 +43,8 @@ LOADING_STOPPED = (
     "The loading was stopped; whole files that were downloaded are kept for the next time."
 )
 RANKING_STOPPED = "The ranking was stopped; what was shown before is still there."
+_ANY = "one of these, a folder on this machine, or a name on the Hugging Face hub"
+_LISTED = "another one takes a moment to load"
 THIN = "Ranked for one word: heads that score high may carry just that word. Add more words."
 
 
@@ -78,6 +82,21 @@ def offered_models(session: Session) -> list[str]:
     return [*dict.fromkeys([*session.model_names(), *clips])]
 
 
+def model_choices(session: Session) -> list[tuple[str, str]]:
+    """What the list shows, and the name that it stands for: what would be fetched has a size."""
+    known, choices = known_models(), []
+    # Where any may be loaded: those that fit this machine, to choose from.
+    fitting = [o.model.name for o in offers() if o.fits] if session.allowed is None else []
+    for name in dict.fromkeys([*offered_models(session), *fitting]):
+        row = known.get(name)
+        if row is None or row.is_here:
+            choices.append((name, name))
+        else:
+            size = f"{row.total_heads} heads, {size_text(row.n_bytes)} to fetch"
+            choices.append((f"{name} · {size}", name))
+    return choices
+
+
 def build(shared: Shared) -> Fields:
     """Lay the panel out and wire it."""
     scene: Scene = shared.scene.value
@@ -86,10 +105,10 @@ def build(shared: Shared) -> Fields:
         with gr.Row(equal_height=False):
             with gr.Column(min_width=240):
                 model = gr.Dropdown(
-                    offered_models(shared.session),
+                    model_choices(shared.session),
                     value=scene.model.name,
                     label="Model",
-                    info="built in, a folder on this machine, or a name on the Hugging Face hub",
+                    info=_ANY if shared.session.allowed is None else _LISTED,
                     allow_custom_value=shared.session.allowed is None,
                     elem_id="model",
                 )
@@ -355,14 +374,7 @@ def _wire_ranking(shared: Shared, fields: Fields) -> None:
         show_progress="hidden",
         **MODEL_QUEUE,
     )
-    fields.stop.click(
-        shared.work.stopper(KIND),
-        None,
-        None,
-        queue=False,
-        api_visibility="private",
-        js="() => { document.querySelector('#status').classList.add('hv-stopping'); return []; }",
-    )
+    fields.stop.click(shared.work.stopper(KIND), None, None, queue=False, api_visibility="private")
 
 
 def check_offered(session: Session, recipe: Recipe) -> None:

@@ -50,6 +50,7 @@
 
   // A link is shown as long as it is one to what the page shows.
   let linked = '';
+  let lesson = ''; // a teacher's question, which the link that was asked for shall carry
   hv.listen(({ ask }) => {
     const box = document.querySelector('#link');
     if (box && !box.hidden && linked !== hv.key(ask)) { box.hidden = true; box.value = ''; }
@@ -57,6 +58,8 @@
   const share = (token) => {
     const address = new URL(location.pathname, location.origin);
     address.searchParams.set('recipe', token);
+    if (lesson) address.searchParams.set('lesson', lesson);
+    lesson = '';
     const box = document.querySelector('#link');
     box.hidden = false;
     linked = hv.key(hv.state.ask);
@@ -73,12 +76,14 @@
     save(parcel.name, new Blob([bytes]));
   };
 
-  hv.exports = ({ element, trigger }) => element.addEventListener('click', (event) => {
-    const button = event.target.closest('button[data-kind]');
-    if (!button) return;
-    const { row, kind } = button.dataset;
-    trigger('export', { row, kind, head: hv.state.opened, ask: hv.state.ask, texts: hv.effects.known.texts });
-  });
+  hv.exports = ({ element, trigger }) => {
+    const ask = (row, kind) => trigger('export', { row, kind, head: hv.state.opened, ask: hv.state.ask, texts: hv.effects.known.texts });
+    hv.askLink = (question) => { lesson = question; ask('edit', 'link'); };
+    element.addEventListener('click', (event) => {
+      const button = event.target.closest('button[data-kind]');
+      if (button) { lesson = ''; ask(button.dataset.row, button.dataset.kind); }
+    });
+  };
 
   // The programs are made when somebody looks at them: this part is there while the box is open.
   hv.code = ({ element, trigger }) => {

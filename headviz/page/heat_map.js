@@ -145,11 +145,23 @@
     redraw();
   };
 
-  hv.head = ({ element, watch }) => {
+  // Where the open head writes in its samples: asked for by whoever opens it, and for the head that
+  // was open at first as soon as the model has answered.
+  hv.head = ({ element, trigger, watch }) => {
+    let [seen, byHand, answered] = ['', false, ''];
+    const look = (patient) => { if (hv.state.opened) trigger('look', { head: hv.state.opened, patient }); };
     const take = () => {
       hv.state.opened = element.querySelector('#head-title')?.dataset.head ?? '';
+      byHand = Boolean(seen);
+      seen = hv.state.opened;
+      look(!byHand);
       hv.tell();
     };
+    hv.listen((state) => {
+      if (!state.done || state.running || state.shown === answered) return;
+      if (answered && !element.querySelector('.hv-tint, .hv-veil')) look(true);
+      answered = state.shown;
+    });
     element.addEventListener('click', (event) => {
       const button = event.target.closest('[data-add]');
       if (button) hv.add(button.dataset.add);
@@ -157,4 +169,9 @@
     watch('value', take);
     take();
   };
+  hv.tints = ({ element, watch }) => watch('value', () => {
+    const found = element.querySelector('[data-head]');
+    const place = document.querySelector('#samples');
+    if (found && place && found.dataset.head === hv.state.opened) place.replaceChildren(...found.cloneNode(true).childNodes);
+  });
 })();

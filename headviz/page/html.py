@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from markupsafe import Markup
 
 from headviz.editing.measures import concept_spans
+from headviz.heads.token_map import TokenMap
 from headviz.inputs.concepts import ConceptTokens
 from headviz.page.work import Status
 from headviz.pursuit.criteria import find_criterion
@@ -149,8 +150,8 @@ def head_name(spectrum: Spectrum) -> str:
     return ", ".join([*names.values()][:_NAMED])
 
 
-def head_title(spectrum: Spectrum, ranking: Ranking) -> Markup:
-    """A head's number, its name in words, and its scores for the concept."""
+def head_title(spectrum: Spectrum, ranking: Ranking, address: str = "") -> Markup:
+    """A head's number, its name in words, its address if any, and its scores for the concept."""
     ranked = next(r for r in ranking.heads if r.head == spectrum.head)
     criterion, title = ranking.criterion, ranking.tokens.concept.title
     interval = ""
@@ -188,10 +189,18 @@ def head_title(spectrum: Spectrum, ranking: Ranking) -> Markup:
         Markup('<div data-effect="{}" hidden><dt title="{}">{}</dt><dd></dd></div>').format(*effect)
         for effect in _EFFECTS
     )
+    link = Markup(' <a class="hv-link" href="{}">link</a>').format(address) if address else ""
     return Markup(
-        '<h3 id="head-title" data-head="{head}"><b>{head}</b> “{name}”</h3>'
+        '<h3 id="head-title" data-head="{head}"><b>{head}</b> “{name}”{link}</h3>'
         '<p class="hv-note" data-told>{title}: {told}</p><dl class="hv-facts-list">{items}</dl>'
-    ).format(head=str(spectrum.head), name=head_name(spectrum), title=title, told=told, items=items)
+    ).format(
+        head=str(spectrum.head),
+        name=head_name(spectrum),
+        title=title,
+        told=told,
+        items=items,
+        link=link,
+    )
 
 
 def spectrum_bars(spectrum: Spectrum) -> Markup:
@@ -218,16 +227,38 @@ def visible(token: str) -> str:
     return token.strip() or token.replace(" ", "␣").replace("\n", "⏎") or "␀"
 
 
-def samples(strongest: Sequence[Sample], words: Iterable[str]) -> Markup:
-    """The texts that drive a head most, with the share of its variance each causes."""
+def samples(
+    strongest: Sequence[Sample], words: Iterable[str], maps: Sequence[TokenMap] = ()
+) -> Markup:
+    """The texts that drive a head most, with the share of its variance each causes.
+
+    `maps` say how strongly it writes at each word, as soon as that is known.
+    """
     words = list(words)
     rows = [
         Markup('<li><b title="share of the head\'s variance">{}</b> {}</li>').format(
-            f"{s.share:.1%}", marked(s.text, words)
+            f"{s.share:.1%}", tinted(maps[n], words) if maps else marked(s.text, words)
         )
-        for s in strongest
+        for n, s in enumerate(strongest)
     ]
     return folded(rows, "hv-samples")
+
+
+def tinted(found: TokenMap, words: Iterable[str]) -> Markup:
+    """A text whose words are the stronger in color, the stronger the head writes there."""
+    spans = concept_spans("".join(found.pieces), words)
+    about = {at for span in spans for at in range(span.start, span.stop)}
+    most = found.strength.max().clamp_min(1e-12)
+    pieces, at = [], 0
+    for piece, share in zip(found.pieces, (found.strength / most).tolist(), strict=True):
+        is_about = any(n in about for n in range(at, at + len(piece)))
+        at += len(piece)
+        pieces.append(
+            Markup('<span class="hv-tint{}" style="--t:{}" title="{}">{}</span>').format(
+                " about" if is_about else "", f"{share:.2f}", f"{share:.0%} of the strongest", piece
+            )
+        )
+    return joined(pieces)
 
 
 def folded(rows: Sequence[str], name: str) -> Markup:

@@ -1,34 +1,103 @@
 """Panel: short lessons, each a look, a guess, a turn of the knob and an explanation.
 
-A lesson is a file in assets/lessons that a teacher can write. What was done is remembered by the
-browser alone; nothing is sent anywhere.
+A lesson is a file in assets/lessons that a teacher can write; any state of the page becomes one by
+a link that carries a question, and its answers stay hidden until somebody has guessed. What was
+done is remembered by the browser alone; nothing is sent anywhere.
 """
 
+import base64
+import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import gradio as gr
 from markupsafe import Markup
 
 from headviz.base import assets
+from headviz.base.errors import RecipeError
 from headviz.base.head import Head
 from headviz.editing.recipe import Recipe
 from headviz.heads.edits import Edit
 from headviz.page import html
-from headviz.page.arriving import Arrival, shown_before
+from headviz.page.arriving import Arrival
 from headviz.page.ask import Ask
 from headviz.page.bench import script
 from headviz.page.scene import Opening, opening
 from headviz.page.shared import Scene
-from headviz.page.view import first_view
+from headviz.page.view import first_view, shown_before
 from headviz.session.session import Session
 
 _ABOUT = (
     "Six short lessons on a small model that ships with headviz. Guess before you look: that is "
     "how it stays."
 )
+
+
+MAX_LINK = 4000  # characters of a link's question
+MOST_OPTIONS = 6
+_FORM = Markup(
+    '<details><summary>Make a lesson of this</summary><p class="hv-note">A link that opens on what '
+    "the page shows now and asks your question first: edited text and control are hidden until "
+    'somebody has guessed.</p><div class="hv-fields">'
+    '<label>Question<input id="teach-question" maxlength="300" '
+    'value="What does the model answer with these heads turned?"></label>'
+    '<label>Right answer<input id="teach-right" maxlength="200"></label>'
+    '<label>Wrong answers, one a line<textarea id="teach-wrong" rows="2" maxlength="600">'
+    "</textarea></label><label>Said after the guess"
+    '<textarea id="teach-explain" rows="2" maxlength="1000">'
+    '</textarea></label></div><button type="button" class="hv-small" id="teach-link">Make the link'
+    '</button> <span class="hv-note" id="teach-told" role="status"></span></details>'
+)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A question that is answered before one looks."""
+
+    question: str
+    options: tuple[str, ...]
+    """To choose from."""
+    answer: int
+    """The number of the right one, from 0."""
+    explain: str = ""
+    """What is said after the guess."""
+
+    @classmethod
+    def from_link(cls, token: str) -> "Guess":
+        """The question of a link. Raises RecipeError where it is cut off or not one of ours."""
+        broken = RecipeError("The link's question cannot be read: it is cut off or none of ours.")
+        if len(token) > MAX_LINK:
+            raise broken
+        try:
+            padded = token + "=" * (-len(token) % 4)
+            data = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+            made = cls(
+                str(data["question"]),
+                tuple(map(str, data["options"])),
+                int(data["answer"]),
+                str(data.get("explain", "")),
+            )
+        except (binascii.Error, ValueError, LookupError, TypeError, AttributeError):
+            raise broken from None
+        if not 2 <= len(made.options) <= MOST_OPTIONS or not 0 <= made.answer < len(made.options):
+            raise broken
+        return made
+
+    def draw(self, after: str = "") -> Markup:
+        """The question; what comes after the guess is hidden until one is made (lessons.js)."""
+        options = html.joined(
+            Markup('<button type="button" data-option="{}" data-right="{}">{}</button>').format(
+                n, str(n == self.answer).lower(), option
+            )
+            for n, option in enumerate(self.options)
+        )
+        return Markup(
+            '<div class="hv-guess"><p class="hv-question">{}</p><div class="hv-options" '
+            'role="group" aria-label="Your guess">{}</div><p class="hv-verdict" role="status"></p>'
+            '<div class="hv-after" hidden>{}<p>{}</p></div></div>'
+        ).format(self.question, options, after, self.explain)
 
 
 @dataclass(frozen=True)
@@ -76,31 +145,36 @@ def build(session: Session) -> gr.HTML:
 
 
 def _card(number: int, lesson: Lesson) -> Markup:
-    """A lesson; what comes after the guess is hidden until one is made (lessons in bench.js)."""
-    options = html.joined(
-        Markup('<button type="button" data-option="{}" data-right="{}">{}</button>').format(
-            n, str(n == lesson.answer).lower(), option
-        )
-        for n, option in enumerate(lesson.options)
-    )
+    """A lesson, folded away."""
+    asked = Guess(lesson.question, lesson.options, lesson.answer, lesson.explain)
+    turn = Markup(
+        '<p>{}</p><button type="button" class="hv-small" data-open="{}">Open it on the page'
+        "</button>"
+    ).format(lesson.turn, number)
     return Markup(
-        '<details class="hv-lesson" data-lesson="{number}" data-title="{title}"><summary>'
-        '<b>{n}. {title}</b> <span class="hv-done"></span></summary><p>{look}</p>'
-        '<p class="hv-question">{question}</p><div class="hv-options" role="group" '
-        'aria-label="Your guess">{options}</div><div class="hv-after" hidden>'
-        '<p class="hv-verdict" role="status"></p><p>{turn}</p>'
-        '<button type="button" class="hv-small" data-open="{number}">Open it on the page</button>'
-        "<p>{explain}</p></div></details>"
-    ).format(
-        number=number,
-        n=number + 1,
-        title=lesson.title,
-        look=lesson.look,
-        question=lesson.question,
-        options=options,
-        turn=lesson.turn,
-        explain=lesson.explain,
-    )
+        '<details class="hv-lesson" data-lesson="{}" data-title="{}"><summary><b>{}. {}</b> '
+        '<span class="hv-done"></span></summary><p>{}</p>{}</details>'
+    ).format(number, lesson.title, number + 1, lesson.title, lesson.look, asked.draw(turn))
+
+
+def build_prediction() -> None:
+    """Lay out the question which of three heads the model needs (lessons.js)."""
+    gr.HTML("", js_on_load=script("predict"), elem_id="predict")
+
+
+def build_form() -> None:
+    """Lay out what makes a lesson of the state of the page: a link with a question (lessons.js)."""
+    gr.HTML(_FORM, js_on_load=script("teach"), elem_id="teach")
+
+
+def asked_first(found: Arrival, token: str) -> Arrival:
+    """The same page under a link's question. Raises RecipeError."""
+    asked, scene = Guess.from_link(token), found.scene
+    about = scene.view.concept.title if scene.view else scene.model.name
+    banner = Markup(
+        '<div class="hv-banner" role="status"><p>A lesson on {}. Guess before you look.</p>{}</div>'
+    ).format(about, asked.draw())
+    return replace(found, banner=banner)
 
 
 def arrival(session: Session, number: int) -> Arrival:

@@ -3,6 +3,7 @@
 Plain functions; nothing is laid out here.
 """
 
+from headviz.heads.chat import can_think
 from headviz.heads.prompts import prompts_of
 from headviz.inputs.concepts import (
     Concept,
@@ -51,8 +52,13 @@ def model_shown(model: LoadedModel) -> ModelShown:
         return ModelShown(model.name, has_vision=True, writes=False)
     prompts = tuple(prompts_of(model).values()) if model.has_vision else ()
     prompts = tuple(prompt for prompt in prompts if "{" not in prompt)
+    template = model.chat_template
     return ModelShown(
-        model.name, model.has_vision, prompts=prompts, template=model.has_chat_template
+        model.name,
+        model.has_vision,
+        prompts=prompts,
+        template=bool(template),
+        thinks=can_think(template),
     )
 
 

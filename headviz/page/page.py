@@ -15,6 +15,7 @@ from headviz.page import (
     arriving,
     bench,
     causes,
+    chat,
     choose,
     exporting,
     finding,
@@ -37,12 +38,21 @@ from headviz.page.model_handlers import OWN_WORDS, name_of
 from headviz.page.scene import Opening, drawn, headline, opening
 from headviz.page.scene import bench as bench_value
 from headviz.page.shared import MODEL_QUEUE, QUIET, Parts, Result, Scene, Shared, Updates
-from headviz.page.view import ModelShown, first_view, shipped_of
+from headviz.page.view import first_view, shipped_of, shown_before
 from headviz.page.work import Work
 from headviz.session.causal import Causes
 from headviz.session.session import Session
 
-SCRIPTS = ("state.js", "bench.js", "heat_map.js", "causes.js", "find.js", "export.js")
+SCRIPTS = (
+    "state.js",
+    "bench.js",
+    "chat.js",
+    "heat_map.js",
+    "causes.js",
+    "find.js",
+    "lessons.js",
+    "export.js",
+)
 _HERE = Path(__file__).parent
 _HEADER = (
     '<header class="hv-header"><h1>headviz</h1><p>What do attention heads talk about, and what '
@@ -81,9 +91,8 @@ def first_scene(session: Session) -> Scene:
     name = next((one for one in offered if shipped_of(one)), offered[0] if offered else "")
     shipped = shipped_of(name)
     if shipped is None:
-        return Scene(ModelShown(name))
-    view = first_view(name, shipped.first_concept)
-    return Scene(ModelShown(name, bool(view and view.has_vision)), view)
+        return Scene(shown_before(name))
+    return Scene(shown_before(name), first_view(name, shipped.first_concept))
 
 
 def _lay_out(
@@ -114,6 +123,7 @@ def _lay_out(
             js_on_load=script("bench", "run", "turn", "stop"),
             elem_id="knobs",
         )
+        sending = gr.Column(elem_id="sending")
         said = gr.HTML("", elem_id="said", js_on_load=script("said"))
         shown = (
             answers.answers(first.ask, comparison, "done")
@@ -134,13 +144,14 @@ def _lay_out(
             under = gr.Column()
         with gr.Column(min_width=320):
             opened = gr.HTML(
-                head.draw(session, view, top), elem_id="head", js_on_load=script("head")
+                head.draw(session, view, top), elem_id="head", js_on_load=script("head", "look")
             )
     parts = Parts(banner, line, said, texts, knobs, grid, panel, opened)
     shared = Shared(
         page, session, Clips(session), work, Causes(session), LRU(64), parts=parts, **states
     )
     with under:
+        lessons.build_prediction()
         search.build(shared)
     with drawer:
         fields = choose.build(shared)
@@ -148,39 +159,33 @@ def _lay_out(
         image_input.build(shared)
     bench.wire(shared)
     causes.wire(shared, told_of_effects)
+    with sending:
+        chat.build(shared)
     with below:
         ribbon.build(shared)
         finding.build(shared)
     _wire_head(shared)
+    head.wire(shared)
     load = save.build(shared)
     return shared, fields, load
 
 
 def _wire_head(shared: Shared) -> None:
     """A click on the map, or on a name in the list, opens a head."""
-    parts, session = shared.parts, shared.session
+    parts = shared.parts
 
     def open_head(event: gr.EventData, scene: Scene) -> Updates:
         chosen = Head(int(event.layer), int(event.head))
-        return {parts.head: head.draw(session, scene.view, chosen)}
+        return {parts.head: head.draw(shared.session, scene.view, chosen)}
 
-    def look(event: gr.EventData, scene: Scene) -> Any:
-        view = scene.view
-        if view is None or not view.has_vision:
-            return {parts.head: gr.skip()}
-        chosen = Head(int(event.layer), int(event.head))
-        return {parts.head: head.draw(session, view, chosen, head.maps_of(session, view, chosen))}
-
-    asked: dict[str, Any] = {
-        "inputs": [shared.scene],
-        "outputs": [parts.head, parts.said],
-        "trigger_mode": "always_last",
+    parts.heat_map.head_open(
+        told(parts.said, open_head),
+        [shared.scene],
+        [parts.head, parts.said],
+        trigger_mode="always_last",
         **QUIET,
         **MODEL_QUEUE,
-    }
-    parts.heat_map.head_open(told(parts.said, open_head), **asked)
-    # The maps need the model, which may still be loading: everything else is shown before.
-    parts.heat_map.head_open(told(parts.said, look), **asked)
+    )
 
 
 @dataclass(frozen=True)
@@ -199,7 +204,10 @@ def _wire_arrival(shared: Shared, fields: Fields, openers: Openers) -> None:
 
     def arrive(request: gr.Request) -> Updates:
         try:
-            found = arriving.arrive(session, dict(request.query_params))
+            query = dict(request.query_params)
+            found = arriving.arrive(session, query)
+            if found and (question := query.get("lesson")):
+                found = lessons.asked_first(found, question)
         except Exception as error:
             return {parts.banner: html.banner(sentence(error), bad=True)}
         return arrived(found) if found else {parts.banner: ""}

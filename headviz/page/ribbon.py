@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from headviz.base.progress import Progress
 from headviz.editing.control import control_of
 from headviz.editing.generate import Sampling, generate
 from headviz.heads.edits import Edit
@@ -19,6 +20,7 @@ from headviz.page.ask import Ask
 from headviz.page.bench import script
 from headviz.page.errors import told_stream
 from headviz.page.shared import MODEL_QUEUE, Shared, Updates
+from headviz.session.session import Session
 
 KIND = "ribbon"
 ALPHAS = (-3.0, -2.0, -1.0, 0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0)
@@ -40,7 +42,7 @@ def build(shared: Shared) -> None:
         )
         for status in waiting:
             yield {table: html.progress(status)}
-        for drawn in shared.work.until_next(is_last, steps(shared, ask)):
+        for drawn in shared.work.until_next(is_last, session.there(steps, ask)):
             yield {table: drawn}
 
     table.ribbon(
@@ -54,9 +56,9 @@ def build(shared: Shared) -> None:
     )
 
 
-def steps(shared: Shared, ask: Ask) -> Iterator[str]:
+def steps(session: Session, progress: Progress, ask: Ask) -> Iterator[str]:
     """The table as it is written. Raises HeadvizError as `compare` does."""
-    model = shared.session.model(ask.model)
+    model = session.model(ask.model)
     edits = [Edit.of(ask.edit.factors, alpha, ask.edit.where) for alpha in ALPHAS]
     controls = [control_of(model, edit, ask.control_seed) for edit in edits]
     rows = [*edits, *controls]
@@ -64,8 +66,8 @@ def steps(shared: Shared, ask: Ask) -> Iterator[str]:
         ask.sampling, max_new_tokens=min(ask.sampling.max_new_tokens, MOST_TOKENS)
     )
     prompts = [ask.prompt] * len(rows)
-    lock: Any = lambda: shared.session.lock  # noqa: E731 (the same lock at every token)
-    for stream in generate(model, prompts, rows, sampling, lock):
+    lock: Any = lambda: session.lock  # noqa: E731 (the same lock at every token)
+    for stream in generate(model, prompts, rows, sampling, lock, chat=ask.chat):
         yield draw(ask, stream.texts)
 
 

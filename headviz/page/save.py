@@ -14,7 +14,7 @@ from headviz.editing.compare import Comparison
 from headviz.editing.recipe import Recipe, Trial
 from headviz.heads.prompts import default_prompt
 from headviz.inputs.images import Picture
-from headviz.page import causes, head, heat_map
+from headviz.page import causes, head, heat_map, lessons
 from headviz.page.ask import Ask
 from headviz.page.bench import script
 from headviz.page.errors import notice, told
@@ -59,6 +59,7 @@ def build(shared: Shared) -> gr.UploadButton:
         js_on_load=script("exports", "export"),
         elem_id="save",
     )
+    lessons.build_form()
     load = gr.UploadButton("Open a recipe", file_types=[".json"], size="sm", elem_id="load-recipe")
     said = gr.HTML(elem_id="save-said")
     parcel = gr.JSON(visible=False)
@@ -172,11 +173,11 @@ def recipe_of(
     else:
         recipe = Recipe(ask.model, "", ask.edit, ask.concept)
     names = tuple(picture.name for picture in pictures if scene.model.has_vision)
-    trial = Trial(ask.prompt, ask.sampling, ask.control_seed, names)
+    trial = Trial(ask.prompt, ask.sampling, ask.control_seed, names, chat=ask.chat)
     if result is not None and result.ask.without_pictures() == ask.without_pictures():
         last = result.results[-1]
         if isinstance(last, Comparison) and len(result.results) == 1:
-            trial = Trial.of(last, ask.sampling, ask.control_seed)
+            trial = Trial.of(last, ask.sampling, ask.control_seed, ask.chat)
     return replace(recipe, trial=trial)
 
 
@@ -195,7 +196,15 @@ def codes_of(session: Session, result: Result | None) -> tuple[str, str]:
     model = session.model(ask.model)
     prompt = ask.prompt or default_prompt(model)
     code = comparison_snippet(
-        ask.model, prompt, ask.edit, ask.concept, sampling, pictures, ask.earlier
+        ask.model,
+        prompt,
+        ask.edit,
+        ask.concept,
+        sampling,
+        pictures,
+        ask.earlier,
+        ask.control_seed,
+        ask.chat,
     )
-    plain = plain_snippet(model, prompt, ask.edit, sampling, pictures)
+    plain = plain_snippet(model, prompt, ask.edit, sampling, pictures, ask.chat)
     return code, (_NOT_TURNED if ask.earlier else "") + plain

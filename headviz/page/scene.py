@@ -126,7 +126,7 @@ def bench(scene: Scene, ask: Ask, came: bool = False) -> dict[str, Any]:
         "writes": model.writes,
         "has_vision": model.has_vision,
         "usual": usual_prompt(model),
-        "template": template_told(model),
+        "chat": {"template": model.template, "thinks": model.thinks},
         "stamp": time.time_ns(),  # a value that is the same again would not arrive
     }
 
@@ -166,15 +166,6 @@ def usual_prompt(model: ModelShown) -> str:
     if not model.writes:
         return "classes to choose from, separated by commas; if empty: the concept's words"
     return f"if empty: {model.prompts[0]}" if model.prompts else "if empty: the model's usual one"
-
-
-def template_told(model: ModelShown) -> str:
-    """How the model gets a prompt, as far as that is known."""
-    if model.template is None or not model.writes:
-        return ""
-    if model.template:
-        return "sent as a message of a chat, inside the model's own template"
-    return "the model goes on with this text: it has no chat template"
 
 
 def with_view(scene: Scene, view: View | None) -> Scene:

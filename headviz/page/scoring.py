@@ -26,6 +26,7 @@ class ScoringFields:
     pooling: gr.Dropdown
     pieces: gr.Dropdown
     order: gr.Dropdown
+    template: gr.Checkbox
 
     @property
     def all(self) -> set[gr.components.Component]:
@@ -46,6 +47,7 @@ class ScoringFields:
             "pooling": self.pooling,
             "pieces": self.pieces,
             "order": self.order,
+            "template": self.template,
         }
 
 
@@ -78,4 +80,7 @@ def build(model: ModelShown) -> ScoringFields:
             centre = gr.Checkbox(usual.centre, label="variance about the mean")
             normalise = gr.Checkbox(usual.normalise, label="atoms of unit length")
             fold_norm = gr.Checkbox(usual.fold_norm, label="final norm folded in")
-    return ScoringFields(criterion, steps, centre, normalise, fold_norm, pooling, pieces, order)
+            template = gr.Checkbox(usual.template, label="texts inside the chat template")
+    return ScoringFields(
+        criterion, steps, centre, normalise, fold_norm, pooling, pieces, order, template
+    )

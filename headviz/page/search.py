@@ -33,6 +33,8 @@ class Found:
     token: str
     explained: float
     """Share of the head's variance that the tokens up to this one explain."""
+    name: str
+    """Of the head, in words."""
 
 
 def find_heads(view: View, word: str) -> list[Found] | None:
@@ -44,9 +46,11 @@ def find_heads(view: View, word: str) -> list[Found] | None:
     found = []
     for name in shipped.data["spectra"]:
         head = Head.parse(name)
-        for place, atom in enumerate(shipped.spectrum(head).atoms, 1):
+        spectrum = shipped.spectrum(head)
+        for place, atom in enumerate(spectrum.atoms, 1):
             if atom.token.strip().casefold() == wanted:
-                found.append(Found(place, head, atom.token.strip(), atom.explained))
+                called = html.head_name(spectrum)
+                found.append(Found(place, head, atom.token.strip(), atom.explained, called))
                 break
     return sorted(found)
 
@@ -73,8 +77,9 @@ def told_of(found: list[Found] | None, word: str) -> Markup:
     rows = html.joined(
         Markup(
             '<li><button type="button" class="hv-open" data-layer="{}" data-head="{}">{}</button> '
-            "token {}, {} so far</li>"
-        ).format(f.head.layer, f.head.index, str(f.head), f.place, f"{f.explained:.0%}")
+            '“{}” <small title="place of the word among its tokens, and what those up to it '
+            'explain of what the head writes">{}., {}</small></li>'
+        ).format(f.head.layer, f.head.index, str(f.head), f.name, f.place, f"{f.explained:.0%}")
         for f in found[:MOST]
     )
     return Markup('<p class="hv-note">{} heads write “{}”</p><ol class="hv-found">{}</ol>').format(

@@ -29,7 +29,7 @@ window.headviz = (() => {
   // The same text for asks that have the same answer: a factor of 1 edits nothing.
   const key = (ask) => ask && JSON.stringify([
     ask.model, ask.prompt, ask.where, ask.tokens, ask.temperature, ask.seed, ask.control_seed,
-    ask.concept && [ask.concept.name, ask.concept.words], ask.pictures,
+    ask.concept && [ask.concept.name, ask.concept.words], ask.pictures, ask.chat,
     turned(ask.heads), (ask.earlier ?? []).map((stretch) => [stretch.tokens, turned(stretch.heads)]),
   ]);
   // What an answer began as, before the knob was turned.
@@ -141,9 +141,9 @@ window.headviz = (() => {
     state.about = about;
     state.ask = about.ask;
     state.running = '';
-    // What a person wrote stays while only the concept changes.
-    if (before && written && before.model === about.ask.model && !about.came) {
-      state.ask = { ...about.ask, prompt: before.prompt };
+    // What a person wrote stays while only the concept changes, and how it is put to the model.
+    if (before && before.model === about.ask.model && !about.came) {
+      state.ask = { ...about.ask, chat: before.chat, prompt: written ? before.prompt : about.ask.prompt };
     }
     state.past = [];
     state.future = [];

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from headviz.base.head import Head
+from headviz.heads.chat import can_think
 from headviz.inputs.concepts import Concept
 from headviz.inputs.prompt_sets import PromptSet, find_prompt_set
+from headviz.models.places import chat_template_here
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking
 from headviz.pursuit.spectrum import Spectrum
@@ -31,6 +33,8 @@ class ModelShown:
     """The paper's, where it sees and writes, the first for captions; empty until it is loaded."""
     template: bool | None = None
     """Whether a prompt is set inside a chat template; None until it is known."""
+    thinks: bool = False
+    """Whether its template can be told to let it think first."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,17 @@ class View:
 def shipped_of(model: str) -> Shipped | None:
     """What ships with the model, read once."""
     return load_shipped(model)
+
+
+def shown_before(name: str) -> ModelShown:
+    """The model as far as it is known before its weights are read."""
+    shipped, template = shipped_of(name), chat_template_here(name)
+    return ModelShown(
+        name,
+        bool(shipped and shipped.data.get("pictures")),
+        template=None if template is None else bool(template),
+        thinks=can_think(template or ""),
+    )
 
 
 def view_of(ranking: Ranking, prompt_set: PromptSet, shipped: bool = False) -> View:

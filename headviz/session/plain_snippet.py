@@ -10,6 +10,7 @@ from typing import Any
 
 from headviz.base.assets import built_in_models
 from headviz.editing.generate import Sampling
+from headviz.heads.chat import PLAIN, Chat
 from headviz.heads.edits import Edit
 from headviz.heads.forward import end_ids
 from headviz.heads.prompts import rendered
@@ -87,9 +88,10 @@ def plain_snippet(
     edit: Edit,
     sampling: Sampling,
     pictures: Sequence[str] = (),
+    chat: Chat = PLAIN,
 ) -> str:
     """A program that prints the edited answer, for a model that was loaded by headviz."""
-    text, special = rendered(model, prompt, len(pictures))
+    text, special = rendered(model, prompt, len(pictures), chat)
     device = "" if model.device.type == "cpu" else f'.to("{model.device}")'
     maker = "AutoModelForImageTextToText" if model.has_vision else "AutoModelForCausalLM"
     source, told = _source(model.name)

@@ -6,9 +6,9 @@ for another's whole reading.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from headviz.base.assets import DEFAULT_MODEL
 from headviz.base.errors import CacheError, ModelError, OptionError
@@ -38,6 +38,8 @@ from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking, rank_heads
 from headviz.pursuit.spectrum import Spectrum, head_spectrum
 from headviz.session.open_model import open_model, reader_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +123,24 @@ class Session:
                     name, self._device, self._dtype, self.store, progress or self.loading, *room
                 ),
             )
+
+    def has_loaded(self, name: str) -> bool:
+        """Whether the model of that name is in memory."""
+        return name in self._model_cache
+
+    def there(
+        self,
+        work: Callable[..., Iterator[T]],
+        *args: Any,
+        progress: Progress = no_progress,
+        seconds: float = 30.0,
+    ) -> Iterator[T]:
+        """What `work(session, progress, *args)` yields, run where the models compute: here.
+
+        Where a GPU is lent to another process (page/zero_gpu.py), `seconds` say for about how long;
+        arguments and results are pickled then, and `work` is a function of a module.
+        """
+        return work(self, progress, *args)
 
     @property
     def default_model(self) -> str:

@@ -12,6 +12,7 @@ from headviz.base.head import Head
 from headviz.editing.compare import Stretch
 from headviz.editing.find import Search
 from headviz.editing.generate import Sampling
+from headviz.heads.chat import PLAIN, Chat
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import Concept, known_concepts
 from headviz.inputs.prompt_sets import PromptSet, find_prompt_set, known_prompt_sets
@@ -64,6 +65,8 @@ def comparison_snippet(
     sampling: Sampling,
     pictures: Sequence[str] = (),
     earlier: Sequence[Stretch] = (),
+    control_seed: int = 0,
+    chat: Chat = PLAIN,
 ) -> str:
     """A program that prints original, edited and control, and how fluent each is."""
     place = [f"where={edit.where!r}"] if edit.where != "everywhere" else []
@@ -75,8 +78,10 @@ def comparison_snippet(
         arguments.append(f"words={words}")
     if settings := _different(sampling, Sampling()):
         arguments.append(f"sampling={_call('headviz.Sampling', settings)}")
-    if sampling.seed:
-        arguments.append(f"control_seed={sampling.seed}")
+    if control_seed:
+        arguments.append(f"control_seed={control_seed}")
+    if chat != PLAIN:
+        arguments.append(f"chat={_call('headviz.Chat', _different(chat, PLAIN))}")
     if pictures:
         arguments.append(f"images={_literal(list(pictures))}")
     if earlier:
@@ -178,7 +183,7 @@ def _choices(options: Options, usual: Options) -> list[str]:
     return [f"options={_call('headviz.Options', _different(options, Options()))}"]
 
 
-def _different(chosen: Options | Sampling, usual: Options | Sampling) -> list[str]:
+def _different(chosen: Options | Sampling | Chat, usual: Options | Sampling | Chat) -> list[str]:
     """The arguments that differ from the usual ones."""
     return [
         f"{f.name}={getattr(chosen, f.name)!r}"

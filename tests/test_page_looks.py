@@ -1,0 +1,156 @@
+"""The page for hands, eyes and ears of every kind: keys alone, large letters, calm, read aloud."""
+
+import re
+
+import pytest
+from paging import change, serving, settled, visiting
+
+from headviz.base.assets import built_in_models
+from headviz.base.store import Store
+from headviz.session.session import Session
+from headviz.session.shipped import load_shipped
+
+if "tiny-lm" not in built_in_models():
+    pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("cache"))
+    with serving(Session(store=store, allowed=["tiny-lm"])) as served:
+        yield served
+
+
+@pytest.fixture
+def page(server, browser):
+    with visiting(browser, server[0]) as visitor:
+        visitor.wait_for_selector(".hv-map .hv-cell")
+        yield visitor
+
+
+FOCUSED = """() => {
+    const one = document.activeElement;
+    const style = getComputedStyle(one);
+    return [one.id || one.className || one.tagName,
+            style.outlineStyle !== 'none' || style.boxShadow !== 'none'];
+}"""
+
+
+def test_by_keys_alone_one_asks_turns_and_opens_and_always_sees_where_one_is(page):
+    seen = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        name, is_marked = page.evaluate(FOCUSED)
+        seen.append(name)
+        assert is_marked, f"no mark where the focus is: {name}"
+        if name == "alpha":
+            page.keyboard.press("Home")
+            page.wait_for_function("Object.values(headviz.state.ask.heads)[0] === -3")
+        if "hv-cell" in name:
+            break
+    order = ["change", "prompt", "examples-menu", "alpha", "down", "up", "reset"]
+    assert [name for name in seen if name in order] == order
+    assert "hv-cell" in seen[-1], "the map cannot be reached"
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('.hv-map .opened:focus')")
+    page.keyboard.press("Tab")
+    assert "hv-cell" not in page.evaluate(FOCUSED)[0], "the map takes more than one Tab"
+    settled(page)
+
+
+def test_the_map_is_read_aloud_as_a_grid_of_heads_with_their_scores(page):
+    read = page.locator(".hv-map").aria_snapshot().replace("'", "")  # YAML's own
+    assert re.match(r'- grid "Heads: 5 layers by 64 heads\. Arrow keys', read)
+    cells = re.findall(r'gridcell "([^"]*)"', read)
+    assert len(re.findall(r'\brow "', read)) == 5 and len(cells) == 320
+    assert 'rowheader "Layer 0"' in read
+    top = str(load_shipped("tiny-lm").ranking("colors").top(1)[0])
+    told = next(cell for cell in cells if cell.startswith(f"{top}:"))
+    assert re.search(rf"{top}: \d+% of its variance, chance \d+%, turned to -1, open", told)
+
+
+def test_the_answers_are_read_aloud_as_three_named_texts(page):
+    read = page.locator("#answers").aria_snapshot()
+    assert 'region "Answers"' in read
+    for title in ("Original", "Edited", "Random control"):
+        assert f'heading "{title}"' in read
+    assert "deletion" in read and "insertion" in read, "what changed is not told as such"
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 400), (320, 568), (1920, 1080)])
+def test_nothing_is_cut_off_at_200_percent_on_the_smallest_phone_and_on_a_large_screen(
+    server, browser, width, height
+):
+    scale = {"device_scale_factor": 2} if width < 1000 else {}
+    with visiting(browser, server[0], width, height, **scale) as page:
+        page.wait_for_selector(".hv-map .hv-cell")
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for part in ("#prompt", "#answers", "#alpha", "#down", ".hv-map", "#head-title"):
+            box = page.locator(part).bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width + 1, part
+            assert box["width"] > 40, part
+
+
+def test_who_wants_no_motion_gets_none(server, browser):
+    moving = "document.getAnimations().filter((one) => one.playState === 'running').length"
+    for wish, expected in (("reduce", False), ("no-preference", True)):
+        with visiting(browser, server[0], reduced_motion=wish) as page:
+            page.locator("#sampling summary").click()
+            change(page, "#tokens", 300)
+            change(page, "#prompt", "Story: On a sunny morning")
+            page.wait_for_selector(".hv-caret", state="attached")
+            assert bool(page.evaluate(moving)) == expected
+            change(page, "#tokens", 4)
+
+
+def test_the_strongest_samples_are_tinted_where_the_head_writes(page, server):
+    page.locator('.hv-map .hv-cell[data-layer="0"][data-head="51"]').click()
+    page.wait_for_selector("#head-title:has-text('L0.H51')")
+    page.wait_for_selector("#samples .hv-tint")
+    sample = load_shipped("tiny-lm").ranking("colors").top(1)
+    assert sample
+    first = page.locator("#samples li").first
+    text = first.inner_text()
+    strongest = first.locator(".hv-tint").evaluate_all(
+        "all => all.find((one) => one.style.getPropertyValue('--t') === '1.00').textContent"
+    )
+    assert strongest.strip() and strongest.strip() in text
+    assert page.locator("#samples .hv-tint.about").count(), "the concept's words are not marked"
+    # What was asked for the head before never lands in the next one.
+    page.locator('.hv-map .hv-cell[data-layer="1"][data-head="5"]').click()
+    page.wait_for_selector("#head-title:has-text('L1.H5')")
+    page.wait_for_selector("#samples .hv-tint")
+
+
+def test_a_head_has_a_name_in_words_and_a_link(page, server, browser):
+    page.locator('.hv-map .hv-cell[data-layer="2"][data-head="55"]').click()
+    page.wait_for_selector("#head-title:has-text('“November, August, September”')")
+    address = page.locator("#head-title a").get_attribute("href")
+    assert address == "?model=tiny-lm&concept=colors&head=L2.H55"
+    with visiting(browser, server[0] + address) as other:
+        other.wait_for_selector("#head-title:has-text('L2.H55')")
+    page.locator("#search-word").fill("august")
+    page.locator("#search button").click()
+    page.wait_for_selector("#found li:has-text('L2.H55'):has-text('“November, August, September”')")
+
+
+def test_one_predicts_which_head_is_needed_before_it_is_shown(page):
+    assert not page.locator("#predict button").count(), "asked before anything was measured"
+    page.evaluate(
+        """() => { headviz.effects.known.measured = {
+            'L0.H51': [1.2, 0.9, 1.5, 0.1, 0.05, 0.2, 40],
+            'L0.H56': [0.001, -0.01, 0.01, 0, 0, 0.01, 40],
+            'L0.H5': [0.002, -0.01, 0.012, 0, 0, 0.01, 40] }; }"""
+    )
+    page.locator('#map-switch [data-map="writes"]').click()
+    page.locator("#predict button").click()
+    options = page.locator("#predict [data-option]")
+    assert options.all_inner_texts() == ["L0.H5", "L0.H51", "L0.H56"]
+    assert not page.locator("#causes").is_visible(), "the answer stands beside the question"
+    options.nth(0).click()
+    assert "No." in page.locator("#predict .hv-verdict").inner_text()
+    told = page.locator("#predict .hv-after li").all_inner_texts()
+    assert len(told) == 3 and "1.2 nats lost" in told[1]
+    assert page.locator("#causes").is_visible()
