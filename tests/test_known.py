@@ -26,7 +26,7 @@ from headviz.base.store import Store
 from headviz.cli import first_start
 from headviz.clip.load import built_in_clips
 from headviz.models import package as fetching
-from headviz.models.known import DEFAULT, KINDS, known_models, offered_models, offers
+from headviz.models.known import DEFAULT, KINDS, SMALL, known_models, offered_models, offers
 from headviz.models.places import revision_here
 from headviz.page.launch import allowed_models
 from headviz.session.open_model import open_model
@@ -367,3 +367,7 @@ def test_a_public_page_offers_the_default_only_once_it_is_here(table):
     assert DEFAULT not in allowed_models(None, public=True)
     first_start.bring_default()
     assert DEFAULT in allowed_models(None, public=True)
+    added = set(allowed_models(None, public=True)) - set(offered_models())
+    sizes = [known_models()[name] for name in added if name in known_models()]
+    assert "HuggingFaceTB/SmolLM2-360M-Instruct" in added
+    assert all(not row.gated and row.n_bytes <= SMALL for row in sizes)

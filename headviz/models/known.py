@@ -18,6 +18,8 @@ from headviz.models.package import PackagedFile
 DEFAULT = "smollm2-135m"
 """What the page opens on, once it is here."""
 KINDS = ("language", "vision", "clip")
+SMALL = 1_100_000_000
+"""Bytes of weights that a stranger may have a public page fetch."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,15 @@ def offers() -> tuple[Offer, ...]:
         memory = model.memory(4 if model.kind == "clip" else dtype.itemsize)
         found.append(Offer(model, model.is_here, memory, left is None or memory <= left))
     return tuple(found)
+
+
+def small_models() -> tuple[str, ...]:
+    """Names of small models of the hub that need no licence to be accepted: for a public page."""
+    return tuple(
+        model.name
+        for model in known_models().values()
+        if model.hub == model.name and not model.gated and model.n_bytes <= SMALL
+    )
 
 
 def offered_models() -> tuple[str, ...]:

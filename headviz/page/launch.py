@@ -4,6 +4,7 @@ gradio is imported only then, so that the command line has this command and need
 """
 
 import argparse
+import importlib
 import os
 import sys
 import threading
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 
 from headviz.cli.first_start import bring_default
 from headviz.clip.load import built_in_clips
-from headviz.models.known import DEFAULT, offered_models
+from headviz.models.known import DEFAULT, offered_models, small_models
 from headviz.session.session import Session
 
 HELP = "open the page"
@@ -50,7 +51,7 @@ def serve(options: argparse.Namespace) -> int:
     public = options.share or on_spaces or host not in LOOPBACK
     if options.models is None or DEFAULT in options.models.split(","):
         bring_default()
-    session = Session(allowed=allowed_models(options.models, public))
+    session = make_session(allowed_models(options.models, public))
     if not session.model_names():
         print("headviz: --models names no model.", file=sys.stderr)
         return 2
@@ -71,10 +72,21 @@ def serve(options: argparse.Namespace) -> int:
     return 0
 
 
+def make_session(allowed: list[str] | None) -> Session:
+    """The page's session; on a Space with ZeroGPU, one whose models compute where the GPU is."""
+    if not os.environ.get("SPACES_ZERO_GPU"):
+        return Session(allowed=allowed)
+    spaces = importlib.import_module("spaces")  # is there, and there alone
+
+    from headviz.page.zero_gpu import ZeroGpuSession, seconds_for
+
+    return ZeroGpuSession(lend=spaces.GPU(duration=seconds_for), allowed=allowed)
+
+
 def allowed_models(models: str | None, public: bool) -> list[str] | None:
     """The models that may be loaded, None for any: a public page must not read local folders."""
     if models == "any" or (models is None and not public):
         return None
     if models is None:
-        return [*offered_models(), *built_in_clips()]
+        return [*offered_models(), *built_in_clips(), *small_models()]
     return [name.strip() for name in models.split(",") if name.strip()]
