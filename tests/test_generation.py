@@ -16,6 +16,7 @@ from headviz.editing.compare import CompareRequest, Stretch, compare, last_of
 from headviz.editing.control import control_of
 from headviz.editing.generate import MAX_NEW_TOKENS, Sampling, _choose, generate
 from headviz.editing.measures import surprise
+from headviz.heads import rows
 from headviz.heads.capture import encode_prompt
 from headviz.heads.edits import NO_EDIT, Edit
 
@@ -248,6 +249,8 @@ def test_rows_that_only_save_time_change_no_text_and_are_not_shown(llama, monkey
         return forward(*args, **more)
 
     monkeypatch.setattr(llama.model, "forward", watched)
+    monkeypatch.setattr(rows, "_found", {})
+    monkeypatch.setattr(rows, "_seconds", lambda _, n_rows: {3: 2.0, 4: 1.0}[n_rows])
     *_, found = generate(llama, [PROMPT] * 3, edits, Sampling(8))
     *read, first = widths[: len(widths) - 6]  # the prompt, and what tries whether it can be kept
     assert max(read, default=1) <= 2 and first == 4 and {*widths[-6:]} == {4}
@@ -314,3 +317,10 @@ def test_a_hand_on_the_knob_takes_the_place_of_what_was_planned(llama):
     *_, end = turned(llama, 4, Edit({Head(2, 0): 5.0}), earlier=plan)
     assert end.edit == Edit({Head(2, 0): 5.0})
     assert end.earlier == (Stretch(2, NO_EDIT), Stretch(2, plan[1].edit))
+
+
+@pytest.mark.parametrize(("full", "added"), [(0.5, 1), (0.95, 0), (2.0, 0)])
+def test_a_row_is_added_only_where_that_saves_time(llama, monkeypatch, full, added):
+    monkeypatch.setattr(rows, "_found", {})
+    monkeypatch.setattr(rows, "_seconds", lambda _, n_rows: full if n_rows == 4 else 1.0)
+    assert [rows.filler_rows(llama, n) for n in (1, 3, 4, 5)] == [0, added, 0, 0]

@@ -50,7 +50,7 @@ def test_repetition_is_0_without_and_near_1_in_a_loop():
 
 def test_surprise_is_the_models_own_perplexity_of_the_continuation(model):
     prompt = encode_prompt(model, "the cat is red")
-    continuations = [(20, 30, 40, 50), (), (7,)]
+    continuations = [(20, 30, 40, 50), (), (7,), (20, 30, 40, 50)]
     values = surprise(model, prompt, continuations)
     assert values[1] is None
     for ids, value in zip(continuations, values, strict=True):

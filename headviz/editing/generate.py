@@ -18,6 +18,7 @@ from headviz.heads.chat import PLAIN, Chat
 from headviz.heads.edits import Edit, applied, factor_table, places
 from headviz.heads.forward import Batch, batch_of, end_ids, is_plain, read_on, sayable
 from headviz.heads.prompts import EncodedPrompt, encode_prompt
+from headviz.heads.rows import filler_rows
 from headviz.heads.stem import Stems, stem_of
 from headviz.inputs.images import Picture
 from headviz.models.loaded import LoadedModel
@@ -161,23 +162,12 @@ def _stream(
         if all(done):
             return
         batch = batch.following(torch.cat([chosen, chosen[:1].expand(len(edits) - n_rows)]))
-        filler = _filler_rows(model, n_rows) if step == 0 and is_plain(cache) else 0
+        filler = filler_rows(model, n_rows) if step == 0 and is_plain(cache) else 0
         if filler:
             wider = torch.tensor([*range(n_rows), *[0] * filler], device=model.device)
             cache.batch_select_indices(wider)
             batch, table = batch.narrowed(wider), table[wider]
             edits = [*edits, *[edits[0]] * filler]
-
-
-def _filler_rows(model: LoadedModel, n_rows: int) -> int:
-    """Rows to add behind the prompt that nobody asked for, since more of them take less time.
-
-    BLAS takes two or three rows one by one and reads every weight anew for each; four it takes at
-    once (measured with MKL on the sizes of SmolLM2-135M: 2.4 times the time of one row for three,
-    1.6 times for four).
-    """
-    plain = model.device.type == "cpu" and model.dtype == torch.float32 and not model.quantised
-    return 4 - n_rows if plain and n_rows in (2, 3) else 0
 
 
 def _ids_before(model: LoadedModel, ids: list[int], stop: str) -> list[int]:

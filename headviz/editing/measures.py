@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from headviz.base.shapes import Tensor
-from headviz.heads.forward import batch_of
+from headviz.base.shapes import Float, Tensor
+from headviz.heads.forward import NO_PREFIX, Prefix, batch_of, read_prefix
 from headviz.heads.prompts import EncodedPrompt
 from headviz.models.loaded import LoadedModel
+
+_MOST_LOGITS = 2**26  # numbers worked out at once: a quarter of a gibibyte
 
 
 @dataclass(frozen=True)
@@ -52,18 +54,37 @@ def surprise(
 ) -> list[float | None]:
     """Perplexity of each continuation for the unedited model; None where there is no token.
 
-    1 is what the model would say itself; a broken text has a large one.
+    1 is what the model would say itself; a broken text has a large one. The prompt is read once,
+    and what several say alike as well.
     """
-    values: list[float | None] = []
-    vision_spec = model.family.vision_spec
-    for ids in continuations:
-        if not ids:
-            values.append(None)
-            continue
-        whole = prompt.continued(ids, 0 if vision_spec is None else vision_spec.answer_type)
-        batch = batch_of(model, [whole], left=True)
-        first = len(prompt.ids)
-        logits: Tensor = model.model(**batch.inputs()).logits[0, first - 1 : -1].float()
-        chosen = logits.log_softmax(1).gather(1, batch.ids[0, first:, None])
-        values.append(float(chosen.mean().neg().exp()))
-    return values
+    said = sorted({tuple(ids) for ids in continuations if ids}, key=len)
+    found: dict[tuple[int, ...], float] = {}
+    # The prompt's last token stays, since what comes after it is asked for.
+    before = () if prompt.pictures or not said else prompt.ids[:-1]
+    prefix = read_prefix(model, before) if before else NO_PREFIX
+    at_once = max(1, _MOST_LOGITS // (model.n_tokens * max(map(len, said), default=1)))
+    for start in range(0, len(said), at_once):
+        rows = said[start : start + at_once]
+        values = _log_probabilities(model, prompt, rows, prefix)
+        found |= {ids: float(v.mean().neg().exp()) for ids, v in zip(rows, values, strict=True)}
+    return [found.get(tuple(ids)) for ids in continuations]
+
+
+def _log_probabilities(
+    model: LoadedModel,
+    prompt: EncodedPrompt,
+    continuations: Sequence[Sequence[int]],
+    prefix: Prefix,
+) -> list[Float[Tensor, " token"]]:
+    """Of every token of the continuations, read side by side after the prefix."""
+    spec = model.family.vision_spec
+    wholes = [
+        prompt.continued(ids, 0 if spec is None else spec.answer_type) for ids in continuations
+    ]
+    batch = batch_of(model, wholes, left=False).after(prefix.length)
+    longest = max(map(len, continuations))
+    logits: Tensor = model.model(
+        **batch.inputs(), **prefix.rows(len(wholes)), logits_to_keep=longest + 1
+    ).logits[:, :-1]
+    chosen = logits.float().log_softmax(2).gather(2, batch.ids[:, -longest:, None])[..., 0]
+    return [row[: len(ids)] for row, ids in zip(chosen, continuations, strict=True)]
