@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from headviz.base.shapes import Float, Int, Tensor
+from headviz.pursuit.engine.parallel import in_parts
 from headviz.pursuit.engine.precomputed import PrecomputedHeads
 
 N_DRAWS = 200
@@ -64,10 +65,10 @@ def drawn_shares(
     # Squares along the basis, and of all of H: both are quadratic forms of z.
     forms = torch.stack([form, heads.gram])
     n = counts.sum(1)
-    found = []
-    for start in range(0, len(heads), _GROUP):
-        z = heads.signals(start, start + _GROUP)
-        form = forms[:, start : start + _GROUP]
+
+    def shares(start: int, stop: int) -> Float[Tensor, "head draw"]:
+        z = heads.signals(start, stop)
+        form = forms[:, start:stop]
         energies = ((z @ form) * z).sum(3)
         drawn = energies @ counts.T
         if centre:
@@ -75,7 +76,9 @@ def drawn_shares(
             mean = (counts / n[:, None]) @ z
             drawn = drawn - ((mean @ form) * mean).sum(3) * n
         explained, total = drawn.unbind()
-        found.append(explained / total.clamp_min(torch.finfo(total.dtype).tiny))
+        return explained / total.clamp_min(torch.finfo(total.dtype).tiny)
+
+    found = in_parts(shares, len(heads), _GROUP, counts.device)
     return torch.cat(found).T.clamp(0, 1)
 
 

@@ -24,18 +24,34 @@ class Dictionary:
     labels: tuple[str, ...]
 
 
+class TokenAtoms:
+    """An atom for every token, worked out for those asked for: a list takes few of a vocabulary."""
+
+    def __init__(self, model: LoadedModel, normalise: bool = True, fold_norm: bool = True) -> None:
+        """Of unit length, and with the final norm's gain folded in, if so asked."""
+        self._rows = model.unembedding
+        self._norm = read_norm(model.final_norm) if fold_norm else None
+        self._normalise = normalise
+
+    def __getitem__(self, ids: list[int] | slice) -> Float[Tensor, "atom d_model"]:
+        """Of these tokens. Float32."""
+        rows = self._rows[ids]
+        if self._norm is not None:
+            rows = self._norm.direction(rows)
+        return _unit(rows) if self._normalise else rows
+
+
 def vocabulary_atoms(
     model: LoadedModel, normalise: bool = True, fold_norm: bool = True
 ) -> Float[Tensor, "vocab d_model"]:
     """An atom for every token of the vocabulary, in the order of token ids. Float32."""
-    rows = model.unembedding
-    if fold_norm:
-        rows = read_norm(model.final_norm).direction(rows)
-    return _unit(rows) if normalise else rows
+    return TokenAtoms(model, normalise, fold_norm)[:]
 
 
 def concept_dictionary(
-    atoms: Float[Tensor, "vocab d_model"], tokens: ConceptTokens, normalise: bool = True
+    atoms: Float[Tensor, "vocab d_model"] | TokenAtoms,
+    tokens: ConceptTokens,
+    normalise: bool = True,
 ) -> Dictionary:
     """The concept's atoms: a token each, or a word each where pieces are averaged."""
     if tokens.policy != "mean":
@@ -46,7 +62,7 @@ def concept_dictionary(
 
 
 def token_dictionary(
-    atoms: Float[Tensor, "vocab d_model"], ids: Sequence[int], labels: Sequence[str]
+    atoms: Float[Tensor, "vocab d_model"] | TokenAtoms, ids: Sequence[int], labels: Sequence[str]
 ) -> Dictionary:
     """The atoms of these tokens."""
     return Dictionary(atoms[list(ids)], tuple(labels))

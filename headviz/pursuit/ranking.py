@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -20,7 +21,7 @@ from headviz.inputs.concepts import ConceptTokens
 from headviz.models.loaded import LoadedModel
 from headviz.pursuit.bootstrap import Spread, draw_counts, draw_lists, spread_of
 from headviz.pursuit.criteria import find_criterion, precompute_model
-from headviz.pursuit.dictionary import concept_dictionary, token_dictionary, vocabulary_atoms
+from headviz.pursuit.dictionary import TokenAtoms, concept_dictionary, token_dictionary
 from headviz.pursuit.engine.precomputed import PrecomputedHeads
 from headviz.pursuit.options import Options
 
@@ -30,6 +31,7 @@ CHANCE_LISTS = 10
 tenth head for a concept stands .01 to .07 above it."""
 CHANCE_LISTS_PURSUED = 5
 """Where a list has more words than the pursuit may pick: each then costs a pursuit of its own."""
+_word_tokens: WeakKeyDictionary[LoadedModel, tuple[int, ...]] = WeakKeyDictionary()
 _LIKE_FREQUENT = 40  # words on either side, in the order of the vocabulary, that count as like
 
 
@@ -162,7 +164,7 @@ def rank_heads(
     """
     options = options or Options(pooling=activations.pooling, pieces=tokens.policy)
     score = find_criterion(criterion).score
-    atoms = vocabulary_atoms(model, options.normalise, options.fold_norm)
+    atoms = TokenAtoms(model, options.normalise, options.fold_norm)
     dictionaries = [concept_dictionary(atoms, tokens, options.normalise)]
     draw_ids = _like_tokens(model, tokens, len(dictionaries[0].labels))
     if lists is None:
@@ -233,12 +235,14 @@ def _like_tokens(
 
 def word_tokens(model: LoadedModel) -> Sequence[int]:
     """Ids of the tokens that begin a word of letters, in the order of the vocabulary."""
-    names = model.tokenizer.convert_ids_to_tokens(list(range(known_tokens(model))))
-    return [
-        i
-        for i, name in enumerate(names)
-        if name and name[0] in "▁Ġ" and len(name) > 2 and name[1:].isalpha()
-    ]
+    if model not in _word_tokens:
+        names = model.tokenizer.convert_ids_to_tokens(list(range(known_tokens(model))))
+        _word_tokens[model] = tuple(
+            i
+            for i, name in enumerate(names)
+            if name and name[0] in "▁Ġ" and len(name) > 2 and name[1:].isalpha()
+        )
+    return _word_tokens[model]
 
 
 def known_tokens(model: LoadedModel) -> int:
