@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers.integrations.accelerate import load_offloaded_parameter
 
 from headviz.base.errors import CheckpointError, OptionError
 from headviz.base.shapes import Tensor
@@ -145,6 +144,9 @@ def _scaled_state(model: LoadedModel, recipe: Recipe) -> dict[str, Tensor]:
         scale = factors[layer] if linear else factors[layer][:, None]
         weight = state[name]
         if weight.is_meta:  # it lies on the disk
+            # Takes a second to import, for what few bake.
+            from transformers.integrations.accelerate import load_offloaded_parameter
+
             weight = load_offloaded_parameter(model.model, name)
         state[name] = weight * scale.to(weight)
     return state

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, __version__
+import transformers
 
 from headviz.base.errors import ModelError
 from headviz.base.progress import Progress, no_progress
@@ -182,7 +182,9 @@ def _run(file: Path, header: GgufHeader, folder: Path, progress: Progress) -> No
             while process.poll() is None:
                 if len(answers.steps) > 1 and not is_checked:
                     # Minutes are not to be spent on a model that has no heads to look at.
-                    family_of(AutoConfig.from_pretrained(folder, local_files_only=True))
+                    family_of(
+                        transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+                    )
                     is_checked = True
                 step = answers.steps[-1] if answers.steps else "starting"
                 progress(answers.share, f"converting {header.path.name}: {step}")
@@ -203,4 +205,4 @@ def _failure(header: GgufHeader, last: dict[str, Any]) -> str:
     reason = first_line(last["text"], last["error"]).rstrip(".")
     if last["step"] == "writing":
         return f"The cache folder does not take {what}: {reason}. Free some space."
-    return f"transformers {__version__} does not read {what}: {reason}."
+    return f"transformers {transformers.__version__} does not read {what}: {reason}."

@@ -1,7 +1,9 @@
 """A model's name or folder -> LoadedModel: the model, its tokenizer or processor, its layout.
 
 Safetensors only, remote code never. Says why it chose the device and the number format. Knows
-nothing of concepts, prompts or edits.
+nothing of concepts, prompts or edits. What transformers makes models with takes a second or two to
+import (torchvision, scipy): it is taken out of the package where a model is loaded, not before, so
+that the page stands sooner.
 """
 
 from collections.abc import Callable
@@ -9,13 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    AutoTokenizer,
-)
+import transformers
 
 from headviz.base.errors import HeadvizError, ModelError
 from headviz.base.progress import Progress, no_progress
@@ -84,13 +80,17 @@ def load_model(
         folder, revision = wish.bring()
         family = wish.family(folder)
         has_vision = family is not None and family.vision_spec is not None
-        reader: Any = AutoProcessor if has_vision else AutoTokenizer
+        reader: Any = transformers.AutoProcessor if has_vision else transformers.AutoTokenizer
         reader = reader.from_pretrained(folder, **_SAFE)
         plan = wish.plan(
             weights_bytes(folder), weights_in_memory(folder, wish.format, wish.quantised)
         )
         make_room()
-        maker = AutoModelForImageTextToText if has_vision else AutoModelForCausalLM
+        maker = (
+            transformers.AutoModelForImageTextToText
+            if has_vision
+            else transformers.AutoModelForCausalLM
+        )
         model = read_model(maker, folder, plan, wish.format, wish.quantised, progress)
     except HeadvizError:
         raise
@@ -141,7 +141,7 @@ class _Wish:
 
     def family(self, folder: Path) -> Family | None:
         """See `family_of`. Raises ModelError too where the weights are packed as none are read."""
-        config = AutoConfig.from_pretrained(folder, **_SAFE)
+        config = transformers.AutoConfig.from_pretrained(folder, **_SAFE)
         check_packing(self._name, config)
         return family_of(config)
 

@@ -55,20 +55,23 @@ def serve(options: argparse.Namespace) -> int:
     if not session.model_names():
         print("headviz: --models names no model.", file=sys.stderr)
         return 2
-    # The first model loads while the visitor reads the shipped results.
-    first = session.model_names()[0]
-    threading.Thread(target=session.model, args=(first,), daemon=True).start()
-
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     from headviz.page.page import build_page, launch_options
 
-    build_page(session).launch(
+    page = build_page(session)
+    page.launch(
         server_name=None if on_spaces else host,
         server_port=options.port or (None if on_spaces else 7860),
         share=options.share,
         max_file_size="200mb",
+        prevent_thread_lock=True,
         **launch_options(),
     )
+    # The first model loads while the visitor reads the shipped results, and not before the page
+    # answers: the two would share the processor.
+    first = session.model_names()[0]
+    threading.Thread(target=session.model, args=(first,), daemon=True).start()
+    page.block_thread()
     return 0
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+import transformers
 
 from headviz.base.errors import ModelError
 from headviz.base.progress import Progress, no_progress
@@ -59,10 +59,10 @@ def load_classifier(name: str, progress: Progress = no_progress) -> Classifier:
     folder, revision = place.bring(Fetching(progress, config_of))
     try:
         shared: dict[str, Any] = {"trust_remote_code": False}
-        model = AutoModelForSequenceClassification.from_pretrained(
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(
             folder, use_safetensors=True, **shared
         ).eval()
-        tokenizer = AutoTokenizer.from_pretrained(folder, **shared)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **shared)
     except Exception as error:  # transformers raises a dozen types for a bad name or file
         raise _failed(name, first_line(str(error), type(error).__name__)) from error
     labels = {str(text).lower(): int(i) for i, text in model.config.id2label.items()}
