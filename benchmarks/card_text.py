@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.turning import CONCEPTS, FLUENT, N_OPENINGS, N_OTHERS, N_OWN, WORDINGS
 from headviz.models.known import known_models
+from headviz.session.causal import SAID
 from headviz.session.ship import EXAMPLES, MIN_WORDS, N_QUESTIONS
 from headviz.session.shipped import SPECTRUM_STEPS
 
@@ -56,6 +57,9 @@ Results of headviz for a model that others trained. Its weights are not here: `p
   them and says so: a best case, in which the edited text has none of the concept's words that the
   original says and the control has all of them; of several, the one whose original
   and control share most of their words (one about colors, if any of theirs is clear).
+- `said.json`: what the model said to each opening of `descriptions`
+  ({SAID.max_new_tokens} tokens at temperature {SAID.temperature}), in two rounds, as token ids.
+  Effects are measured and edits searched for on these words.
 
 ## What turning heads down does
 

@@ -1,8 +1,10 @@
 """What a head does to a concept: estimated, measured, and the search for an edit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
+from weakref import WeakKeyDictionary
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from headviz.editing.effect import Reader
 from headviz.editing.find import Found, Search, search_in_steps, trimmed
 from headviz.editing.generate import Sampling
 from headviz.editing.passages import begins_word, given_passages, own_passages, passage
+from headviz.heads import replay
 from headviz.heads.edits import NO_EDIT, Edit, applied, factor_table
 from headviz.heads.forward import batch_of
 from headviz.heads.prompts import encode_prompt
@@ -321,3 +324,37 @@ def test_a_model_that_writes_nothing_can_lose_nothing(causes, monkeypatch):
     monkeypatch.setattr(causes.session, "model", lambda name: tower)
     with pytest.raises(OptionError, match="is a CLIP model and writes no text, so that there is"):
         causes.prompt_set("tiny-clip")
+
+
+def test_words_that_ship_are_not_said_anew(causes, llama, monkeypatch):
+    said = [[[n % 7 + 3, 5] for n, _ in enumerate(PROMPTS)], [[9]] * len(PROMPTS)]
+    asked = []
+
+    def shipped(name, about):
+        asked.append((name, about["prompt_set"], about["revision"]))
+        return said
+
+    monkeypatch.setattr("headviz.session.causal.load_said", shipped)
+    monkeypatch.setattr("headviz.session.causal.own_passages", None)
+    passages = causes.passages(llama.name, TEXTS)
+    assert asked == [(llama.name, TEXTS.digest, llama.revision)]
+    assert [one.text for one in passages] == [*PROMPTS, *PROMPTS]
+    assert [list(one.continuation) for one in passages] == [*said[0], *said[1]]
+
+
+def test_a_random_set_is_measured_on_a_batch_of_the_texts(reader):
+    small = replace(reader, parts=reader.parts * 2)
+    batches = small.batches()
+    assert [len(batch.parts) for batch in batches] == [1] * len(small.parts)
+    whole = reader.measure(EDIT)
+    sums = [batch.measure(EDIT).lost.sum() for batch in reader.batches()]
+    assert float(sum(sums)) == pytest.approx(float(whole.lost.sum()), abs=1e-4)
+
+
+def test_a_family_that_cannot_be_taken_up_again_is_tried_once(llama, texts, monkeypatch):
+    batch = batch_of(llama, [encode_prompt(llama, texts.texts[0])], left=False)
+    monkeypatch.setattr(replay, "_taken_up", WeakKeyDictionary())
+    monkeypatch.setattr(replay, "_ALIKE", -1.0)
+    assert Replay.of(llama, batch).given is None
+    monkeypatch.setattr(Replay, "_gives", None)
+    assert Replay.of(llama, batch).given is None

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -18,13 +18,16 @@ from headviz.heads.edits import NO_EDIT, Edit
 from headviz.inputs.concepts import known_concepts, make_concept
 from headviz.inputs.examples import examples_of
 from headviz.inputs.prompt_sets import find_prompt_set
+from headviz.models.gguf import revision_of
 from headviz.models.known import known_models
+from headviz.session.causal import ROUNDS, SAID, usual_texts
 from headviz.session.session import Session
 from headviz.session.ship import EXAMPLES, ship
 from headviz.session.shipped import (
     SPECTRUM_STEPS,
     clearest,
     is_clear,
+    load_said,
     load_shipped,
     usual_edit,
 )
@@ -251,3 +254,33 @@ def test_the_real_model_opens_on_a_clear_example():
     found = shipped.answer(shipped.first_concept)
     assert is_clear(found)
     assert load_shipped("tiny-lm").first_concept == "colors"
+
+
+# What the model said, on which effects are measured.
+
+ABOUT = {"model": "toy", "revision": "ab" * 6, "rounds": 1}
+
+
+def test_words_that_ship_are_those_of_that_model_on_those_texts_alone(assets):
+    (assets / "toy" / "said.json").write_text(json.dumps({**ABOUT, "ids": [[[1, 2], []]]}))
+    assert load_said("toy", ABOUT) == [[[1, 2], []]]
+    for name, other in (("model", "other"), ("revision", "ac" * 6), ("rounds", 2)):
+        assert load_said("toy", {**ABOUT, name: other}) is None
+    assert load_said("nobody", ABOUT) is None
+
+
+def test_the_real_models_words_are_those_that_an_effect_is_measured_on():
+    texts = find_prompt_set(usual_texts(REAL, False), REAL)
+    package = known_models()[REAL].package
+    assert package is not None
+    said = json.loads((ASSETS / REAL / "said.json").read_text())
+    ids = said.pop("ids")
+    assert said == {
+        "model": REAL,
+        "revision": revision_of(package.sha256),
+        "dtype": "float32",
+        "prompt_set": texts.digest,
+        "sampling": asdict(SAID),
+        "rounds": ROUNDS,
+    }, f"made from something else: run python -m headviz ship --model {REAL}"
+    assert [len(rows) for rows in ids] == [len(texts)] * ROUNDS

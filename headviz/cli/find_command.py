@@ -64,8 +64,7 @@ def run_effect(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     if parsed.heads:
         heads = tuple(Head.parse(name) for name in parsed.heads.split(","))
     else:
-        ranking = session.rank(parsed.model, concept, session.prompt_set(parsed.model))
-        heads = ranking.top(max(parsed.top, 0))
+        heads = causes.ranking(parsed.model, concept).top(max(parsed.top, 0))
     estimate = causes.estimate(parsed.model, concept, texts, session.loading)
     rows = [
         {

@@ -11,7 +11,7 @@ decides. Knows nothing of how heads were chosen.
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -120,13 +120,7 @@ class Reader:
 
         Raises PromptError where no word of the concept is said in any of them.
         """
-        marks = [begins_word(model, one.prompt.ids[one.first :], words) for one in passages]
-        if not any(any(mark) for mark in marks):
-            raise PromptError(
-                f"None of the {len(passages)} texts says a word of the concept "
-                f"({', '.join(list(words)[:5])} …), so that nothing can be lost. Choose texts that "
-                "do: questions answered by its words, or tasks that call for them."
-            )
+        marks = marked(model, passages, words)
         kept = _kept_others(model, marks)
         parts: list[Part] = []
         for rows in _batches(model, passages):
@@ -140,6 +134,11 @@ class Reader:
                 )
             parts.append(part)
         return cls(model, tuple(parts), tuple(words), lock)
+
+    def batches(self) -> tuple["Reader", ...]:
+        """One reader for each batch of texts in which a word of the concept is said."""
+        own = [part for part in self.parts if bool(part.own.any())]
+        return tuple(replace(self, parts=(part,)) for part in own)
 
     def measure(self, edit: Edit, progress: Progress = no_progress) -> Measured:
         """What the edit does to these texts. Edits of places other than everywhere are refused."""
@@ -174,6 +173,23 @@ class Reader:
                 (slope,) = torch.autograd.grad(value, table)
             total += slope[0]
         return (total / n_own).float().cpu()
+
+
+def marked(
+    model: LoadedModel, passages: Sequence[Passage], words: Sequence[str]
+) -> list[tuple[bool, ...]]:
+    """For each token of each continuation, whether a word of the concept begins in it.
+
+    Raises PromptError where none does in any of them.
+    """
+    marks = [begins_word(model, one.continuation, words) for one in passages]
+    if not any(any(mark) for mark in marks):
+        raise PromptError(
+            f"None of the {len(passages)} texts says a word of the concept "
+            f"({', '.join(list(words)[:5])} …), so that nothing can be lost. Choose texts that "
+            "do: questions answered by its words, or tasks that call for them."
+        )
+    return marks
 
 
 def rows_of(table: Float[Tensor, "1 layer head"], part: Part) -> Float[Tensor, "row layer head"]:

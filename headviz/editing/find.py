@@ -165,6 +165,8 @@ def search_in_steps(reader: Reader, search: Search) -> Iterator[Step]:
     enough, price = _ENOUGH[search.towards], 1.0
     for step in range(search.steps):
         part, aim = usable[step % len(usable)]
+        # Nothing differs before the first layer that may: what was read there holds.
+        start = int(may_differ[0].any(1).nonzero()[0])
         with reader.lock(), torch.inference_mode(False), torch.enable_grad():
             now = part.replay.logits(rows_of(table, part), part.at, start).log_softmax(1)
             gain, side = aim.gain(now), aim.side(part, now)
@@ -214,11 +216,16 @@ def judged(
     curve: tuple[tuple[float, float], ...],
     progress: Progress = no_progress,
 ) -> Found:
-    """The edit on texts that the search has not seen, beside other edits and random heads."""
-    drawn = []
+    """The edit on texts that the search has not seen, beside other edits and random heads.
+
+    Each random set is measured on a batch of the texts, all batches in turn: only the median over
+    the sets is told, which as many sets on all texts would not make surer.
+    """
+    drawn, batches = [], judge.batches()
     for seed in range(RANDOM_SETS):
         progress(0.85 + 0.15 * seed / RANDOM_SETS, f"random heads, set {seed + 1} of {RANDOM_SETS}")
-        drawn.append(judge.measure(control_of(judge.model, edit, seed)).effect())
+        batch = batches[seed % len(batches)]
+        drawn.append(batch.measure(control_of(judge.model, edit, seed)).effect())
     measured = {
         name: Judged(one, judge.measure(one).effect())
         for name, one in {"found": edit, **rivals}.items()

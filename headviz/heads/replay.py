@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -19,6 +20,8 @@ from headviz.heads.hooks import layer_arguments, projection_inputs
 from headviz.models.loaded import LoadedModel
 
 _ALIKE = 1e-3  # nats: how far a pass taken up again may be from a whole one
+_taken_up: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+"""Models that were tried -> whether a pass can be taken up again."""
 
 Given = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and other arguments of a layer."""
@@ -35,7 +38,9 @@ class Replay:
 
     @classmethod
     def of(cls, model: LoadedModel, batch: Batch) -> "Replay":
-        """Read the batch once, unedited."""
+        """Read the batch once, unedited. A model's first one is held against a whole pass."""
+        if _taken_up.get(model.model) is False:
+            return cls(model, batch, None)
         given: list[Given] = []
 
         def note(_: int, args: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -46,15 +51,21 @@ class Replay:
         with torch.inference_mode(False), torch.no_grad(), layer_arguments(model, note):
             whole = model.model(**batch.inputs(), use_cache=False, logits_to_keep=1).logits
         found = cls(model, batch, tuple(given))
-        last = torch.zeros_like(batch.image)
+        if model.model not in _taken_up:
+            _taken_up[model.model] = found._gives(whole[:, -1])
+        return found if _taken_up[model.model] else cls(model, batch, None)
+
+    def _gives(self, whole: Float[Tensor, "row vocab"]) -> bool:
+        """Whether the layers, run one by one, end in these logits after the last position."""
+        last = torch.zeros_like(self.batch.image)
         last[:, -1] = True
         try:
             with torch.no_grad():
-                again = found.logits(_ones(model, len(last)), last, model.head_layers[0])
+                again = self.logits(_ones(self.model, len(last)), last, self.model.head_layers[0])
         except (TypeError, RuntimeError, ValueError):
-            return cls(model, batch, None)
-        apart = (again.log_softmax(1) - whole[:, -1].float().log_softmax(1)).abs().max()
-        return found if float(apart) < _ALIKE else cls(model, batch, None)
+            return False
+        apart = (again.log_softmax(1) - whole.float().log_softmax(1)).abs().max()
+        return float(apart) < _ALIKE
 
     def logits(
         self,

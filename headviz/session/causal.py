@@ -20,7 +20,7 @@ from headviz.base.lru import LRU
 from headviz.base.progress import Progress, no_progress
 from headviz.base.shapes import Float, Tensor
 from headviz.base.store import key_of
-from headviz.editing.effect import Effect, Reader
+from headviz.editing.effect import Effect, Reader, marked
 from headviz.editing.find import Found, Search, Step, judged, search_in_steps, trimmed
 from headviz.editing.generate import Sampling
 from headviz.editing.passages import Passage, begins_word, own_passages, passage
@@ -32,6 +32,7 @@ from headviz.inputs.prompt_sets import PromptSet, default_prompt_sets
 from headviz.models.loaded import LoadedModel
 from headviz.pursuit.ranking import Ranking
 from headviz.session.session import Session
+from headviz.session.shipped import load_said, load_shipped, said_about
 
 SAID = Sampling(max_new_tokens=32, temperature=0.8)
 """How the model is made to speak: a little at random, so that its texts differ."""
@@ -71,8 +72,18 @@ class Causes:
     def passages(
         self, name: str, prompt_set: PromptSet, progress: Progress = no_progress
     ) -> tuple[Passage, ...]:
-        """What the model says to the prompts, made once: parts that are kept are not made again."""
+        """What the model says to the prompts, made once: parts that are kept are not made again.
+
+        Of some models it ships.
+        """
         model = self.session.model(name)
+        about = said_about(model, prompt_set, SAID, ROUNDS)
+        if (shipped := load_said(model.name, about)) is not None:
+            return tuple(
+                passage(model, text, ids)
+                for said in shipped
+                for text, ids in zip(prompt_set.texts, said, strict=True)
+            )
         found: list[Passage] = []
         starts = [(r, s) for r in range(ROUNDS) for s in range(0, len(prompt_set), _AT_ONCE)]
         for number, (seed, start) in enumerate(starts):
@@ -138,15 +149,7 @@ class Causes:
         key = (model.name, model.revision, prompt_set.digest, concept, half)
 
         def make() -> Reader:
-            said = [
-                one
-                for one in self.passages(name, prompt_set, progress)
-                if one.continuation and half_of(one.text, one.pictures) == half
-            ]
-            says = [any(begins_word(model, one.continuation, concept.words)) for one in said]
-            own = [one for one, yes in zip(said, says, strict=True) if yes]
-            others = [one for one, yes in zip(said, says, strict=True) if not yes]
-            chosen = [*own[:WITH], *others[:WITHOUT]]
+            chosen = self._half(model, concept, prompt_set, half, progress)
             lock = self.session.lock.after_others
             return Reader.of(model, chosen, concept.words, progress, lock)
 
@@ -158,6 +161,34 @@ class Causes:
             return self._readers.find_or_make(key, lambda: found)
         finally:
             self._making.release()
+
+    def _half(
+        self,
+        model: LoadedModel,
+        concept: Concept,
+        prompt_set: PromptSet,
+        half: str,
+        progress: Progress,
+    ) -> list[Passage]:
+        """The texts of one half that are looked at: those that say the concept, and others."""
+        said = [
+            one
+            for one in self.passages(model.name, prompt_set, progress)
+            if one.continuation and half_of(one.text, one.pictures) == half
+        ]
+        says = [any(begins_word(model, one.continuation, concept.words)) for one in said]
+        own = [one for one, yes in zip(said, says, strict=True) if yes]
+        others = [one for one, yes in zip(said, says, strict=True) if not yes]
+        return [*own[:WITH], *others[:WITHOUT]]
+
+    def ranking(self, name: str, concept: Concept) -> Ranking:
+        """The usual ranking of the heads for the concept: what ships of it, or made now."""
+        model, shipped = self.session.model(name), load_shipped(name)
+        if shipped and concept.name in shipped.concepts:
+            ranking = shipped.ranking(concept.name)
+            if (ranking.revision, ranking.tokens.concept) == (model.revision, concept):
+                return ranking
+        return self.session.rank(name, concept, self.session.prompt_set(name))
 
     def estimate(
         self, name: str, concept: Concept, prompt_set: PromptSet, progress: Progress = no_progress
@@ -226,10 +257,13 @@ class Causes:
         """
         texts = prompt_set or self.prompt_set(name)
         reader = self.reader(name, concept, texts, SEARCH, progress)
-        judge = self.reader(name, concept, texts, JUDGE, progress)
+        # Told before the search, read after it: the first steps come the sooner.
+        judging = self._half(reader.model, concept, texts, JUDGE, progress)
+        marked(reader.model, judging, concept.words)
         steps, curve = search_in_steps(reader, search), []
         for step in steps:
-            progress(0.8 * step.share, "searching")
+            told = f"searching: {step.gain:.1f} nats at {step.side:.2f} elsewhere so far"
+            progress(0.8 * step.share, told)
             curve.append((step.gain, step.side))
             last = step
             yield step
@@ -240,6 +274,7 @@ class Causes:
             )
         edit = trimmed(reader, last.edit, search, progress)
         rivals = self._rivals(name, concept, search, reader, len(edit.factors))
+        judge = self.reader(name, concept, texts, JUDGE, progress)
         yield judged(judge, search, edit, rivals, tuple(curve), progress)
 
     def _rivals(
@@ -247,7 +282,7 @@ class Causes:
     ) -> dict[str, Edit]:
         """Other ways to choose as many heads, on the same half of the texts as the search."""
         model = reader.model
-        ranking = self.session.rank(name, concept, self.session.prompt_set(name))
+        ranking = self.ranking(name, concept)
         order = reader.estimate().flatten().argsort(descending=True)[:n].tolist()
         by_gradient = [Head(number // model.n_heads, number % model.n_heads) for number in order]
         return {

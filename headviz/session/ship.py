@@ -30,9 +30,16 @@ from headviz.models.loaded import LoadedModel
 from headviz.pursuit.bootstrap import Spread
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking
-from headviz.session.causal import Causes, heads_that_matter
+from headviz.session.causal import ROUNDS, SAID, Causes, heads_that_matter
 from headviz.session.session import Session
-from headviz.session.shipped import CRITERION, SPECTRUM_STEPS, shipped_file, usual_edit
+from headviz.session.shipped import (
+    CRITERION,
+    SPECTRUM_STEPS,
+    said_about,
+    said_file,
+    shipped_file,
+    usual_edit,
+)
 
 MIN_WORDS = 2
 """Single-token words that a preset needs to be ranked."""
@@ -71,8 +78,21 @@ def ship(session: Session, name: str, progress: Progress = no_progress) -> Path:
             _write(path.with_name("examples.json"), [asdict(e) for e in chosen], indent=1)
         data |= {"answers": _answers(session, rankings, progress)}
         _write(path, data)
+        if not built_in_prompt_sets(name):
+            ship_said(session, name, progress)
     if model.writes:
         _write(path, data | {"effects": _effects(session, rankings, progress)})
+    return path
+
+
+def ship_said(session: Session, name: str, progress: Progress = no_progress) -> Path:
+    """Make what the model says to its openings anew, on which effects are measured."""
+    path, causes, model = said_file(name), Causes(session), session.model(name)
+    path.unlink(missing_ok=True)  # or else it would be read rather than made
+    openings = causes.prompt_set(name)
+    ids = [list(one.continuation) for one in causes.passages(name, openings, progress)]
+    rounds = [ids[start : start + len(openings)] for start in range(0, len(ids), len(openings))]
+    _write(path, {**said_about(model, openings, SAID, ROUNDS), "ids": rounds})
     return path
 
 

@@ -2,12 +2,14 @@
 
 One JSON file in assets/<model>/, beside the weights of a built-in model and without any for one
 that is fetched. It is refused where the model's revision is not the one that it was made from.
+A second one, said.json, holds what the model said to the texts on which effects are measured: that
+takes minutes to write and is the same for every concept.
 """
 
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,15 @@ from headviz.base import assets
 from headviz.base.assets import built_in_models
 from headviz.base.head import Head
 from headviz.editing.effect import Effect
+from headviz.editing.generate import Sampling
 from headviz.editing.measures import concept_spans
 from headviz.editing.recipe import Recipe
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import Concept, ConceptTokens, WordTokens
+from headviz.inputs.prompt_sets import PromptSet
 from headviz.models.gguf import revision_of
 from headviz.models.known import known_models
+from headviz.models.loaded import LoadedModel
 from headviz.models.places import revision_here
 from headviz.pursuit.bootstrap import Spread
 from headviz.pursuit.options import Options
@@ -184,6 +189,38 @@ def load_shipped(name: str) -> Shipped | None:
         return None
     data = json.loads(path.read_text(encoding="utf-8"))
     return Shipped(data) if data["revision"] == _revision(name) else None
+
+
+def load_said(name: str, about: Mapping[str, Any]) -> list[list[list[int]]] | None:
+    """What the model said to each text in each round, as token ids; None where that is not kept.
+
+    `about` is all that it depends on, see `said_about`: it has to be the very same.
+    """
+    path = said_file(name)
+    if name not in {*built_in_models(), *known_models()} or not path.is_file():
+        return None
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    ids: list[list[list[int]]] = data.pop("ids")
+    return ids if data == dict(about) else None
+
+
+def said_about(
+    model: LoadedModel, prompt_set: PromptSet, sampling: Sampling, rounds: int
+) -> dict[str, Any]:
+    """What the words of a model depend on, as plain data for JSON."""
+    return {
+        "model": model.name,
+        "revision": model.revision,
+        "dtype": model.number_format,
+        "prompt_set": prompt_set.digest,
+        "sampling": asdict(sampling),
+        "rounds": rounds,
+    }
+
+
+def said_file(name: str) -> Path:
+    """Where the words of the model of that name are, or would be."""
+    return shipped_file(name).with_name("said.json")
 
 
 def shipped_file(name: str) -> Path:
