@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.card import write_card
 from benchmarks.pursuit.pursuit import bench_pursuit
-from benchmarks.real_model import bench_real_model
+from benchmarks.real_model import PARTS, bench_real_model
 from benchmarks.studies import bench_studies
 from headviz.base.errors import HeadvizError
 from headviz.models.devices import DEVICES, DTYPES, choose_device
@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     studies.set_defaults(run=_studies)
     real = commands.add_parser("real", help="a real model, beside plain transformers")
     real.add_argument("--model", default="smollm2-135m", help="name, folder or hub name")
+    real.add_argument("--parts", default="", metavar="A,B", help=f"of {', '.join(PARTS)}; all")
     real.set_defaults(run=_real)
     card = commands.add_parser("card", help="what edits do to a real model: writes its card")
     card.add_argument("--model", default="smollm2-135m", help="a model that ships results")
@@ -63,7 +64,8 @@ def _studies(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def _real(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
     session = Session(device=parsed.device, dtype=parsed.dtype)
-    return bench_real_model(session, parsed.model, parsed.quick, _say)
+    parts = [part.strip() for part in parsed.parts.split(",") if part.strip()]
+    return bench_real_model(session, parsed.model, parsed.quick, parts, _say)
 
 
 def _card(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
