@@ -20,7 +20,7 @@ from headviz.inputs.examples import examples_of
 from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.models.gguf import revision_of
 from headviz.models.known import known_models
-from headviz.session.causal import ROUNDS, SAID, usual_texts
+from headviz.session.causal import ROUNDS, SAID, chat_of, usual_texts
 from headviz.session.session import Session
 from headviz.session.ship import EXAMPLES, ship
 from headviz.session.shipped import (
@@ -282,5 +282,6 @@ def test_the_real_models_words_are_those_that_an_effect_is_measured_on():
         "prompt_set": texts.digest,
         "sampling": asdict(SAID),
         "rounds": ROUNDS,
+        "chat": asdict(chat_of(texts)),
     }, f"made from something else: run python -m headviz ship --model {REAL}"
     assert [len(rows) for rows in ids] == [len(texts)] * ROUNDS

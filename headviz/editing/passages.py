@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from headviz.editing.generate import Sampling, generate
 from headviz.editing.measures import concept_spans
 from headviz.heads.capture import Progress, no_progress
+from headviz.heads.chat import PLAIN, Chat
 from headviz.heads.edits import NO_EDIT
 from headviz.heads.pooling import Lock
 from headviz.heads.prompts import (
@@ -44,11 +45,15 @@ class Passage:
 
 
 def passage(
-    model: LoadedModel, prompt: str, continuation: Sequence[int], pictures: Sequence[Picture] = ()
+    model: LoadedModel,
+    prompt: str,
+    continuation: Sequence[int],
+    pictures: Sequence[Picture] = (),
+    chat: Chat = PLAIN,
 ) -> Passage:
     """The prompt with these token ids after it."""
     asked = prompt or default_prompt(model) if pictures else prompt
-    encoded = encode_prompt(model, asked, len(continuation), pictures)
+    encoded = encode_prompt(model, asked, len(continuation), pictures, chat)
     check_have_weights(model, continuation)
     spec = model.family.vision_spec
     whole = encoded.continued(continuation, 0 if spec is None else spec.answer_type)
@@ -73,6 +78,7 @@ def own_passages(
     progress: Progress = no_progress,
     at_once: int = 16,
     lock: Lock = nullcontext,
+    chat: Chat = PLAIN,
 ) -> tuple[Passage, ...]:
     """Each prompt with what the unedited model says to it, which may be nothing."""
     found: list[Passage] = []
@@ -81,9 +87,9 @@ def own_passages(
         part = list(prompts[start : start + at_once])
         shown = list(pictures[start : start + at_once])
         asked = [prompt or default_prompt(model) for prompt in part] if shown else part
-        *_, last = generate(model, asked, [NO_EDIT] * len(part), sampling, lock, shown)
+        *_, last = generate(model, asked, [NO_EDIT] * len(part), sampling, lock, shown, chat)
         for number, (prompt, ids) in enumerate(zip(part, last.ids, strict=True)):
-            found.append(passage(model, prompt, ids, shown[number] if shown else ()))
+            found.append(passage(model, prompt, ids, shown[number] if shown else (), chat))
     return tuple(found)
 
 

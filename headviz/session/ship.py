@@ -30,7 +30,7 @@ from headviz.models.loaded import LoadedModel
 from headviz.pursuit.bootstrap import Spread
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking
-from headviz.session.causal import ROUNDS, SAID, Causes, heads_that_matter
+from headviz.session.causal import ROUNDS, SAID, Causes, chat_of, heads_that_matter
 from headviz.session.session import Session
 from headviz.session.shipped import (
     CRITERION,
@@ -92,7 +92,7 @@ def ship_said(session: Session, name: str, progress: Progress = no_progress) -> 
     openings = causes.prompt_set(name)
     ids = [list(one.continuation) for one in causes.passages(name, openings, progress)]
     rounds = [ids[start : start + len(openings)] for start in range(0, len(ids), len(openings))]
-    _write(path, {**said_about(model, openings, SAID, ROUNDS), "ids": rounds})
+    _write(path, {**said_about(model, openings, SAID, ROUNDS, chat_of(openings)), "ids": rounds})
     return path
 
 

@@ -22,6 +22,7 @@ from headviz.editing.effect import Effect
 from headviz.editing.generate import Sampling
 from headviz.editing.measures import concept_spans
 from headviz.editing.recipe import Recipe
+from headviz.heads.chat import Chat
 from headviz.heads.edits import Edit
 from headviz.inputs.concepts import Concept, ConceptTokens, WordTokens
 from headviz.inputs.prompt_sets import PromptSet
@@ -205,7 +206,7 @@ def load_said(name: str, about: Mapping[str, Any]) -> list[list[list[int]]] | No
 
 
 def said_about(
-    model: LoadedModel, prompt_set: PromptSet, sampling: Sampling, rounds: int
+    model: LoadedModel, prompt_set: PromptSet, sampling: Sampling, rounds: int, chat: Chat
 ) -> dict[str, Any]:
     """What the words of a model depend on, as plain data for JSON."""
     return {
@@ -215,6 +216,7 @@ def said_about(
         "prompt_set": prompt_set.digest,
         "sampling": asdict(sampling),
         "rounds": rounds,
+        "chat": asdict(chat),
     }
 
 
