@@ -307,8 +307,8 @@ def test_a_closed_tab_ends_its_run(server, browser):
 def test_two_visitors_do_not_mix_their_edits(page, server, browser):
     with visiting(browser, server[0]) as other:
         for visitor, button in ((page, "#up"), (other, "#reset")):
-            change(visitor, "#prompt", "Question: What color is a tomato? Answer:")
             visitor.locator(button).click()
+            change(visitor, "#prompt", "Question: What color is a tomato? Answer:")
         mine, theirs = settled(page), settled(other)
         assert theirs[0] == theirs[1] == mine[0]
         assert set(ask(page)["heads"].values()) == {3}

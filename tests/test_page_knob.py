@@ -38,7 +38,8 @@ def turned_down(page):
     """Every test begins with a short answer under the usual edit."""
     sampling(page, tokens=60)
     change(page, "#prompt", "Question: What color is a tomato? Answer:")
-    page.locator("#down").click()
+    settled(page)
+    page.locator("#down").click()  # not while it is written: it would go on from there
     settled(page)
 
 
