@@ -63,7 +63,7 @@ def test_the_map_is_read_aloud_as_a_grid_of_heads_with_their_scores(page):
     read = page.locator(".hv-map").aria_snapshot().replace("'", "")  # YAML's own
     assert re.match(r'- grid "Heads: 5 layers by 64 heads\. Arrow keys', read)
     cells = re.findall(r'gridcell "([^"]*)"', read)
-    assert len(re.findall(r'\brow "', read)) == 5 and len(cells) == 320
+    assert len(re.findall(r"- row\b", read)) == 5 and len(cells) == 320
     assert 'rowheader "Layer 0"' in read
     top = str(load_shipped("tiny-lm").ranking("colors").top(1)[0])
     told = next(cell for cell in cells if cell.startswith(f"{top}:"))
