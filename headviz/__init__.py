@@ -37,6 +37,7 @@ from headviz.inputs.prompt_sets import (
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking
 from headviz.pursuit.spectrum import Spectrum
+from headviz.session import rankings
 from headviz.session.causal import Causes
 from headviz.session.save import save
 from headviz.session.session import Session
@@ -102,13 +103,13 @@ def rank(
         concept: a preset's name, or a list of words.
         prompt_set: what to read the heads on: a built-in set, a file of texts, a folder or zip of
             pictures, a PromptSet of yours, or None for the model's own.
-        criterion: one of headviz.pursuit.criteria.CRITERIA.
+        criterion: one of headviz.session.rankings.RANKINGS.
         options: choices that the score depends on.
         images: pictures (files, bytes or PIL images) to read the heads on in place of `prompt_set`.
         prompt: what is asked about each picture; empty for the model's usual prompt.
     """
     samples = _prompt_set(model, prompt_set, images, prompt)
-    return default_session().rank(model, _concept(concept), samples, criterion, options)
+    return rankings.rank(default_session(), model, _concept(concept), samples, criterion, options)
 
 
 def spectrum(

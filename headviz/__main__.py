@@ -20,9 +20,9 @@ from headviz.heads.pooling import POOLINGS
 from headviz.inputs.concepts import PIECES
 from headviz.models.devices import DEVICES, DTYPES, QUANTISED
 from headviz.page import launch
-from headviz.pursuit.criteria import CRITERIA
 from headviz.pursuit.engine.somp import BUDGET
 from headviz.pursuit.options import ORDERS, Options
+from headviz.session.rankings import RANKINGS
 from headviz.session.session import Session
 from headviz.session.ship import ship, ship_effects
 from headviz.studies import command as study_command
@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     rank = _command(parsers, "rank", "rank all heads for a concept", commands.rank)
     _add_model(rank)
     _add_concept(rank)
-    rank.add_argument("--criterion", default="somp", help=f"one of {', '.join(CRITERIA)}")
+    rank.add_argument("--criterion", default="somp", help=f"one of {', '.join(RANKINGS)}")
     rank.add_argument("--top", type=int, default=10, metavar="N", help="heads to show")
     rank.add_argument("--out", metavar="FILE", help="all heads as .csv, .json or .safetensors")
     rank.add_argument("--activations", metavar="FILE", help="all signals as .safetensors")

@@ -5,7 +5,7 @@ depend on the model are the session's; nothing is printed here.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +27,8 @@ from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking
 from headviz.pursuit.spectrum import Spectrum
 from headviz.session.open_model import check_laws
+from headviz.session.rankings import find_way
+from headviz.session.rankings import rank as rank_by
 from headviz.session.save import check_files, save
 from headviz.session.session import Session
 
@@ -88,7 +90,9 @@ def rank(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     check_files(files)
     prompt_set = session.prompt_set(parsed.model, parsed.prompt_set, parsed.prompt)
     options = _options(session, parsed)
-    ranking = session.rank(parsed.model, concept, prompt_set, parsed.criterion, options)
+    ranking = rank_by(
+        session, parsed.model, concept, prompt_set, parsed.criterion, options, session.loading
+    )
     if parsed.out:
         save(ranking, parsed.out)
     if parsed.activations:
@@ -106,18 +110,29 @@ def rank(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
         f"{result['concept']} in {result['model']}: {result['n_heads']} heads, "
         f"{result['n_samples']} {_kind(prompt_set)}, {len(result['words'])} words"
         + (f", {len(dropped)} dropped ({', '.join(list(dropped)[:5])} …)" if dropped else "")
-        + f", read at {result['n_positions']} positions ({ranking.options.pooling})",
+        + _read_at(ranking),
         f"{'#':>3}  {'head':<8} {parsed.criterion:>10}  {'chance':>7}  {'over':>6}  "
         f"{'95 % of draws':<16} {'rank':<9}",
     ]
     lines += [
         f"{h['rank']:>3}  {h['head']:<8} {h['score']:>10.3f}  {h['chance']:>7.3f} "
         f" {h['over']:>6.3f}  "
-        f"{h['low']:.3f} – {h['high']:.3f}    {h['best_rank']} – {h['worst_rank']}"
+        + ("" if h["low"] is None else _spread(h))
         + ("" if h["above_chance"] else "   not above chance")
         for h in result["heads"]
     ]
     return result, "\n".join(lines)
+
+
+def _read_at(ranking: Ranking) -> str:
+    if ranking.n_positions is None:
+        return f". Source: {find_way(ranking.criterion).source}"
+    return f", read at {ranking.n_positions} positions ({ranking.options.pooling})"
+
+
+def _spread(head: Mapping[str, Any]) -> str:
+    between = f"{head['low']:.3f} – {head['high']:.3f}"
+    return f"{between}    {head['best_rank']} – {head['worst_rank']}"
 
 
 def spectrum(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:

@@ -93,6 +93,8 @@ class Part:
     own: Bool[Tensor, " scored"]
     """Where the next token begins a word of the concept."""
     row: Int[Tensor, " scored"]
+    """Which of the part's texts each belongs to."""
+    n_texts: int
     base: Float[Tensor, "scored vocab"]
     """Log-probabilities without an edit."""
 
@@ -104,6 +106,7 @@ class Reader:
     model: LoadedModel
     parts: tuple[Part, ...]
     words: tuple[str, ...]
+    """Empty where the own tokens are given answers rather than words of a list."""
     lock: Lock = nullcontext
     """Held for each forward pass, and by whoever else runs the model."""
 
@@ -144,35 +147,51 @@ class Reader:
         """What the edit does to these texts. Edits of places other than everywhere are refused."""
         if edit.where != "everywhere":
             raise OptionError("The effect is measured for edits that hold everywhere.")
+        sums = [_sums(part, now) for part, now in self.under(edit, progress)]
+        return Measured(*(torch.cat(column).cpu() for column in zip(*sums, strict=True)))
+
+    def under(
+        self, edit: Edit, progress: Progress = no_progress
+    ) -> Iterator[tuple[Part, Float[Tensor, "scored vocab"]]]:
+        """Each part with the log-probabilities that the edit leaves."""
         table = factor_table(self.model, [edit])
-        sums = []
         for number, part in enumerate(self.parts):
             progress(number / len(self.parts), "measuring what the edit does")
             with self.lock(), torch.no_grad():
                 now = part.replay.logits(rows_of(table, part), part.at).log_softmax(1)
-            sums.append(_sums(part, now))
-        return Measured(*(torch.cat(column).cpu() for column in zip(*sums, strict=True)))
+            yield part, now
 
     def estimate(self, progress: Progress = no_progress) -> Float[Tensor, "layer head"]:
         """The loss without each head to first order, in nats: attribution patching.
 
         The derivative of the words' mean log-probability by each head's factor, at factor 1.
         """
-        total = torch.zeros(self.model.n_layers, self.model.n_heads, device=self.model.device)
-        n_own = sum(int(part.own.sum()) for part in self.parts)
+        slopes, counts = self.slopes(progress)
+        return slopes.sum(0) / counts.sum()
+
+    def slopes(
+        self, progress: Progress = no_progress
+    ) -> tuple[Float[Tensor, "row layer head"], Float[Tensor, " row"]]:
+        """The same row by row: sums over the concept's words, and how many words there are.
+
+        A row is a text; of texts that are packed into one row, they are all of them together.
+        """
+        found, counts = [], []
         for number, part in enumerate(self.parts):
             progress(number / len(self.parts), "estimating what each head does")
             if not bool(part.own.any()):
                 continue
             with self.lock(), torch.inference_mode(False), torch.enable_grad():
-                size = (1, *total.shape)
+                size = (len(part.at), self.model.n_layers, self.model.n_heads)
                 table = torch.ones(size, device=self.model.device, requires_grad=True)
                 first = self.model.head_layers[0]
-                now = part.replay.logits(rows_of(table, part), part.at, first).log_softmax(1)
+                now = part.replay.logits(table, part.at, first).log_softmax(1)
                 value = now[part.own].gather(1, part.tokens[part.own, None]).sum()
                 (slope,) = torch.autograd.grad(value, table)
-            total += slope[0]
-        return (total / n_own).float().cpu()
+            in_row = part.at.nonzero()[:, 0][part.own]
+            found.append(slope.float().cpu())
+            counts.append(in_row.bincount(minlength=len(part.at)).float().cpu())
+        return torch.cat(found), torch.cat(counts)
 
 
 def marked(
@@ -211,7 +230,7 @@ def _sums(part: Part, now: Float[Tensor, "scored vocab"]) -> list[Float[Tensor, 
     lost = (part.base.gather(1, chosen) - now.gather(1, chosen))[:, 0]
     moved = (part.base.exp() * (part.base - now)).sum(1).clamp_min(0)
     own, others = part.own.float(), (~part.own).float()
-    zero = lost.new_zeros(len(part.at))
+    zero = lost.new_zeros(part.n_texts)
     return [
         zero.index_add(0, part.row, values) for values in (lost * own, own, moved * others, others)
     ]
@@ -258,4 +277,4 @@ def _read(
     table = torch.ones(len(at), model.n_layers, model.n_heads, device=model.device)
     with torch.no_grad():
         base = replay.logits(table, at).log_softmax(1)
-    return Part(replay, at, batch.ids[row, position + 1], own[at], row, base)
+    return Part(replay, at, batch.ids[row, position + 1], own[at], row, len(at), base)

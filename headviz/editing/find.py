@@ -22,7 +22,7 @@ from headviz.base.progress import Progress, no_progress
 from headviz.base.shapes import Bool, Float, Int, Tensor
 from headviz.editing.control import control_of
 from headviz.editing.effect import Effect, Part, Reader, rows_of
-from headviz.heads.edits import Edit
+from headviz.heads.edits import Edit, factor_table
 from headviz.inputs.concepts import in_sentence_ids
 from headviz.models.loaded import LoadedModel
 
@@ -187,6 +187,11 @@ def search_in_steps(reader: Reader, search: Search) -> Iterator[Step]:
         yield Step(done, best, float(gain.detach()), float(side.detach()))
 
 
+def how_far(model: LoadedModel, edit: Edit) -> Float[Tensor, "layer head"]:
+    """How far from 1 the edit turns each head: a learnt edit read as a ranking."""
+    return (factor_table(model, [edit])[0] - 1).abs().float().cpu()
+
+
 def trimmed(reader: Reader, edit: Edit, search: Search, progress: Progress = no_progress) -> Edit:
     """The edit without the heads that can be put back at next to no loss of its effect.
 
@@ -239,26 +244,29 @@ class _Aim:
     """Where in one batch the concept is to change, and from what."""
 
     places: Int[Tensor, " own"]
-    ids: Int[Tensor, " word"]
+    ids: Int[Tensor, " word"] | None
+    """All words of the concept; None where each place's own token is what is aimed at."""
+    tokens: Int[Tensor, " own"]
     base: Float[Tensor, " own"]
-    """Log-probability of all words of the concept together, unedited."""
+    """Log-probability of what is aimed at, unedited."""
     sign: float
 
     @classmethod
-    def of(cls, part: Part, ids: Int[Tensor, " word"], towards: str) -> "_Aim":
+    def of(cls, part: Part, ids: Int[Tensor, " word"] | None, towards: str) -> "_Aim":
         """Weaker where a word of the concept stands; stronger where one might."""
-        mass = part.base[:, ids].logsumexp(1)
-        if towards == "weaker":
+        if towards == "weaker" or ids is None:
             chosen = part.own
         else:
-            chosen = (mass.exp() > _LIKELY) & (mass.exp() < 1 - _LIKELY)
+            likely = part.base[:, ids].logsumexp(1).exp()
+            chosen = (likely > _LIKELY) & (likely < 1 - _LIKELY)
         places = chosen.nonzero().flatten()
-        return cls(places, ids, mass[places], 1.0 if towards == "weaker" else -1.0)
+        tokens = part.tokens[places]
+        base = _likelihood(part.base[places], ids, tokens)
+        return cls(places, ids, tokens, base, 1.0 if towards == "weaker" else -1.0)
 
     def gain(self, now: Float[Tensor, "scored vocab"]) -> Float[Tensor, ""]:
-        """Mean fall (or rise) of the log-probability of the concept's words, in nats."""
-        mass = now[self.places][:, self.ids].logsumexp(1)
-        return self.sign * (self.base - mass).mean()
+        """Mean fall (or rise) of the log-probability of what is aimed at, in nats."""
+        return self.sign * (self.base - _likelihood(now[self.places], self.ids, self.tokens)).mean()
 
     def side(self, part: Part, now: Float[Tensor, "scored vocab"]) -> Float[Tensor, ""]:
         """Mean KL elsewhere."""
@@ -268,8 +276,20 @@ class _Aim:
         return (base.exp() * (base - other)).sum() / max(1, len(base))
 
 
-def _concept_ids(model: LoadedModel, words: Sequence[str]) -> Int[Tensor, " word"]:
-    """Tokens that are a whole word of the concept, in either case."""
+def _likelihood(
+    rows: Float[Tensor, "own vocab"], ids: Int[Tensor, " word"] | None, tokens: Int[Tensor, " own"]
+) -> Float[Tensor, " own"]:
+    """Log-probability of all the words together, or of each row's own token."""
+    return rows.gather(1, tokens[:, None])[:, 0] if ids is None else rows[:, ids].logsumexp(1)
+
+
+def _concept_ids(model: LoadedModel, words: Sequence[str]) -> Int[Tensor, " word"] | None:
+    """Tokens that are a whole word of the concept, in either case; None where there are no words.
+
+    Each place's own token is aimed at then: a given answer, whatever it is.
+    """
+    if not words:
+        return None
     found: dict[int, None] = {}
     for word in words:
         for written in (word, word.lower(), word.capitalize()):

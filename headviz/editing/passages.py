@@ -4,6 +4,7 @@ What follows is given (a question's answer), or said by the unedited model itsel
 concept's words stand where the model puts them. Knows nothing of edits and effects.
 """
 
+import random
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -91,6 +92,19 @@ def own_passages(
         for number, (prompt, ids) in enumerate(zip(part, last.ids, strict=True)):
             found.append(passage(model, prompt, ids, shown[number] if shown else (), chat))
     return tuple(found)
+
+
+def shuffled(model: LoadedModel, one: Passage, chat: Chat = PLAIN) -> Passage:
+    """The same words in a drawn order: the prompt's among themselves, and so what follows it."""
+    said = _in_drawn_order(model.tokenizer.decode(list(one.continuation)))
+    ids = in_sentence_ids(said, model.tokenizer)
+    return passage(model, _in_drawn_order(one.text), ids, one.prompt.pictures, chat)
+
+
+def _in_drawn_order(text: str) -> str:
+    words = text.split()
+    random.Random(text).shuffle(words)
+    return " ".join(words)
 
 
 def begins_word(model: LoadedModel, ids: Sequence[int], words: Sequence[str]) -> tuple[bool, ...]:

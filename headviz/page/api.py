@@ -31,6 +31,7 @@ from headviz.inputs.prompt_sets import (
 )
 from headviz.page.errors import for_program
 from headviz.page.shared import MODEL_QUEUE
+from headviz.session.rankings import rank
 from headviz.session.session import Session
 
 
@@ -64,7 +65,7 @@ class Api:
         name = self._model(model)
         found = _concept(concept, words)
         samples = self._samples(name, texts, images, prompt_set, prompt)
-        ranking = self.session.rank(name, found, samples, criterion)
+        ranking = rank(self.session, name, found, samples, criterion)
         return ranking.as_dict(max(int(top), 0))
 
     def spectrum(

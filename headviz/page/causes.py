@@ -27,9 +27,9 @@ from headviz.page.exporting import FIGURES, Parcel, figure_parcel, file_name, fi
 from headviz.page.shared import Number, Scene, Shared, Updates
 from headviz.page.view import ModelShown, View, find_ranking, shipped_of
 from headviz.page.work import Superseded
-from headviz.pursuit.criteria import find_criterion
 from headviz.session import causal
 from headviz.session.causal import Causes, heads_that_matter, usual_texts
+from headviz.session.rankings import find_way
 from headviz.session.session import Session
 from headviz.session.tables import effects_table
 
@@ -224,7 +224,7 @@ def value(
         "whole": True,
         "model": view.model,
         "concept": view.concept.title,
-        "share": find_criterion(view.criterion).is_share,
+        "share": find_way(view.criterion).is_share,
         "writes": WRITES,
         "needed": NEEDED,
         "first": causal.FIRST,

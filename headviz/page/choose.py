@@ -35,6 +35,7 @@ from headviz.page.scoring import ScoringFields
 from headviz.page.shared import MODEL_QUEUE, QUIET, Scene, Shared, Updates
 from headviz.page.view import ModelShown, View, first_view, shipped_of, view_of
 from headviz.page.work import Superseded
+from headviz.session.rankings import rank as rank_by
 from headviz.session.session import Session
 from headviz.session.shipped import FIRST_CONCEPT
 
@@ -342,7 +343,7 @@ def _wire_ranking(shared: Shared, fields: Fields) -> None:
             report(0.0, f"loading {name}")
             model = model_shown(session.model(name, report))
             prompt_set = prompt_sets.find_samples(fields.samples, data, model)
-            ranking = session.rank(name, concept, prompt_set, criterion, options, report)
+            ranking = rank_by(session, name, concept, prompt_set, criterion, options, report)
             return model, view_of(ranking, prompt_set)
 
         steps = shared.work.watched(request, KIND, step, RANKING_STOPPED)

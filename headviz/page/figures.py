@@ -8,9 +8,9 @@ from torch import Tensor
 
 from headviz.base.head import Head
 from headviz.editing.effect import Effect
-from headviz.pursuit.criteria import find_criterion
 from headviz.pursuit.ranking import RankedHead, Ranking
 from headviz.pursuit.spectrum import Spectrum
+from headviz.session.rankings import find_way
 
 INK = "#8a8f98"  # readable on white and on black: the page may be either
 WEAK, STRONG = "#eef2f7", "#08519c"  # as in style.css
@@ -44,7 +44,7 @@ def _interval(head: RankedHead) -> str:
 def heat_figure(ranking: Ranking) -> go.Figure:
     """Every head's score, layer by head: what the page's map shows."""
     n_layers, n_heads = ranking.scores.shape
-    is_share = find_criterion(ranking.criterion).is_share
+    is_share = find_way(ranking.criterion).is_share
     figure = go.Figure(
         go.Heatmap(
             z=ranking.scores.tolist(),

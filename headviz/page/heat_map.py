@@ -16,8 +16,8 @@ from headviz.page.exporting import (
     result_parcel,
 )
 from headviz.page.view import ModelShown, View, find_ranking
-from headviz.pursuit.criteria import find_criterion
 from headviz.pursuit.ranking import Ranking
+from headviz.session.rankings import find_way
 from headviz.session.save import to_bytes
 from headviz.session.session import Session
 from headviz.session.snippets import ranking_snippet
@@ -55,7 +55,7 @@ def draw(session: Session, view: View | None) -> Markup:
 
 def strength(criterion: str, score: float, chance: float, top: float) -> float:
     """How strong a cell's color is, 0 to 1. Criteria without a share have no common scale."""
-    full = FULL if find_criterion(criterion).is_share else top
+    full = FULL if find_way(criterion).is_share else top
     over = score - chance
     return 0.0 if math.isnan(over) else math.sqrt(min(max(over / full, 0.0), 1.0))
 
@@ -103,7 +103,7 @@ def _cell(head: Head, criterion: str, score: float, chance: float, top: float) -
 
 def legend(criterion: str) -> Markup:
     """What the colors and marks mean."""
-    is_share = find_criterion(criterion).is_share
+    is_share = find_way(criterion).is_share
     most = f"{FULL:.0%} or more over chance" if is_share else "the most here"
     marks = html.joined(
         Markup('<small style="left:{}">{}</small>').format(

@@ -11,9 +11,9 @@ from headviz.editing.measures import concept_spans
 from headviz.heads.token_map import TokenMap
 from headviz.inputs.concepts import ConceptTokens
 from headviz.page.work import Status
-from headviz.pursuit.criteria import find_criterion
 from headviz.pursuit.ranking import Ranking
 from headviz.pursuit.spectrum import LensToken, Sample, Spectrum
+from headviz.session.rankings import find_way
 
 MAX_CHIPS = 80
 _NAMED = 3  # tokens that name a head
@@ -130,13 +130,13 @@ def headline(title: str, model: str, samples: str, n_heads: int | None, shipped:
 
 def share_text(criterion: str, score: float) -> str:
     """A score as people read it."""
-    return f"{score:.0%}" if find_criterion(criterion).is_share else f"{score:.3g}"
+    return f"{score:.0%}" if find_way(criterion).is_share else f"{score:.3g}"
 
 
 def score_text(criterion: str, score: float, chance: float) -> str:
     """A head's score beside its chance level, in words."""
     shown = share_text(criterion, score)
-    what = " of its variance" if find_criterion(criterion).is_share else ""
+    what = " of its variance" if find_way(criterion).is_share else ""
     return f"{shown}{what}, chance {share_text(criterion, chance)}"
 
 
@@ -154,22 +154,15 @@ def head_title(spectrum: Spectrum, ranking: Ranking, address: str = "") -> Marku
     """A head's number, its name in words, its address if any, and its scores for the concept."""
     ranked = next(r for r in ranking.heads if r.head == spectrum.head)
     criterion, title = ranking.criterion, ranking.tokens.concept.title
+    way = find_way(criterion)
     interval = ""
     if ranked.low is not None and ranked.high is not None:
         interval = Markup(
             ' <small title="where it lies in 95 % of draws of texts and word lists">{}–{}</small>'
         ).format(share_text(criterion, ranked.low), share_text(criterion, ranked.high))
     facts = [
-        (
-            "score",
-            "share of the head's own variance that the concept's words explain",
-            share_text(criterion, ranked.score),
-        ),
-        (
-            "chance",
-            "the same share for random word lists of the same size: what any list would get",
-            share_text(criterion, ranked.chance),
-        ),
+        ("score", way.score_is, share_text(criterion, ranked.score)),
+        ("chance", way.chance_is, share_text(criterion, ranked.chance)),
         (
             "over chance",
             "score minus chance: this orders heads",
@@ -178,7 +171,9 @@ def head_title(spectrum: Spectrum, ranking: Ranking, address: str = "") -> Marku
         ("rank", f"among the {ranking.total_heads} heads of the model", f"{ranked.rank}"),
     ]
     told = "an association. Whether the model needs the head is another question: measure it."
-    if not ranked.above_chance:
+    if way.ask is not None:
+        told = "an estimate of what is lost without the head. Measure it to know."
+    elif not ranked.above_chance:
         told = "not above chance. Any list of words would explain this head as well."
     items = joined(
         Markup('<div><dt title="{}">{}</dt><dd>{}</dd></div>').format(hint, name, value)

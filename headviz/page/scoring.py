@@ -10,8 +10,8 @@ from headviz.inputs.concepts import PIECES
 from headviz.page import prompt_sets
 from headviz.page.model_handlers import usual_options
 from headviz.page.view import ModelShown
-from headviz.pursuit.criteria import CRITERIA
 from headviz.pursuit.options import ORDERS, Options
+from headviz.session.rankings import RANKINGS
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def build(model: ModelShown) -> ScoringFields:
     with gr.Accordion("Options", open=False):
         with gr.Row():
             criterion = gr.Dropdown(
-                [(criterion.title, name) for name, criterion in CRITERIA.items()],
+                [(way.title, name) for name, way in RANKINGS.items()],
                 value="somp",
                 label="Score",
             )

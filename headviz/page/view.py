@@ -14,6 +14,7 @@ from headviz.models.places import chat_template_here
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking
 from headviz.pursuit.spectrum import Spectrum
+from headviz.session.rankings import rank
 from headviz.session.session import Session
 from headviz.session.shipped import SPECTRUM_STEPS, Shipped, load_shipped
 
@@ -113,7 +114,7 @@ def find_ranking(session: Session, view: View) -> Ranking:
     shipped = shipped_of(view.model) if view.shipped else None
     if shipped is not None:
         return shipped.ranking(view.concept.name)
-    return session.rank(view.model, view.concept, view.prompt_set, view.criterion, view.options)
+    return rank(session, view.model, view.concept, view.prompt_set, view.criterion, view.options)
 
 
 def find_spectrum(session: Session, view: View, head: Head) -> Spectrum:

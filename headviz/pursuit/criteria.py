@@ -136,18 +136,27 @@ class Criterion:
     """A few words for people."""
     is_share: bool
     """Whether a score is a share of the head's variance, 0 to 1, and so told in per cent."""
+    source: str
 
 
 CRITERIA: Mapping[str, Criterion] = {
     "somp": Criterion(
-        partial(explained, "l1"), "share of variance explained (pursuit)", is_share=True
+        partial(explained, "l1"),
+        "share of variance explained (pursuit)",
+        is_share=True,
+        source="simultaneous orthogonal matching pursuit over the unembedding (the paper)",
     ),
-    "logit-lens": Criterion(logit_lens, "logit lens", is_share=False),
+    "logit-lens": Criterion(
+        logit_lens, "logit lens", is_share=False, source="nostalgebraist 2020; the paper's baseline"
+    ),
     "energy": Criterion(
-        partial(explained, "energy"), "share of variance, atoms picked by energy", is_share=True
+        partial(explained, "energy"),
+        "share of variance, atoms picked by energy",
+        is_share=True,
+        source="the same with atoms picked by squared correlations (ours)",
     ),
 }
-"""Name -> criterion: all that there are. The command line, the page and the tests read it here."""
+"""Name -> criterion: those of the pursuit; `session.rankings` has them beside the other ways."""
 
 
 def find_criterion(name: str) -> Criterion:

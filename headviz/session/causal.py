@@ -23,7 +23,7 @@ from headviz.base.store import key_of
 from headviz.editing.effect import Effect, Reader, marked
 from headviz.editing.find import Found, Search, Step, judged, search_in_steps, trimmed
 from headviz.editing.generate import Sampling
-from headviz.editing.passages import Passage, begins_word, own_passages, passage
+from headviz.editing.passages import Passage, begins_word, own_passages, passage, shuffled
 from headviz.heads.chat import PLAIN, Chat
 from headviz.heads.edits import Edit
 from headviz.heads.pooling import Lock
@@ -145,16 +145,22 @@ class Causes:
         prompt_set: PromptSet,
         half: str,
         progress: Progress = no_progress,
+        is_shuffled: bool = False,
     ) -> Reader:
         """The texts of one half, read without an edit: those that say the concept, and others.
 
+        `is_shuffled`: those that say it alone, each with its words in a drawn order.
         Raises PromptError where none says a word of the concept.
         """
         model = self.session.model(name)
-        key = (model.name, model.revision, prompt_set.digest, concept, half)
+        key = (model.name, model.revision, prompt_set.digest, concept, half, is_shuffled)
 
         def make() -> Reader:
             chosen = self._half(model, concept, prompt_set, half, progress)
+            if is_shuffled:
+                words, chat = concept.words, chat_of(prompt_set)
+                own = [one for one in chosen if any(begins_word(model, one.continuation, words))]
+                chosen = [shuffled(model, one, chat) for one in own]
             lock = self.session.lock.after_others
             return Reader.of(model, chosen, concept.words, progress, lock)
 

@@ -268,6 +268,10 @@ class Session:
         activations = self.activations(name, prompt_set, options.pooling, progress, options.chat)
         return self._ranked(asked, activations, progress)
 
+    def keep_ranking(self, key: tuple[Any, ...], make: Callable[[], Ranking]) -> Ranking:
+        """The ranking that is remembered under this key, or made now: for other ways to rank."""
+        return self._rankings.find_or_make(key, make)
+
     def rank_stream(
         self,
         name: str,

@@ -9,17 +9,23 @@ from dataclasses import dataclass
 
 from headviz.base.head import Head
 from headviz.base.shapes import Float, Tensor
+from headviz.editing.effect import Reader
+from headviz.editing.find import Search, how_far, search_in_steps
+from headviz.editing.passages import Passage, passage, shuffled
 from headviz.heads.capture import Progress, no_progress
-from headviz.inputs.concepts import Concept
+from headviz.inputs.concepts import Concept, in_sentence_ids
 from headviz.inputs.prompt_sets import PromptSet
 from headviz.models.loaded import LoadedModel
 from headviz.pursuit.ranking import Ranking
+from headviz.session.rankings import learnt_heads
 from headviz.session.session import Session
 from headviz.studies.causal import ablation, attribution
 from headviz.studies.cells import RANDOM
 from headviz.studies.samples import Sample, StudyError
 from headviz.studies.teacher_forcing import force
 
+SEARCHED = 24
+"""Of these, those that lift and a search read."""
 CAUSAL_SAMPLES = 100
 """Selection samples inside the concept that gradient and ablation read, at most."""
 
@@ -75,12 +81,32 @@ def by_ablation(selecting: Selecting) -> Float[Tensor, "layer head"]:
     return ablation(selecting.model, _forced(selecting), selecting.progress)
 
 
+def by_lift(selecting: Selecting) -> Float[Tensor, "layer head"]:
+    """Attribution on the answers less that on the same with the prompts' words shuffled."""
+    model, words = selecting.model, selecting.concept.words
+    own, _ = _passages(selecting)
+    mixed = [shuffled(model, one) for one in own]
+    real, noise = (Reader.of(model, texts, words, selecting.progress) for texts in (own, mixed))
+    return real.estimate() - noise.estimate()
+
+
+def by_search(selecting: Selecting) -> Float[Tensor, "layer head"]:
+    """How far a search turns each head to take the answers away and leave the others."""
+    own, others = _passages(selecting)
+    words = selecting.concept.words
+    reader = Reader.of(selecting.model, [*own, *others], words, selecting.progress)
+    *_, last = search_in_steps(reader, Search(heads=learnt_heads(selecting.model)))
+    return how_far(selecting.model, last.edit)
+
+
 ARMS: Mapping[str, Arm | None] = {
     "pursuit": pursuit,
     "raw": raw_pursuit,
     "logit-lens": logit_lens,
     "attribution": by_gradient,
     "ablation": by_ablation,
+    "lift": by_lift,
+    "learnt": by_search,
     RANDOM: None,
 }
 """Name -> scores, larger for heads that carry more. None: drawn, not scored."""
@@ -116,10 +142,34 @@ def _ranked(selecting: Selecting, criterion: str) -> Ranking:
     )
 
 
-def _forced(selecting: Selecting) -> list:
+def _passages(selecting: Selecting) -> tuple[list[Passage], list[Passage]]:
+    """Samples with answers of the concept, and selection samples with others."""
+    _check_causal(selecting)
+    others = [sample for sample in selecting.samples if not sample.inside and sample.answers]
+    own, beside = (
+        [
+            passage(
+                selecting.model,
+                sample.prompt,
+                in_sentence_ids(sample.answers[0], selecting.model.tokenizer),
+                sample.pictures,
+            )
+            for sample in some
+            if sample.answers
+        ]
+        for some in (selecting.causal[:SEARCHED], others[: SEARCHED // 2])
+    )
+    return own, beside
+
+
+def _check_causal(selecting: Selecting) -> None:
     if not selecting.causal:
         raise StudyError(
-            "Attribution and ablation need selection samples whose answer belongs to the concept, "
-            "and there is none. Leave these arms out, or give more data."
+            "Attribution, lift, ablation and learnt factors need selection samples whose answer "
+            "belongs to the concept, and there is none. Leave these arms out, or give more data."
         )
+
+
+def _forced(selecting: Selecting) -> list:
+    _check_causal(selecting)
     return [force(selecting.model, sample) for sample in selecting.causal[:CAUSAL_SAMPLES]]

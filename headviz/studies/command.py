@@ -9,7 +9,9 @@ from typing import Any
 from headviz.base.errors import OptionError
 from headviz.base.head import parse_factor
 from headviz.session.session import Session
-from headviz.studies.arms import ARMS, USUAL_ARMS
+from headviz.studies.arms import ARMS
+from headviz.studies.cells import RANDOM
+from headviz.studies.claims import verdicts
 from headviz.studies.cluster import run_on_ray
 from headviz.studies.finding import find
 from headviz.studies.registry import EXPERIMENTS, find_experiment
@@ -17,15 +19,19 @@ from headviz.studies.request import Request
 from headviz.studies.study import lay_out, run
 from headviz.studies.summary import Row, agreements, rows_of
 from headviz.studies.transfer import names_of, sentence, transfer, write_transfer
+from headviz.studies.trial import ARMS as TRIED
+from headviz.studies.trial import Trial
+from headviz.studies.trials import MODEL, TRIALS, result_of, run_trial
 from headviz.studies.write import write_outcome
 
-HELP = "run one of the paper's studies, with its controls"
+HELP = "run one of the paper's studies, or one on a real model, with its controls"
+_NOT_TRIED = ("concept", "words", "prompt", "max_new_tokens", "classifier", "clip", "ray")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("study", help=f"one of {', '.join(EXPERIMENTS)}")
-    parser.add_argument("--model", help="default: the built-in model of the study")
+    parser.add_argument("study", help=f"one of {', '.join([*EXPERIMENTS, *TRIALS])}")
+    parser.add_argument("--model", help="default: the usual model of the study")
     parser.add_argument(
         "--data",
         default="",
@@ -40,12 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the CLIP model proposes",
     )
     parser.add_argument("--words", help="own words, separated by commas")
-    parser.add_argument("--k", default="1%,2%,5%", help="heads, e.g. 8,16 or 2%%")
-    parser.add_argument("--alpha", default="-1", help="factors, e.g. --alpha=-1,5")
-    parser.add_argument("--arms", default=",".join(USUAL_ARMS), help=f"of {', '.join(ARMS)}")
+    parser.add_argument("--k", help="heads, e.g. 8,16 or 2%%")
+    parser.add_argument("--alpha", help="factors, e.g. --alpha=-1,5")
+    parser.add_argument(
+        "--arms",
+        help=f"of {', '.join(ARMS)}; of {' and '.join(TRIALS)}: {', '.join([*TRIED, RANDOM])}",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="samples to judge on (up to 200)")
     parser.add_argument("--selection", type=int, default=240, metavar="N", help="to pick heads on")
-    parser.add_argument("--draws", type=int, default=10, metavar="N", help="of random heads")
+    parser.add_argument("--draws", type=int, metavar="N", help="of random heads")
     parser.add_argument("--seed", type=int, default=0, help="of the order of samples")
     parser.add_argument("--prompt", default="", help="the question's text; default: the paper's")
     parser.add_argument("--max-new-tokens", type=int, metavar="N")
@@ -59,8 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_command(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     """Run, or go on with, the study; write its folder; what to print."""
+    out = Path(parsed.out or f"study-{parsed.study}")
+    if parsed.study in TRIALS:
+        return _run_trial(session, parsed, out)
     request = request_of(parsed)
-    out = Path(parsed.out or f"study-{request.study}")
     names = names_of(request)
     if len(names) > 1:
         return _run_transfer(session, request, names, out)
@@ -109,6 +120,34 @@ def _run_transfer(
     return result, f"{sentence(found)}\n\n{_wrote(out, files)}"
 
 
+def _run_trial(session: Session, parsed: argparse.Namespace, out: Path) -> tuple[Any, str]:
+    trial = trial_of(parsed)
+    tried, files = run_trial(session, trial, out, _say)
+    _line("")
+    lines = [f"{one.verdict:<20} {one.claim}: {one.numbers}" for one in verdicts(tried)]
+    return result_of(tried, files), "\n".join([*lines, "", _wrote(out, files)])
+
+
+def trial_of(parsed: argparse.Namespace) -> Trial:
+    """The trial that the command line asks for. Raises HeadvizError for what cannot be read."""
+    refused = [name for name in _NOT_TRIED if getattr(parsed, name)]
+    if refused:
+        option = refused[0].replace("_", "-")
+        raise OptionError(f"--{option} says nothing to the study of {parsed.study}. Leave it out.")
+    usual = Trial(parsed.study, parsed.model or MODEL)
+    alphas = tuple(parse_factor(part) for part in _parts(parsed.alpha, "--alpha", usual.alphas))
+    return Trial(
+        study=parsed.study,
+        model=parsed.model or MODEL,
+        data=parsed.data,
+        ks=_parts(parsed.k, "--k", usual.ks),
+        alphas=alphas,
+        arms=_parts(parsed.arms, "--arms", TRIALS[parsed.study].arms),
+        limit=usual.limit if parsed.limit is None else parsed.limit,
+        draws=usual.draws if parsed.draws is None else parsed.draws,
+    )
+
+
 def _wrote(out: Path, files: Sequence[str]) -> str:
     return f"wrote {out.name}: {', '.join(files)}"
 
@@ -116,18 +155,19 @@ def _wrote(out: Path, files: Sequence[str]) -> str:
 def request_of(parsed: argparse.Namespace) -> Request:
     """The request that the command line makes. Raises HeadvizError for what cannot be read."""
     experiment = find_experiment(parsed.study)
+    usual = Request(parsed.study, experiment.model)
     return Request(
         study=parsed.study,
         model=parsed.model or experiment.model,
         data=parsed.data,
         concept=parsed.concept,
         words=parsed.words,
-        ks=_parts(parsed.k, "--k"),
-        alphas=tuple(parse_factor(part) for part in _parts(parsed.alpha, "--alpha")),
-        arms=_parts(parsed.arms, "--arms"),
+        ks=_parts(parsed.k, "--k", usual.ks),
+        alphas=tuple(parse_factor(part) for part in _parts(parsed.alpha, "--alpha", usual.alphas)),
+        arms=_parts(parsed.arms, "--arms", usual.arms),
         limit=parsed.limit,
         selection=parsed.selection,
-        draws=parsed.draws,
+        draws=usual.draws if parsed.draws is None else parsed.draws,
         seed=parsed.seed,
         prompt=parsed.prompt,
         max_new_tokens=parsed.max_new_tokens,
@@ -136,7 +176,9 @@ def request_of(parsed: argparse.Namespace) -> Request:
     )
 
 
-def _parts(text: str, option: str) -> tuple[str, ...]:
+def _parts(text: str | None, option: str, usual: Sequence[object]) -> tuple[str, ...]:
+    if text is None:
+        return tuple(map(str, usual))
     parts = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if not parts:
         raise OptionError(f"{option} is empty. Give one value or more, separated by commas.")

@@ -107,6 +107,50 @@ def matrix(
     return figure
 
 
+def scatter(
+    panels: Mapping[str, Sequence[tuple[str, float, float]]],
+    axes_are: tuple[str, str],
+    ends: tuple[float, float],
+    aim: tuple[tuple[float, float], tuple[float, float]],
+    subjects: Sequence[str],
+) -> "Figure":
+    """A panel a name, a dot (subject, across, up) each; what lies beyond `ends` is drawn there.
+
+    `aim` is the rectangle that is aimed at, across and up.
+    """
+    n_across = min(5, len(panels))
+    n_down = -(-len(panels) // n_across)
+    figure, grid = _sheet(n_across, 1.9 * n_across + 0.4, 2.1 * n_down + 0.7, n_down)
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    for axes, (name, dots) in zip(grid, panels.items(), strict=False):
+        (left, right), (low, high) = aim
+        axes.fill_between([left, right], low, high, color="#dfeef7", zorder=0)
+        axes.set_title(name, loc="left", fontsize=9)
+        axes.set(xlim=(-0.08 * ends[0], 1.08 * ends[0]), ylim=(-0.08 * ends[1], 1.08 * ends[1]))
+        is_draws = len(dots) > len(subjects)
+        for number, subject in enumerate(subjects):
+            own = [(min(x, ends[0]), min(y, ends[1])) for one, x, y in dots if one == subject]
+            # Equal ones stand a little apart.
+            apart = (number - (len(subjects) - 1) / 2) * 0.012
+            own = [(x + apart * ends[0], y + apart * ends[1]) for x, y in own]
+            axes.plot(
+                [x for x, _ in own],
+                [y for _, y in own],
+                "os^D"[number // len(COLORS) % 4],
+                color=COLORS[number % len(COLORS)],
+                markersize=2.5 if is_draws else 6,
+                alpha=0.5 if is_draws else 0.9,
+                label=subject,
+            )
+    for number, axes in enumerate(grid):
+        is_last = number + n_across >= len(panels)
+        axes.tick_params(labelbottom=is_last)
+        axes.set_xlabel(axes_are[0] if is_last else "")
+    grid[0].set_ylabel(axes_are[1])
+    return _finished(figure, grid, subjects)
+
+
 def files(figures: Mapping[str, "Figure"]) -> dict[str, bytes]:
     """Each figure as SVG and as PNG, by file name."""
     import matplotlib
@@ -196,13 +240,16 @@ def _panels(
     return figure, panels
 
 
-def _sheet(n_panels: int, width: float, height: float) -> tuple["Figure", list["Axes"]]:
+def _sheet(
+    n_panels: int, width: float, height: float, n_down: int = 1
+) -> tuple["Figure", list["Axes"]]:
     import matplotlib
     from matplotlib.figure import Figure  # without pyplot: that keeps figures for all threads
 
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, list(figure.subplots(1, n_panels, sharey=True, squeeze=False)[0])
+        grid = figure.subplots(n_down, n_panels, sharex=n_down > 1, sharey=True, squeeze=False)
+        return figure, list(grid.flat)
 
 
 def _finished(figure: "Figure", panels: Sequence["Axes"], arms: Sequence[str]) -> "Figure":

@@ -5,10 +5,9 @@ Two hundred samples, three numbers of heads, two factors, ten random draws, all 
 
 from collections.abc import Mapping
 
-from headviz.studies.arms import ARMS
 from headviz.studies.request import Request
 
-_ALL = tuple(ARMS)
+_ALL = ("pursuit", "raw", "logit-lens", "attribution", "ablation", "random")
 _KS = ("1", "3", "8")
 
 PRESETS: Mapping[str, Request] = {

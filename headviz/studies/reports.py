@@ -153,6 +153,11 @@ def _index(done: Sequence[tuple[str, Finished, Finding]]) -> str:
         "",
         "[planted.md](planted.md): where each ranking puts the heads that were planted.",
         "",
+        "On a real model, in which nobody planted anything: "
+        "[its relations](relations-smollm2-135m/report.md) and "
+        "[its own stories](freetext-smollm2-135m/report.md), made by `headviz study relations` and "
+        "`headviz study freetext`.",
+        "",
         "| study | does it agree with the paper? |",
         "|---|---|",
         *(f"| [{name}](#{name}) | {in_words(read(finished))} |" for name, finished, _ in done),

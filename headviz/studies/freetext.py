@@ -1,0 +1,236 @@
+"""Free text: does the model lose, or say more of, a concept's words in stories of its own?
+
+The unedited model goes on from general openings, a little at random; its own words are the texts.
+A concept is used where enough of the texts say it. One half of the openings chooses heads, the
+other judges. Where it is to get stronger, the model goes on from openings of the judging half once
+more under each edit: how often it says the words then, and how odd the unedited model finds that.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from headviz.base.progress import Progress, no_progress
+from headviz.editing.control import control_of
+from headviz.editing.effect import Reader
+from headviz.editing.find import Search, search_in_steps
+from headviz.editing.generate import Sampling, generate
+from headviz.editing.measures import concept_spans
+from headviz.editing.passages import Passage, begins_word, shuffled
+from headviz.heads.chat import Chat
+from headviz.heads.edits import NO_EDIT, Edit
+from headviz.heads.forward import batch_of
+from headviz.heads.prompts import EncodedPrompt, encode_prompt
+from headviz.inputs.concepts import Concept, known_concepts
+from headviz.models.loaded import LoadedModel
+from headviz.session.causal import JUDGE, SEARCH, Causes, chat_of, half_of
+from headviz.session.session import Session
+from headviz.studies.arms import in_order
+from headviz.studies.cells import RANDOM
+from headviz.studies.samples import StudyError
+from headviz.studies.trial import ARMS, LEARNT, Kept, Ladder, Subject, Trial
+
+CONCEPTS = (
+    "colors",
+    "animals",
+    "countries",
+    "foods",
+    "feelings",
+    "cities",
+    "numbers",
+    "weather",
+    "jobs",
+    "months",
+)
+"""Presets that are tried."""
+OTHER_TEXTS = 2
+"""Texts beside a concept's own that say none of its words."""
+FEW = 5
+"""Texts of either half that have to say the concept."""
+STRONGER = 3.0
+"""The factor of other rankings where the concept is to get stronger."""
+STORIES = 12
+STORY = Sampling(max_new_tokens=28, temperature=0.8, seed=7)
+STRONGER_DRAWS = 3
+STRONGER_STEPS = 32
+
+
+@dataclass(frozen=True)
+class Stronger:
+    """What stories say under one edit."""
+
+    subject: str
+    arm: str
+    edit: str
+    words: int
+    """Words of the concept in all stories together."""
+    unedited: int
+    """The same without an edit."""
+    perplexity: float
+    """Of the stories by the unedited model, divided by that of its own."""
+
+    @property
+    def is_twice(self) -> bool:
+        """Whether the words come at least twice as often, at most half as odd again."""
+        enough = self.words >= max(2 * self.unedited, self.unedited + 3)
+        return enough and self.perplexity <= 1.5
+
+
+def subjects_of(
+    session: Session, trial: Trial, progress: Progress = no_progress
+) -> tuple[tuple[Subject, ...], tuple[str, ...]]:
+    """The concepts that the model's own texts say often enough, and a sentence for each other."""
+    causes = Causes(session)
+    prompt_set = causes.prompt_set(trial.model, trial.data or None)
+    passages = [
+        one for one in causes.passages(trial.model, prompt_set, progress) if one.continuation
+    ]
+    model = session.model(trial.model)
+    found, notes = [], []
+    for name in CONCEPTS:
+        concept = known_concepts()[name]
+        halves = {half: _half(model, passages, concept, half) for half in (SEARCH, JUDGE)}
+        least = min(len(own) for own, _ in halves.values())
+        if least >= min(FEW, trial.limit):
+            chat = chat_of(prompt_set)
+            found.append(_subject(session, model, trial, concept, halves, chat))
+        else:
+            notes.append(f"{name}: {least} texts of a half say it, too few.")
+    if not found:
+        raise StudyError(
+            f"What {model.name} says to {prompt_set.name} holds next to no word of the concepts. "
+            "Name openings that call for them with --data."
+        )
+    return tuple(found), tuple(notes)
+
+
+def _half(
+    model: LoadedModel, passages: Sequence[Passage], concept: Concept, half: str
+) -> tuple[list[Passage], list[Passage]]:
+    """Texts of one half that say a word of the concept, and those that say none."""
+    here = [one for one in passages if half_of(one.text, one.pictures) == half]
+    says = [any(begins_word(model, one.continuation, concept.words)) for one in here]
+    return (
+        [one for one, yes in zip(here, says, strict=True) if yes],
+        [one for one, yes in zip(here, says, strict=True) if not yes],
+    )
+
+
+def _subject(
+    session: Session,
+    model: LoadedModel,
+    trial: Trial,
+    concept: Concept,
+    halves: Mapping[str, tuple[list[Passage], list[Passage]]],
+    chat: Chat,
+) -> Subject:
+    own = {half: texts[: trial.limit] for half, (texts, _) in halves.items()}
+    others = {half: texts[:OTHER_TEXTS] for half, (_, texts) in halves.items()}
+    usual = session.prompt_set(trial.model)
+
+    def reader(texts: Sequence[Passage]) -> Reader:
+        return Reader.of(model, texts, concept.words, lock=lambda: session.lock)
+
+    def search() -> Reader:
+        """In two parts, a step of a search reads one of them."""
+        parts = [reader([*own[SEARCH][n::2], *others[SEARCH][n::2]]).parts for n in (0, 1)]
+        return Reader(model, (*parts[0], *parts[1]), concept.words, lambda: session.lock)
+
+    return Subject(
+        name=concept.name,
+        model=model,
+        sizes=(len(own[SEARCH]) + len(others[SEARCH]), len(own[JUDGE]) + len(others[JUDGE])),
+        depends_on={
+            "words": list(concept.words),
+            "texts": {h: [list(one.prompt.ids) for one in (*own[h], *others[h])] for h in own},
+            "read_on": usual.digest,
+        },
+        make_search=search,
+        make_own=lambda: reader(own[SEARCH]),
+        make_shuffled=lambda: reader([shuffled(model, one, chat) for one in own[SEARCH]]),
+        make_judge=lambda: reader([*own[JUDGE], *others[JUDGE]]),
+        ranked=lambda criterion: session.rank(trial.model, concept, usual, criterion),
+    )
+
+
+def stories(session: Session, trial: Trial, ladder: Ladder, subject: Subject) -> list[Stronger]:
+    """What the model tells under edits that are to make the concept stronger, and without."""
+    kept = ladder.kept(subject)
+    made = kept("stronger", lambda: {"rows": _told(session, trial, ladder, subject, kept)})
+    return [Stronger(**row) for row in made["rows"]]
+
+
+def _told(
+    session: Session, trial: Trial, ladder: Ladder, subject: Subject, kept: Kept
+) -> list[dict[str, Any]]:
+    model = subject.model
+    openings = Causes(session).prompt_set(trial.model, trial.data or None)
+    chat = chat_of(openings)
+    prompts = [text for text in openings.texts if half_of(text) == JUDGE][:STORIES]
+    edits = _stronger_edits(ladder, subject, kept)
+    rows = [(name, edit, prompt) for name, edit in edits.items() for prompt in prompts]
+    texts, turned = [text for *_, text in rows], [edit for _, edit, _ in rows]
+    *_, said = generate(model, texts, turned, STORY, chat=chat)
+    encoded = [encode_prompt(model, text, STORY.max_new_tokens, chat=chat) for text in texts]
+    odd = _surprise(model, encoded, said.ids)
+    found = {}
+    words = subject.depends_on["words"]
+    for start, name in zip(range(0, len(rows), len(prompts)), edits, strict=True):
+        part = slice(start, start + len(prompts))
+        found[name] = (
+            sum(len(concept_spans(text, words)) for text in said.texts[part]),
+            sum(value for value, _ in odd[part]) / max(1, sum(n for _, n in odd[part])),
+        )
+    unedited, own_odd = found.pop("unedited")
+    return [
+        asdict(
+            Stronger(
+                subject.name,
+                name,
+                str(edits[name]),
+                count,
+                unedited,
+                round(float(torch.tensor(value - own_odd).exp()), 4),
+            )
+        )
+        for name, (count, value) in found.items()
+    ]
+
+
+def _stronger_edits(ladder: Ladder, subject: Subject, kept: Kept) -> dict[str, Edit]:
+    """Name -> edit of as many heads as the middle of the ladder's numbers."""
+    k = ladder.ks[len(ladder.ks) // 2]
+    *_, last = search_in_steps(subject.search, Search("stronger", k, steps=STRONGER_STEPS))
+    edits = {"unedited": NO_EDIT, LEARNT: last.edit}
+    for arm in ("pursuit", "attribution", "lift"):
+        function = ARMS[arm]
+        assert function is not None
+        order = in_order(function(subject, kept).nan_to_num(nan=-torch.inf))
+        edits[arm] = Edit.of(order[:k], STRONGER)
+    for draw in range(STRONGER_DRAWS):
+        edits[f"{RANDOM} {draw + 1}"] = control_of(subject.model, last.edit, draw)
+    return edits
+
+
+@torch.inference_mode()
+def _surprise(
+    model: LoadedModel, prompts: Sequence[EncodedPrompt], said: Sequence[Sequence[int]]
+) -> list[tuple[float, int]]:
+    """For each story, the nats that the unedited model needs for it, and its tokens."""
+    found: list[tuple[float, int]] = []
+    for start in range(0, len(prompts), 16):
+        part = [
+            (prompt.continued(ids), len(prompt.ids))
+            for prompt, ids in zip(
+                prompts[start : start + 16], said[start : start + 16], strict=True
+            )
+        ]
+        batch = batch_of(model, [whole for whole, _ in part], left=False)
+        logits = model.model(**batch.inputs(), use_cache=False).logits
+        for row, (whole, first) in enumerate(part):
+            own = torch.tensor(whole.ids[first:], device=logits.device)
+            values = logits[row, first - 1 : len(whole.ids) - 1].float().log_softmax(1)
+            found.append((-float(values.gather(1, own[:, None]).sum()), len(own)))
+    return found
