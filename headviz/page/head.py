@@ -3,6 +3,7 @@
 Where in its strongest samples it writes needs the model, and is shown as soon as that is there.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from urllib.parse import urlencode
@@ -58,7 +59,9 @@ def wire(shared: Shared) -> None:
         if not maps:
             return {tints: gr.skip()}
         shown = _samples(view, find_spectrum(session, view, head), maps)
-        return {tints: Markup('<div data-head="{}">{}</div>').format(str(head), shown)}
+        # The same once more has to arrive as well: what it stood in may have been drawn anew.
+        mark = Markup('<div data-head="{}" data-stamp="{}">{}</div>')
+        return {tints: mark.format(str(head), time.time_ns(), shown)}
 
     shared.parts.head.look(
         told(shared.parts.said, look),
