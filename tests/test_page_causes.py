@@ -1,14 +1,17 @@
 """Cause on the page: map, table and the search for an edit, in a real browser."""
 
+import csv
+from pathlib import Path
+
 import pytest
-from paging import ask, serving, settled, visiting
+from paging import ask, change, choosing, serving, settled, visiting
 
 from headviz.base.assets import built_in_models
 from headviz.base.store import Store
 from headviz.editing import find
 from headviz.editing.find import Search
 from headviz.editing.generate import Sampling
-from headviz.inputs.concepts import find_concept
+from headviz.inputs.concepts import find_concept, make_concept
 from headviz.session import causal
 from headviz.session.causal import Causes
 from headviz.session.session import Session
@@ -18,6 +21,7 @@ if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
 
 WAIT = 400_000  # ms, for what takes a while on a busy machine
+FEW = ["red", "pink", "black", "gray"]
 MEASURED = "!headviz.effects.known.running && Object.keys(headviz.effects.known.measured).length"
 
 
@@ -68,6 +72,12 @@ def test_the_page_measures_what_the_library_measures_and_says_it_everywhere(page
     page.locator("[data-map=needs]").click()
     point = page.locator(f".hv-point[data-name='{first}']")
     assert "writes it and is needed" in point.get_attribute("aria-label")
+    with page.expect_download() as waiting:
+        page.locator("#export-needs button[data-kind=csv]").click()
+    content = Path(waiting.value.path()).read_text(encoding="utf-8")
+    rows = list(csv.DictReader(content.splitlines()))
+    assert len(rows) == 320 and rows[0]["head"] == str(first)
+    assert float(rows[0]["need"]) == pytest.approx(effect.need, abs=1e-4)
     # Estimate and measurement stand beside each other.
     assert "estimated" in point.get_attribute("aria-label")
     assert page.locator(".hv-point[data-name]").count() == 320
@@ -149,7 +159,10 @@ def search(page, **fields: object) -> None:
 
 
 def test_an_edit_that_is_found_is_the_pages_edit_beside_its_rivals(page, server):
-    settled(page)
+    choosing(page)
+    change(page, "#words textarea", ", ".join(FEW))  # asked for a color, it says one of the others
+    page.locator("#rank").click()
+    page.wait_for_selector("#headline:has-text('my words')", timeout=WAIT)
     search(page, heads=3, side=0.2)
     page.wait_for_selector(".hv-curve .step", timeout=WAIT)
     page.wait_for_selector(".hv-judged", timeout=WAIT)
@@ -159,10 +172,10 @@ def test_an_edit_that_is_found_is_the_pages_edit_beside_its_rivals(page, server)
     rows = page.locator(".hv-judged tbody th").all_inner_texts()
     assert rows[0] == "found" and rows[-1] == "random"
     code = page.locator(".hv-find-result pre").text_content()
-    assert "headviz.find('tiny-lm', 'colors', heads=3" in code.replace('"', "'")
+    assert "headviz.find(" in code and "heads=3" in code
     # The same from Python, on the page's session.
     causes = Causes(server[1])
-    *_, same = causes.find("tiny-lm", find_concept("colors"), Search("weaker", 3, 0.2))
+    *_, same = causes.find("tiny-lm", make_concept("my words", FEW), Search("weaker", 3, 0.2))
     assert heads == {str(head): factor for head, factor in same.found.edit.factors.items()}
     settled(page)
     page.keyboard.press("Control+z")

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 
 import pytest
 import torch
@@ -20,7 +20,14 @@ from headviz.inputs.examples import examples_of
 from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.models.gguf import revision_of
 from headviz.models.known import known_models
-from headviz.session.causal import ROUNDS, SAID, chat_of, usual_texts
+from headviz.session.causal import (
+    ROUNDS,
+    SAID,
+    Causes,
+    chat_of,
+    heads_that_matter,
+    usual_texts,
+)
 from headviz.session.session import Session
 from headviz.session.ship import EXAMPLES, ship
 from headviz.session.shipped import (
@@ -70,6 +77,20 @@ def test_a_shipped_spectrum_is_a_fresh_one(shipped, session, texts):
             assert all(abs(getattr(a, number) - getattr(b, number)) <= ROUNDING for a, b in pairs)
         assert (kept.model, kept.head, kept.options) == (fresh.model, fresh.head, fresh.options)
         assert kept.n_samples == fresh.n_samples
+
+
+def test_shipped_effects_are_fresh_ones(shipped, session):
+    causes = Causes(session)
+    said = [name for name in shipped.concepts if shipped.effects(name) is not None]
+    assert said and {*said} <= {*EXAMPLES}
+    kept, concept = shipped.effects(said[0]), known_concepts()[said[0]]
+    texts = causes.prompt_set("toy", kept.texts)
+    fresh = causes.estimate("toy", concept, texts)
+    torch.testing.assert_close(kept.estimate, fresh, rtol=0, atol=ROUNDING)
+    assert {*heads_that_matter(shipped.ranking(said[0]), fresh)} == {*kept.measured}
+    head = next(iter(kept.measured))
+    ((_, effect),) = causes.effects("toy", concept, texts, [head])
+    assert astuple(kept.measured[head]) == pytest.approx(astuple(effect), abs=ROUNDING)
 
 
 def test_what_was_made_from_other_weights_is_not_shown(shipped, assets):

@@ -146,7 +146,7 @@
     const texts = make('select', { id: 'effect-texts', ariaLabel: 'Texts that the model goes on from' });
     const begin = make('button', { type: 'button', className: 'hv-small', id: 'measure' }, 'Measure what the model needs');
     const halt = make('button', { type: 'button', className: 'hv-small', id: 'halt' }, 'Stop');
-    const controls = make('div', { className: 'hv-measure' }, begin, halt, make('label', {}, 'on what it says to ', texts));
+    const controls = make('div', { className: 'hv-measure' }, begin, halt, make('label', {}, 'by what the model says to ', texts));
     const caption = make('p', { className: 'hv-note' });
     const more = make('button', { type: 'button', className: 'hv-small' });
     const table = make('table', { className: 'hv-ranked' });

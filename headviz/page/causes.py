@@ -90,7 +90,7 @@ def wire(shared: Shared, said: gr.HTML) -> None:
         def step(report: Progress) -> str:
             return fill(shared.causes, view, chosen, looked_at, known, report)
 
-        steps, shown = shared.work.watched(request, KIND, step, STOPPED), -1
+        steps, shown, before = shared.work.watched(request, KIND, step, STOPPED), -1, None
         try:
             while True:
                 try:
@@ -101,8 +101,9 @@ def wire(shared: Shared, said: gr.HTML) -> None:
                     return
                 now = len(known.measured) + (known.estimate is not None)
                 drawn = {panel: update(view, chosen, known, True)} if now != shown else {}
-                shown = now
-                yield {said: html.progress(status), **drawn}
+                if drawn or status != before:
+                    yield {said: html.progress(status), **drawn}
+                shown, before = now, status
         except Superseded:
             return
         except Exception as error:

@@ -63,7 +63,7 @@
         svg('g', { class: 'hv-axes' },
           svg('line', { x1: limit, x2: limit, y1: 4, y2: HEIGHT - BOTTOM }), svg('line', { x1: LEFT, x2: WIDTH, y1: y(0), y2: y(0) }),
           text('allowed', limit + 3, 12, 'start'), text('side effect, nats →', WIDTH, HEIGHT - 4, 'end'),
-          text(search.towards === 'weaker' ? 'lost ↑' : 'gained ↑', 0, 10, 'start'), text('0', x(0), HEIGHT - BOTTOM + 12), text(number(search.side_effects), limit, HEIGHT - BOTTOM + 12),
+          text(search.towards === 'weaker' ? 'lost, nats ↑' : 'gained, nats ↑', LEFT + 4, 10, 'start'), text('0', x(0), HEIGHT - BOTTOM + 12), text(number(search.side_effects), limit, HEIGHT - BOTTOM + 12),
           text(number(most), LEFT - 4, y(most) + 4, 'end'), text('0', LEFT - 4, y(0) + 4, 'end')));
       if (!found) {
         if (steps.length > 1) made.append(svg('polyline', { class: 'path', points: steps.map(([gain, moved]) => `${x(moved)},${y(gain)}`).join(' ') }));

@@ -73,14 +73,17 @@ def search_on(
             "search": _search(asked),
             "code": code_of(view, asked, chosen),
         }
-        steps = shared.work.watched(request, KIND, step, STOPPED)
+        steps, before = shared.work.watched(request, KIND, step, STOPPED), None
         while True:
             try:
                 status = next(steps)
             except StopIteration:
                 yield {**about, **drawn(heard)}
                 return
-            yield {**about, **drawn(heard, status)}
+            now = (len(heard), status.what, status.stopping)
+            if now != before:  # to draw the same again takes time from the search
+                yield {**about, **drawn(heard, status)}
+            before = now
     except Superseded:
         return
     except Cancelled:

@@ -282,7 +282,8 @@ class Causes:
         if not last.edit.factors:
             raise OptionError(
                 f"The search found no head that does this with {search.side_effects:g} nats of side"
-                " effect. Allow more of it, or more heads."
+                " effect. Allow more of it, or more heads, or choose texts in which something else"
+                " could be said."
             )
         edit = trimmed(reader, last.edit, search, progress)
         rivals = self._rivals(name, concept, search, reader, len(edit.factors))

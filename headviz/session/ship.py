@@ -44,7 +44,7 @@ from headviz.session.shipped import (
 MIN_WORDS = 2
 """Single-token words that a preset needs to be ranked."""
 EXAMPLES = ("colors", "countries", "months", "animals", "foods", "feelings", "numbers", "weather")
-"""Presets that get examples, in the order of the page's list."""
+"""Presets that get examples and effects, in the order of the page's list."""
 N_QUESTIONS, N_OPENINGS = 2, 1
 """Examples of each."""
 _BATCH = 6  # prompts answered at once while examples are looked for
@@ -220,9 +220,11 @@ def _answers(
 def _effects(
     session: Session, rankings: Sequence[Ranking], progress: Progress
 ) -> dict[str, dict[str, Any]]:
-    """Concept -> what its heads do; concepts that the model never says are not in."""
+    """Concept of EXAMPLES -> what its heads do; those that the model never says are not in."""
     causes, effects = Causes(session), {}
     for ranking in rankings:
+        if ranking.tokens.concept.name not in EXAMPLES:
+            continue
         name, concept = ranking.model, ranking.tokens.concept
         texts = causes.prompt_set(name)
         try:
