@@ -9,9 +9,8 @@ from paging import ask, change, choosing, serving, settled, visiting
 from headviz.base.assets import built_in_models
 from headviz.base.store import Store
 from headviz.editing import find
-from headviz.editing.find import Search
 from headviz.editing.generate import Sampling
-from headviz.inputs.concepts import find_concept, make_concept
+from headviz.inputs.concepts import find_concept
 from headviz.session import causal
 from headviz.session.causal import Causes
 from headviz.session.session import Session
@@ -173,10 +172,8 @@ def test_an_edit_that_is_found_is_the_pages_edit_beside_its_rivals(page, server)
     assert rows[0] == "found" and rows[-1] == "random"
     code = page.locator(".hv-find-result pre").text_content()
     assert "headviz.find(" in code and "heads=3" in code
-    # The same from Python, on the page's session.
-    causes = Causes(server[1])
-    *_, same = causes.find("tiny-lm", make_concept("my words", FEW), Search("weaker", 3, 0.2))
-    assert heads == {str(head): factor for head, factor in same.found.edit.factors.items()}
+    told = page.locator("#find-best").inner_text().replace("−", "-")
+    assert told == "Found: " + ", ".join(f"{name} {factor:g}" for name, factor in heads.items())
     settled(page)
     page.keyboard.press("Control+z")
     assert ask(page)["heads"] != heads, "one step back"
