@@ -329,6 +329,15 @@ def test_a_finding_names_the_arms_that_disagree(session, request_qa, tmp_path):
     assert not chance.clear and "random" in chance.disagree and "not clear" in chance.text
 
 
+def test_lift_and_learnt_factors_rank_all_heads(session, request_qa, tmp_path):
+    request = replace(request_qa, arms=("lift", "learnt", "random"))
+    study = lay_out(session, request, tmp_path / "out")
+    for arm in ("lift", "learnt"):
+        assert study.scores[arm].shape == (study.model.n_layers, study.model.n_heads)
+        assert study.scores[arm].isfinite().all() and study.scores[arm].any()
+    assert (study.scores["learnt"] > 0).sum() <= 8
+
+
 def test_half_of_the_toxic_words_are_held_out_from_picking_heads():
     concept = find_concept("insults")
     picked, held_out = halves(concept)
