@@ -194,3 +194,11 @@ def test_while_held_the_original_stands_in_place_of_the_edited_text(page, how):
     assert page.locator("#prompt").input_value().endswith("o")
     assert not page.locator(".hv-copy").count()
     assert texts(page)
+
+
+def test_on_a_phone_the_knob_stays_in_sight_of_the_answers(page):
+    page.set_viewport_size({"width": 390, "height": 500})
+    page.evaluate("scrollTo(0, 0)")
+    box = page.locator("#alpha").bounding_box()
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert 0 < box["y"] and box["y"] + box["height"] <= 500
