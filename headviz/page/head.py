@@ -50,8 +50,10 @@ def wire(shared: Shared) -> None:
 
     def look(event: gr.EventData, scene: Scene) -> Updates:
         view = scene.view
-        # What nobody asked for by hand must not load a model.
-        if view is None or (event.patient and not session.has_loaded(view.model)):
+        if view is None:
+            return {tints: gr.skip()}
+        # What nobody asked for by hand must neither load a model nor encode pictures.
+        if event.patient and (view.has_vision or not session.has_loaded(view.model)):
             return {tints: gr.skip()}
         head = Head.parse(str(event.head))
         session.model(view.model)

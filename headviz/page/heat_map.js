@@ -1,6 +1,7 @@
 // The map of heads: laid out for the width there is, moved in by keys, marked with what is edited.
 (() => {
   const hv = window.headviz;
+  const PATIENCE = 900; // ms in which the server draws a head
   const [LABEL, CELL, NARROW, TALLEST, LOWEST_CELL, HIGHEST_CELL] = [40, 21, 17, 520, 14, 30]; // px
 
   // Where every head stands: layers across where there are more of them than heads, else heads
@@ -36,6 +37,8 @@
       hv.state.opened = `L${layer}.H${head}`;
       trigger('head_open', { layer, head });
       hv.tell();
+      hv.byHand = true;
+      setTimeout(() => hv.look?.(), PATIENCE); // the head that is open already is not drawn anew
       if (window.innerWidth < 800) document.querySelector('#head').scrollIntoView({ block: 'nearest' });
     };
 
@@ -148,13 +151,12 @@
   // Where the open head writes in its samples: asked for by whoever opens it, and for the head that
   // was open at first as soon as the model has answered.
   hv.head = ({ element, trigger, watch }) => {
-    let [seen, byHand, answered] = ['', false, ''];
+    let answered = '';
     const look = (patient) => { if (hv.state.opened) trigger('look', { head: hv.state.opened, patient }); };
+    hv.look = () => { if (hv.byHand) { hv.byHand = false; look(false); } };
     const take = () => {
       hv.state.opened = element.querySelector('#head-title')?.dataset.head ?? '';
-      byHand = Boolean(seen);
-      seen = hv.state.opened;
-      look(!byHand);
+      if (hv.byHand) hv.look(); else look(true);
       hv.tell();
     };
     hv.listen((state) => {
