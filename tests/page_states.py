@@ -69,6 +69,7 @@ def lesson(page: Any, url: str) -> None:
     page.get_by_role("tab", name="Lessons").click()
     page.locator(".hv-lesson summary").nth(3).click()
     page.locator(".hv-lesson[open] [data-option]").nth(1).click()
+    page.locator(".hv-lesson[open] .hv-after").wait_for()
 
 
 def studies(page: Any, url: str) -> None:
