@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from headviz.base.assets import DEFAULT_MODEL
-from headviz.base.errors import HeadvizError
+from headviz.base.errors import HeadvizError, one_line
 from headviz.cli import bake_command, commands, find_command, models_command, name_concept_command
 from headviz.cli.console import Console
 from headviz.clip.word_vocabulary import CLIP_POOLINGS
@@ -27,6 +27,8 @@ from headviz.session.session import Session
 from headviz.session.ship import ship, ship_effects
 from headviz.studies import command as study_command
 from headviz.studies import reports
+
+_MOST_GIB = 2**20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with status 2 and one sentence; argparse itself would print the usage as well."""
-        self.exit(2, f"headviz: {message}. See --help.\n")
+        self.exit(2, f"headviz: {one_line(message)}. See --help.\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -89,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     spectrum.add_argument("--head", required=True, help="e.g. L3.H7")
     spectrum.add_argument("--steps", type=int, default=20, metavar="N", help="tokens to pick")
     spectrum.add_argument("--out", metavar="FILE", help="the tokens as .csv or .json")
-    spectrum.add_argument("--memory", type=float, metavar="GIB", help="working memory to keep to")
+    spectrum.add_argument("--memory", type=_size, metavar="GIB", help="working memory to keep to")
     _add_reading(spectrum)
 
     generate = _command(parsers, "generate", "answer with and without an edit", commands.generate)
@@ -189,6 +191,17 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", metavar="TEXT", help="system prompt, '' for an empty one")
     parser.add_argument("--no-template", action="store_true", help="without the chat template")
     parser.add_argument("--thinking", action="store_true", help="let the model think first")
+
+
+def _size(text: str) -> float:
+    """A size in GiB. Raises ValueError, which argparse turns into a sentence."""
+    size = float(text)
+    if not 0 < size <= _MOST_GIB:
+        raise ValueError(text)
+    return size
+
+
+_size.__name__ = "size"  # as argparse names it
 
 
 def _ship(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:

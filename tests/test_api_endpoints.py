@@ -57,7 +57,7 @@ def test_the_endpoints_have_stable_names_and_arguments(client):
     arguments = {p["parameter_name"] for p in named["/generate"]["parameters"]}
     assert arguments == {
         *("model", "prompt", "edit", "where", "concept", "words", "images"),
-        *("max_new_tokens", "temperature", "seed"),
+        *("max_new_tokens", "temperature", "seed", "template", "system", "thinking"),
     }
     assert all(p["parameter_has_default"] for p in named["/rank"]["parameters"])
 

@@ -66,7 +66,7 @@ REFUSED = {
     "broken.txt": ("é à ü the rest is plain".encode()[:-1] + b"\xff", "not UTF-8 text"),
     "cut.jsonl.gz": (gzip.compress(b'{"text": "one"}')[:-9], "cannot be read"),
     "bomb.jsonl.gz": (gzip.compress(bytes(11 * 2**20)), "unpacks to more than 10 MB"),
-    "sheet.csv": (b"PK\x03\x04\0\0", "Save a spreadsheet as .csv"),
+    "sheet.csv": (b"PK\x03\x04\0\0", "Save its table as .csv"),
 }
 
 

@@ -7,9 +7,15 @@ line show the sentence as it is, never a stack trace. Mistakes of the programmer
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_LONGEST = 1000  # characters of a sentence; names and texts of others may be far longer
+
 
 class HeadvizError(Exception):
     """Something a person can put right; its text is shown as it is."""
+
+    def __str__(self) -> str:
+        """The text on one line: what it quotes cannot end it, color a terminal or flood it."""
+        return one_line(super().__str__())
 
 
 class UnknownName(HeadvizError):
@@ -66,6 +72,16 @@ class CacheError(HeadvizError):
 
 class Cancelled(HeadvizError):
     """The person stopped the run."""
+
+
+def one_line(text: str) -> str:
+    """The text with its control characters written out, and its middle left out where it is long.
+
+    File names, headers and error texts of libraries come from others.
+    """
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST * 2 // 3]} … {text[-_LONGEST // 3 :]}"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def check_unicode(texts: Iterable[str], error: type[HeadvizError]) -> None:

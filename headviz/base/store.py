@@ -8,7 +8,6 @@ entries come from `key_of`: everything that the content depends on, the format's
 import hashlib
 import json
 import os
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,10 +21,9 @@ from safetensors.torch import save
 from headviz.base.cache_folder import cache_folder
 from headviz.base.errors import CacheError
 from headviz.base.shapes import Tensor
-from headviz.base.write_whole import UNFINISHED, write_whole
+from headviz.base.write_whole import remove_abandoned, write_whole
 
 FORMAT = 1
-_ABANDONED = 3600.0  # seconds after which a half-written file belongs to a process that died
 
 
 def key_of(**parts: Any) -> str:
@@ -80,10 +78,7 @@ class Store:
         return self.folder / f"{key}.safetensors"
 
     def _drop_oldest(self) -> None:
-        for path in self.folder.glob(f"{UNFINISHED}*"):
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > _ABANDONED:
-                    path.unlink()
+        remove_abandoned(self.folder)
         entries = []
         for path in self.folder.glob("*.safetensors"):
             with suppress(OSError):  # another process may have dropped it meanwhile

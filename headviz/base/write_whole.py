@@ -2,11 +2,15 @@
 
 import os
 import secrets
+import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 
 UNFINISHED = ".writing-"
 """How the name of a file begins that is still being written, or was when its process died."""
+
+_ABANDONED = 3600.0  # seconds without a change after which whoever wrote it has died
 
 
 def write_whole(path: Path, content: bytes, lasting: bool = False) -> None:
@@ -27,3 +31,16 @@ def write_whole(path: Path, content: bytes, lasting: bool = False) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def remove_abandoned(folder: Path, pattern: str = f"{UNFINISHED}*") -> None:
+    """Remove the files and folders of that name in which nobody has written for an hour."""
+    for path in folder.glob(pattern):
+        with suppress(OSError):  # another process may have been quicker
+            inside = path.rglob("*") if path.is_dir() else ()
+            if time.time() - max(p.stat().st_mtime for p in (path, *inside)) < _ABANDONED:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()

@@ -1,8 +1,8 @@
 """An edit baked into a checkpoint: an ordinary folder that runs without headviz.
 
 W_O's columns are scaled, nothing else is changed: safetensors weights, config, generation config,
-tokenizer or processor, and a model card that names the edit. The folder is written beside its place
-and then moved there, so that nothing half-written is left behind.
+tokenizer or processor, checksums, and a model card that names the edit. The folder is written
+beside its place and then moved there, so that nothing half-written is left behind.
 """
 
 import json
@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from torch import nn
 
 from headviz.base.errors import CheckpointError, OptionError
 from headviz.base.shapes import Tensor
+from headviz.base.sums import write_sums
+from headviz.base.write_whole import remove_abandoned
 from headviz.editing.model_card import checkpoint_card
 from headviz.editing.recipe import Recipe, check_fit
 from headviz.heads.edits import Edit, factor_table
@@ -53,8 +56,10 @@ def write_checkpoint(model: LoadedModel, recipe: Recipe, folder: Path) -> Checkp
     temporary: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(folder.parent, f".{escape(folder.name)}-writing-*")
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-writing-"))
         dtype = _write(model, recipe, temporary)
+        write_sums(temporary)
         _open_to_others(temporary)
         if folder.is_dir():
             folder.rmdir()

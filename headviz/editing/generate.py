@@ -24,6 +24,7 @@ from headviz.inputs.images import Picture
 from headviz.models.loaded import LoadedModel
 
 MAX_NEW_TOKENS = 2048
+_LARGEST_SEED = 2**53  # what a recipe's JSON holds exactly
 Turn = Callable[[], Sequence[Edit] | None]
 
 
@@ -47,6 +48,8 @@ class Sampling:
             )
         if not 0 <= self.temperature <= 10:
             raise OptionError(f"temperature is {self.temperature}; choose 0 to 10.")
+        if not 0 <= self.seed <= _LARGEST_SEED:
+            raise OptionError(f"seed is {self.seed}; choose 0 to {_LARGEST_SEED}.")
 
 
 @dataclass(frozen=True)

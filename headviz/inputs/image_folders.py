@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from headviz.base.errors import PictureError, TableError
-from headviz.inputs.images import MAX_BYTES, SUFFIXES, Picture, open_picture
+from headviz.inputs.images import MAX_BYTES, SUFFIXES, UNREAD, Picture, open_picture
 from headviz.inputs.tables import Row, Table, is_hidden, is_table, parse_table
 
 MAX_PICTURES = 2000
@@ -22,6 +22,7 @@ MAX_TOTAL = 1024 * 2**20
 """Bytes of all pictures of an image folder together, as files."""
 _RATIO = 200  # pictures are compressed already: what unpacks to more than this is no picture
 _TABLE_BYTES = 10 * 2**20
+_SAID_UTF8 = 0x800
 FILE_COLUMNS = ("file", "filename", "file_name", "image", "image_name", "picture", "name", "path")
 TEXT_COLUMNS = (
     "caption", "captions", "label", "class", "text", "title", "description", "comment", "sentences",
@@ -88,6 +89,11 @@ def open_image_folder(path: Path) -> ImageFolder:
 
 def _image_folder(name: str, entries: Sequence[_Entry], read: Any) -> ImageFolder:
     shown = [e for e in entries if e.path.suffix.lower() in SUFFIXES]
+    if unread := [e for e in entries if e.path.suffix.lower() in UNREAD]:
+        raise PictureError(
+            f"{name} holds {len(unread)} pictures in a format that is not read, such as "
+            f"{unread[0].path}. Save them as JPEG or PNG, or take them out."
+        )
     if not shown:
         raise PictureError(f"There is no picture in {name}. Known endings: {', '.join(SUFFIXES)}.")
     _check_number(f"{name} has", len(shown))
@@ -150,7 +156,7 @@ def _in_zip(name: str, archive: zipfile.ZipFile) -> list[_Entry]:
         )
     entries = []
     for info in infos:
-        inside = _path(info.filename)
+        inside = _path(_name(info))
         if inside.is_absolute() or ".." in inside.parts or ":" in str(inside.parts[:1]):
             raise PictureError(
                 f"{name} holds a file that climbs out of it ({info.filename[:60]!r}). It is not "
@@ -164,6 +170,16 @@ def _in_zip(name: str, archive: zipfile.ZipFile) -> list[_Entry]:
         if not info.is_dir() and not is_hidden(inside):
             entries.append(_Entry(inside, info.file_size, info.filename))
     return sorted(entries, key=lambda entry: entry.path)
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """A file's name; many programs write UTF-8 and do not say so, as the format wants them to."""
+    if info.flag_bits & _SAID_UTF8:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
 
 
 def _table(entry: _Entry, read: Any) -> dict[str, str]:

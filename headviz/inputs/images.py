@@ -17,6 +17,8 @@ from headviz.base.errors import PictureError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+UNREAD = (".heic", ".heif", ".avif", ".jxl", ".svg")
+"""Endings of pictures that Pillow does not read, or not everywhere."""
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 64 * 10**6
 LONGEST = 50

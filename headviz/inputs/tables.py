@@ -24,6 +24,7 @@ Row = Any
 """A dict by its columns, in a file that is what it should be."""
 _MIB = 2**20
 _GZIP = b"\x1f\x8b"
+_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # of Excel now, and before 2007
 _DELIMITERS = "\t,;|"
 _PACKED = 20  # Parquet's columns are packed; a table that unpacks to more than this is a trap
 _FOREIGN = 0.25  # of letters: a text of western Europe has fewer beyond ASCII
@@ -105,6 +106,8 @@ def decoded(content: bytes, name: str) -> str:
 
     Raises TableError for any other: a wrong guess would turn every letter into another.
     """
+    if content.startswith(_SPREADSHEETS):
+        raise TableError(f"{name} is a spreadsheet or an archive, no text. Save its table as .csv.")
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = content.decode("utf-16" if utf16 else "utf-8-sig")
@@ -236,6 +239,11 @@ def _from_csv(text: str, name: str, known: Sequence[str], unheaded: Sequence[str
         names = tuple(unheaded)
     else:
         raise TableError(_without(name, known, first))
+    twice = [n for n in names if n.lower() in known and names.count(n) > 1]
+    if twice:
+        raise TableError(
+            f"{name} has {names.count(twice[0])} columns {twice[0]!r}. Rename all but one."
+        )
     rows = [_row(names, cells, delimiter, f"Line {at} of {name}") for at, cells in records]
     return Table(name, rows, first)
 

@@ -12,12 +12,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from headviz.base.cache_folder import cache_folder
 from headviz.base.errors import ModelError
 from headviz.base.progress import Progress, no_progress
+from headviz.base.sums import first_damaged
+from headviz.base.write_whole import write_whole
 from headviz.models.memory import size_text
 
 FORMAT = 1
@@ -32,8 +35,13 @@ def converted_folder(content: str) -> Path:
 
 
 def is_converted(content: str) -> bool:
-    """Whether it is there, whole."""
+    """Whether it is there; a bit that the disk has turned since is not looked for."""
     return converted_folder(content).is_dir()
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a model was made there and still is what was written. Reads all of it."""
+    return folder.is_dir() and first_damaged(folder) is None
 
 
 def content_of(parts: Sequence[Path], progress: Progress = no_progress) -> str:
@@ -56,8 +64,8 @@ def _sha256(file: Path, progress: Progress) -> str:
         status = file.stat()
         now = [path, status.st_size, status.st_mtime_ns]
         with suppress(OSError, ValueError):
-            *then, digest = json.loads(kept.read_text(encoding="utf-8"))
-            if then == now:
+            *then, digest, check = json.loads(kept.read_text(encoding="utf-8"))
+            if then == now and check == _check(now, digest):
                 return str(digest)
         hashed, done = hashlib.sha256(), 0
         with file.open("rb") as content:
@@ -70,8 +78,13 @@ def _sha256(file: Path, progress: Progress) -> str:
     digest = hashed.hexdigest()
     with suppress(OSError):  # it is read again next time
         kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps([*now, digest]), encoding="utf-8")
+        write_whole(kept, json.dumps([*now, digest, _check(now, digest)]).encode())
     return digest
+
+
+def _check(now: list[Any], digest: str) -> str:
+    """Of what is remembered, which a disk may have damaged."""
+    return hashlib.sha256(json.dumps([*now, digest]).encode()).hexdigest()[:16]
 
 
 @contextmanager

@@ -5,7 +5,9 @@ What llama.cpp, Ollama and LM Studio keep models in. transformers reads it in a 
 come from.
 """
 
+import errno
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,7 +23,8 @@ import transformers
 
 from headviz.base.errors import ModelError
 from headviz.base.progress import Progress, no_progress
-from headviz.models.converted import check_disk, content_of, disk_error, locked, scratch
+from headviz.base.sums import write_sums
+from headviz.models.converted import check_disk, content_of, disk_error, is_whole, locked, scratch
 from headviz.models.families import family_of
 from headviz.models.gguf_header import GgufHeader, read_header
 from headviz.models.gguf_parts import merge, parts_of
@@ -33,6 +36,8 @@ _DTYPE = ("float16", 2)
 """Of the rest. Its 11 bits lose nothing that 8 bits and a scale could tell; bfloat16 has 8 bits."""
 _PROCESS = 5 * 10**8  # bytes that torch and transformers take
 _POLL = 0.2  # seconds between two looks at the process
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""How a system says that nothing more can be written, whichever file it was."""
 
 
 def gguf_in(place: Path) -> tuple[Path, ...]:
@@ -76,7 +81,7 @@ def revision_of(content: str) -> str:
 
 def convert_into(target: Path, parts: Sequence[Path], progress: Progress = no_progress) -> None:
     """Make the folder `target`, unless it is there, for whoever holds its lock."""
-    if target.is_dir():
+    if is_whole(target):
         return
     headers = [read_header(part) for part in parts]
     _check_vocabulary(headers)
@@ -90,6 +95,8 @@ def convert_into(target: Path, parts: Sequence[Path], progress: Progress = no_pr
             made = folder / "model"
             made.mkdir()
             _run(file, headers[0], made, progress)
+            write_sums(made)
+            shutil.rmtree(target, ignore_errors=True)  # a damaged one
             made.replace(target)
         except OSError as error:
             raise disk_error(error) from None
@@ -203,6 +210,6 @@ def _failure(header: GgufHeader, last: dict[str, Any]) -> str:
     if not last:
         return f"Converting {what} ended early, as a process does that the system ends for memory."
     reason = first_line(last["text"], last["error"]).rstrip(".")
-    if last["step"] == "writing":
+    if last["step"] == "writing" or last["errno"] in _NO_ROOM:
         return f"The cache folder does not take {what}: {reason}. Free some space."
     return f"transformers {transformers.__version__} does not read {what}: {reason}."

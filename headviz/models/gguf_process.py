@@ -20,7 +20,7 @@ import tqdm.auto
 
 
 def main() -> None:
-    """Convert; what it prints last is {"done": true} or {"error": type, "step": …, "text": …}."""
+    """Convert; what it prints last is {"done": true} or {"error": type, "step": …, …}."""
     asked = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     tqdm.auto.tqdm = _Told
@@ -30,7 +30,8 @@ def main() -> None:
             _tell(step=step)
         _tell(done=True)
     except Exception as error:  # whatever it is, who started this process says it
-        _tell(error=type(error).__name__, step=step, text=str(error))
+        number = error.errno if isinstance(error, OSError) else None
+        _tell(error=type(error).__name__, step=step, text=str(error), errno=number)
 
 
 def _steps(file: Path, folder: Path, dtype: str) -> Iterator[str]:

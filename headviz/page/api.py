@@ -8,11 +8,15 @@ come with the call.
 import base64
 import binascii
 import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
+from pydantic import TypeAdapter, ValidationError
 
-from headviz.base.errors import PictureError, UnknownName
+from headviz.base.errors import OptionError, PictureError, UnknownName
 from headviz.base.head import Head
 from headviz.clip.tower import tower_of
 from headviz.clip.zero_shot import ZeroShotRequest, classes_of
@@ -29,10 +33,15 @@ from headviz.inputs.prompt_sets import (
     known_prompt_sets,
     make_prompt_set,
 )
+from headviz.page.ask import MAX_PROMPT
 from headviz.page.errors import for_program
+from headviz.page.limits import deadline, within
 from headviz.page.shared import MODEL_QUEUE
 from headviz.session.rankings import rank
 from headviz.session.session import Session
+
+MAX_TEXTS = 2_000_000
+"""Characters of all texts that come with a call."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +49,8 @@ class Api:
     """The endpoints over a session; each is a method with plain arguments."""
 
     session: Session
+    seconds: float | None = None
+    """That one call may take; None: any time."""
 
     def concepts(self) -> list[dict[str, Any]]:
         """The preset concepts and their words, and the models that may be named."""
@@ -65,7 +76,8 @@ class Api:
         name = self._model(model)
         found = _concept(concept, words)
         samples = self._samples(name, texts, images, prompt_set, prompt)
-        ranking = rank(self.session, name, found, samples, criterion)
+        in_time = deadline(self.seconds)
+        ranking = rank(self.session, name, found, samples, criterion, progress=in_time)
         return ranking.as_dict(max(int(top), 0))
 
     def spectrum(
@@ -81,7 +93,8 @@ class Api:
         """What one head talks about: tokens in order, its strongest samples, its logit lens."""
         name = self._model(model)
         samples = self._samples(name, texts, images, prompt_set, prompt)
-        return self.session.spectrum(name, Head.parse(head), samples, int(steps)).as_dict()
+        in_time, asked = deadline(self.seconds), Head.parse(head)
+        return self.session.spectrum(name, asked, samples, steps, progress=in_time).as_dict()
 
     def generate(
         self,
@@ -103,6 +116,7 @@ class Api:
 
         The edit is written as `L3.H7=-1,L2.H1=0`, or is a recipe.
         """
+        _check_length("The prompt has", [prompt], MAX_PROMPT)
         recipe = self._recipe(model, edit, where)
         found = _concept(concept, words) if concept or words else recipe.concept
         counted = found.words if found else ()
@@ -127,7 +141,8 @@ class Api:
             pictures=pictures,
             chat=Chat(template, system, thinking),
         )
-        comparison = last_of(self.session.compare(recipe.model, asked))
+        streams = self.session.compare(recipe.model, asked)
+        comparison = last_of(within(self.seconds, streams))
         return {"model": recipe.model, "where": recipe.edit.where, **comparison.as_dict()}
 
     def _model(self, name: str) -> str:
@@ -151,12 +166,19 @@ class Api:
         prompt: str,
     ) -> PromptSet:
         if texts and not images:
+            _check_length("The texts have", texts, MAX_TEXTS)
             return make_prompt_set("texts", texts)
         has_vision = self.session.model(model).has_vision
         known = known_prompt_sets(model, has_vision)
         if prompt_set and prompt_set not in known:  # never a path: it would be one of the server
             raise UnknownName("prompt set", prompt_set, known, "Or send texts.")
         return self.session.prompt_set(model, prompt_set or None, prompt, _pictures(images))
+
+
+def _check_length(what: str, texts: list[str], most: int) -> None:
+    """Raise OptionError before anything is made of texts that are far too long."""
+    if (n := sum(map(len, texts))) > most:
+        raise OptionError(f"{what} {n} characters; {most} at most.")
 
 
 def _concept(name: str, words: list[str] | None) -> Concept:
@@ -175,12 +197,46 @@ def _pictures(images: list[str] | None) -> tuple[Picture, ...]:
     return tuple(open_pictures(contents))
 
 
-def build(session: Session) -> None:
-    """Offer the endpoints; call it inside the page."""
-    api = Api(session)
+_READ_AS: dict[Any, str] = {
+    str: "a text",
+    str | None: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    list[str] | None: "a list of texts",
+    str | dict[str, Any]: "a text or a recipe",
+}
+"""Types of the endpoints' arguments -> what a program is told of them."""
+
+
+def checked(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """The endpoint, which gets nothing but what its signature says: a program may send any JSON.
+
+    Raises OptionError, naming the argument.
+    """
+    signature = inspect.signature(endpoint)
+    readers = {name: TypeAdapter(p.annotation) for name, p in signature.parameters.items()}
+
+    @functools.wraps(endpoint)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs).arguments
+        for name, value in given.items():
+            try:
+                given[name] = readers[name].validate_python(value)
+            except ValidationError:
+                wanted = _READ_AS[signature.parameters[name].annotation]
+                raise OptionError(f"{name} is {str(value)[:60]!r}, and not {wanted}.") from None
+        return endpoint(**given)
+
+    return call
+
+
+def build(session: Session, seconds: float | None = None) -> None:
+    """Offer the endpoints, each call for so many seconds; call it inside the page."""
+    api = Api(session, seconds)
     for endpoint in (api.concepts, api.rank, api.spectrum, api.generate):
         gr.api(
-            for_program(endpoint),
+            for_program(checked(endpoint)),
             api_name=endpoint.__name__,
             api_description=(endpoint.__doc__ or "").split("\n\n")[0],
             **MODEL_QUEUE,

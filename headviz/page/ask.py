@@ -68,12 +68,20 @@ class Ask:
         )
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Ask":
+    def from_dict(cls, data: Any) -> "Ask":
         """From what a browser sent. Raises OptionError or ConceptError for what cannot be."""
+        try:
+            return cls._of(data)
+        except (KeyError, TypeError, ValueError, AttributeError):  # no browser of ours sends that
+            raise OptionError("The page sent no question that can be read; load it anew.") from None
+
+    @classmethod
+    def _of(cls, data: Any) -> "Ask":
         where = str(data["where"])
         prompt = str(data["prompt"])
         if len(prompt) > MAX_PROMPT:
             raise OptionError(f"The prompt has {len(prompt)} characters; {MAX_PROMPT} at most.")
+        earlier = [_stretch(one, where) for one in list(data.get("earlier", ()))[:MAX_NEW_TOKENS]]
         return cls(
             model=str(data["model"]),
             prompt=prompt,
@@ -82,7 +90,7 @@ class Ask:
             sampling=_sampling(data, prompt),
             control_seed=_whole(data["control_seed"], "seed of the control", 0, 2**32),
             pictures=tuple(map(str, data.get("pictures", ()))),
-            earlier=tuple(_stretch(one, where) for one in data.get("earlier", ())),
+            earlier=tuple(earlier),
             chat=_chat(data.get("chat")),
         )
 

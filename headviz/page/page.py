@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from headviz.base.head import Head
 from headviz.base.lru import LRU
@@ -34,6 +35,7 @@ from headviz.page.bench import script
 from headviz.page.choose import Fields
 from headviz.page.clips import Clips
 from headviz.page.errors import sentence, told
+from headviz.page.limits import KEPT_SECONDS, MOST_SECONDS, RequestLimit
 from headviz.page.model_handlers import OWN_WORDS, name_of
 from headviz.page.scene import Opening, drawn, headline, opening
 from headviz.page.scene import bench as bench_value
@@ -63,13 +65,16 @@ _HEADER = (
 
 def build_page(session: Session) -> gr.Blocks:
     """The page over this session, opened on the shipped results of its first model."""
-    work = Work()
+    # On a page for others every step ends some day, whoever asked for it.
+    most = None if session.allowed is None else MOST_SECONDS
+    work = Work(most)
     session.loading = work.note
     scene = first_scene(session)
     pictures = image_input.first_pictures(scene)
     first = opening(session, scene, pictures)
-    with gr.Blocks(title="headviz", analytics_enabled=False) as page:
-        api.build(session)  # first, so that no handler of a panel takes an endpoint's name
+    kept = (3600, KEPT_SECONDS)
+    with gr.Blocks(title="headviz", analytics_enabled=False, delete_cache=kept) as page:
+        api.build(session, most)  # first, so that no handler of a panel takes an endpoint's name
         exporting.serve_plotly()
         gr.HTML(_HEADER, elem_id="header", js_on_load="")
         with gr.Tabs(elem_id="tabs") as tabs:
@@ -269,6 +274,7 @@ def launch_options() -> dict[str, Any]:
     return {
         # gradio's own button of settings says its name twice to a screen reader.
         "footer_links": ["api", "gradio"],
+        "app_kwargs": {"middleware": [Middleware(RequestLimit)]},
         "theme": theme,
         "css": (_HERE / "style.css").read_text(encoding="utf-8"),
         # In the head, so that it is there before any part of the page asks for it.

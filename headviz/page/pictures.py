@@ -16,6 +16,7 @@ from headviz.base.errors import PictureError
 from headviz.inputs.images import Picture, open_picture
 from headviz.page import html
 from headviz.page.errors import told
+from headviz.page.limits import MAX_PICTURES
 from headviz.page.shared import Updates
 
 MOST = 200
@@ -95,6 +96,7 @@ def take(
     opened, refused = open_all(new, MOST - len(pictures))
     if opened and all(picture.digest in samples for picture in pictures):
         stay, pictures = [], []
+    check_bytes([*pictures, *opened])
     added = with_own_names(opened, [picture.name for picture in pictures])
     return {
         box.gallery: stay + entries_of(added),
@@ -120,6 +122,16 @@ def open_all(paths: Iterable[str], room: int = MOST) -> tuple[list[Picture], lis
             f"{len(paths) - room} pictures were left out: there is room for {room} more."
         )
     return opened, [" ".join(refused)] if refused else []
+
+
+def check_bytes(pictures: Iterable[Picture]) -> None:
+    """Raise PictureError where the server would keep too much for one visitor."""
+    total = sum(len(picture.data) for picture in pictures)
+    if total > MAX_PICTURES:
+        raise PictureError(
+            f"The pictures have {total / 2**20:.0f} MB together; the page takes "
+            f"{MAX_PICTURES // 2**20} MB. Take some away, or save them smaller."
+        )
 
 
 def with_own_names(pictures: Iterable[Picture], taken: Collection[str]) -> list[Picture]:

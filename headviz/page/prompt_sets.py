@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from headviz.base.errors import PictureError, PromptError
+from headviz.base.errors import PictureError, PromptError, UnknownName
 from headviz.clip.word_vocabulary import CLIP_POOLINGS
 from headviz.heads.pooling import POOLINGS
 from headviz.inputs.image_folders import MAX_PICTURES, open_image_folder
@@ -20,7 +20,7 @@ from headviz.inputs.prompt_sets import (
     read_prompt_set,
 )
 from headviz.inputs.tables import ENDINGS, lines_of
-from headviz.page.pictures import open_all
+from headviz.page.pictures import check_bytes, open_all
 from headviz.page.shared import Updates
 from headviz.page.view import ModelShown
 
@@ -147,6 +147,8 @@ def find_samples(picker: PromptSetPicker, data: Mapping[Any, Any], model: ModelS
             files = "pictures, or a .zip of them" if model.has_vision else "a .txt file or a table"
             raise PromptError(f"No file was uploaded yet. Choose {files}.")
         return replace(uploaded, texts=(asked,) * len(uploaded)) if model.has_vision else uploaded
+    if choice not in (known := sample_choices(model)):  # never a path: it would be the server's
+        raise UnknownName("prompt set", choice, known)
     return find_prompt_set(choice, model.name, model.has_vision, asked)
 
 
@@ -181,5 +183,6 @@ def take_files(paths: str | list[str], model: ModelShown) -> Taken:
         if not pictures:
             raise PictureError(" ".join(refused))
         prompt_set = picture_prompt_set(UPLOADED_PICTURES, pictures)
+    check_bytes(prompt_set.pictures)
     told = f"{len(prompt_set)} pictures uploaded. Press Rank heads to read the heads on them."
     return Taken(prompt_set, UPLOADED_PICTURES, told, tuple(refused))

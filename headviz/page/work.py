@@ -14,6 +14,7 @@ import gradio as gr
 
 from headviz.base.errors import Cancelled
 from headviz.base.progress import Progress
+from headviz.page.limits import deadline, within
 
 T = TypeVar("T")
 _Key = tuple[str, str]
@@ -42,8 +43,9 @@ class Superseded(Cancelled):
 class Work:
     """The long steps of all visitors. A visitor is the browser tab's session hash."""
 
-    def __init__(self) -> None:
-        """Nothing runs."""
+    def __init__(self, seconds: float | None = None) -> None:
+        """Nothing runs; no step may take longer than so many `seconds` (None: any time)."""
+        self._seconds = seconds
         self._stopped: set[_Key] = set()
         self._latest: dict[_Key, object] = {}
         self._turned: dict[_Key, tuple[int, Any]] = {}
@@ -89,8 +91,11 @@ class Work:
         return lambda: self._latest.get(key) is run
 
     def until_next(self, is_last: Callable[[], bool], results: Iterator[T]) -> Iterator[T]:
-        """The results, until the same visitor starts another run: two would write one text."""
-        for result in results:
+        """The results, until the same visitor starts another run: two would write one text.
+
+        Raises Cancelled where they take too long.
+        """
+        for result in within(self._seconds, results):
             if not is_last():
                 return
             yield result
@@ -114,7 +119,10 @@ class Work:
         gone = threading.Event()
         clock = _Clock()
 
+        in_time = deadline(self._seconds)
+
         def report(share: float, what: str) -> None:
+            in_time(share, what)
             if gone.is_set() or self.stopped(request, kind):
                 raise Cancelled(stopped)
             seen[0] = clock.status(share, what)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headviz.base.write_whole import UNFINISHED, write_whole
+from headviz.base.write_whole import UNFINISHED, remove_abandoned, write_whole
 from headviz.studies.samples import StudyError
 
 _CONFIG = "config.json"
@@ -33,11 +33,13 @@ class StudyFolder:
         folder = cls(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
+            for place in (path, path / "cells"):
+                remove_abandoned(place)
             others = [p.name for p in path.iterdir() if not p.name.startswith(UNFINISHED)]
         except OSError as error:
             raise StudyError(f"{path} cannot be made ({error.strerror or error}).") from error
         if _CONFIG in others:
-            folder._check_same(config)
+            folder._go_on(config)
         elif others:
             raise StudyError(
                 f"The folder {path.name!r} holds {others[0]!r} and no {_CONFIG}: it is no study's. "
@@ -47,13 +49,22 @@ class StudyFolder:
             folder.write_text(_CONFIG, _json(config))
         return folder
 
-    def _check_same(self, config: Mapping[str, Any]) -> None:
+    def _go_on(self, config: Mapping[str, Any]) -> None:
+        """Raise StudyError where the folder is of another config.
+
+        One that no longer is JSON is written anew: cells are known by all that they depend on.
+        """
         try:
             kept = json.loads((self.path / _CONFIG).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise StudyError(
                 f"{_CONFIG} in {self.path.name!r} cannot be read. Name a new folder with --out."
             ) from error
+        except (ValueError, RecursionError):
+            kept = None
+        if not isinstance(kept, dict):
+            self.write_text(_CONFIG, _json(config))
+            return
         wanted = json.loads(_json(config))
         differs = [n for n in {**wanted, **kept} if kept.get(n) != wanted.get(n)]
         if differs:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,9 @@ def _strings(value: Any) -> list[str]:
 
 def _find(name: str, places: Iterable[Path]) -> Path | None:
     inside = Path(name).name  # no name climbs out of the folder
-    return next((place / inside for place in places if (place / inside).is_file()), None)
+    with suppress(OSError):  # a caption that is too long for a file's name
+        return next((place / inside for place in places if (place / inside).is_file()), None)
+    return None
 
 
 def _some(items: list[Any], n: int, seed: int, root: Path) -> list[Any]:

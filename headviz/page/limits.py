@@ -1,0 +1,81 @@
+"""What one visitor may take of the server: bytes of a request, seconds of a step, pictures.
+
+Uploaded files are limited by gradio itself (`max_file_size`). Knows nothing of what is asked.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from headviz.base.errors import Cancelled
+from headviz.base.progress import Progress, no_progress
+
+T = TypeVar("T")
+MAX_REQUEST = 64 * 2**20
+"""Bytes of one request that brings no file: some pictures in base64."""
+MAX_PICTURES = 512 * 2**20
+"""Bytes of all pictures that a visitor's box or set holds, as files."""
+MOST_SECONDS = 600.0
+"""Of one step on a page that offers its models to others."""
+KEPT_SECONDS = 24 * 3600
+"""After which gradio removes an uploaded file."""
+_UPLOAD = "/gradio_api/upload"
+
+
+def deadline(seconds: float | None) -> Progress:
+    """A progress that raises Cancelled once so many seconds have passed; None: never."""
+    if seconds is None:
+        return no_progress
+    end = time.monotonic() + seconds
+
+    def check(share: float, what: str) -> None:
+        if time.monotonic() > end:
+            raise Cancelled(
+                f"This took longer than the {seconds / 60:.0f} minutes that one step may take on a "
+                "page for others; what was read is kept. Ask for less, or run headviz yourself."
+            )
+
+    return check
+
+
+def within(seconds: float | None, results: Iterator[T]) -> Iterator[T]:
+    """The results as they come. Raises Cancelled where the next one comes too late."""
+    in_time = deadline(seconds)
+    for result in results:
+        in_time(0.0, "")
+        yield result
+
+
+class RequestLimit:
+    """ASGI middleware that refuses a request as soon as more than `MAX_REQUEST` bytes came."""
+
+    def __init__(self, app: Any) -> None:
+        """Around the app."""
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass the request on, as long as it is small enough."""
+        if scope["type"] != "http" or scope["path"].endswith(_UPLOAD):
+            await self._app(scope, receive, send)
+            return
+        told = dict(scope["headers"]).get(b"content-length", b"0")
+        if told.isdigit() and int(told) > MAX_REQUEST:
+            await _refuse(send)
+            return
+        n_bytes = 0
+
+        async def counted() -> Any:
+            nonlocal n_bytes
+            message = await receive()
+            n_bytes += len(message.get("body", b""))
+            # To the app it looks as if the visitor had gone.
+            return {"type": "http.disconnect"} if n_bytes > MAX_REQUEST else message
+
+        await self._app(scope, counted, send)
+
+
+async def _refuse(send: Any) -> None:
+    text = f"A request has at most {MAX_REQUEST // 2**20} MB.".encode()
+    headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
