@@ -137,17 +137,6 @@ def test_the_map_fits_a_phone_and_is_chosen_from_by_a_finger(server, browser):
         page.wait_for_selector(f"#head-title[data-head='{point[2]}']")
 
 
-def test_where_the_concept_is_never_said_a_sentence_says_which_texts_would_help(server, browser):
-    view_words = "umpteen, zebra"
-    with visiting(browser, server[0]) as page:
-        page.locator("#change").click()
-        page.locator("#words textarea").fill(view_words)
-        page.locator("#rank").click()
-        page.wait_for_selector("#causes-said .hv-error", timeout=WAIT)
-        told = page.locator("#causes-said").inner_text()
-    assert "says a word of the concept" in told and "Choose texts that do" in told
-
-
 def search(page, **fields: object) -> None:
     """Open the search and begin it."""
     if not page.locator("#find-begin").is_visible():
