@@ -19,6 +19,14 @@ def fell(row: Row) -> bool:
     return bool(words["edited"] < min(words["original"], fmean(words["controls"])))
 
 
+def needed(row: Row) -> bool:
+    """Whether the model surely loses more of the concept than under any of the controls."""
+    told = row["needed"]
+    return told is not None and bool(
+        told["edited"]["need_low"] > max(0, *(c["need"] for c in told["controls"]))
+    )
+
+
 def stays(row: Row) -> bool:
     """Whether a story stays a story."""
     return bool(row["perplexity"]["edited"] <= FLUENT)
@@ -29,6 +37,7 @@ def render(results: Mapping[str, Any], left_out: Mapping[str, str]) -> str:
     known = known_models()[results["model"]]
     concepts = results["concepts"]
     n_fell = sum(map(fell, concepts.values()))
+    n_needed = sum(map(needed, concepts.values()))
     n_passed = sum(fell(row) and stays(row) for row in concepts.values())
     missing = "; ".join(f"{name} ({why} of the model)" for name, why in left_out.items())
     lines = "\n".join(_line(name, row) for name, row in concepts.items())
@@ -74,19 +83,23 @@ the mean of {results["n_controls"]} draws. Nothing is tuned for a concept. In
   and {len(WORDINGS)} stories, letters and poems about it, asked for in the same wordings for all.
 - *Perplexity*: of a text for the unedited model, divided by that of the unedited text, median of
   {n}. Up to {FLUENT} a story stays a story.
+- *Needed*: by how much the log-probability of the concept's words falls where the model itself said
+  them, in nats, with its 95 % interval, and the divergence elsewhere in brackets; on answers to the
+  openings, which the ranking did not read. It is steadier than counts: no text is told anew.
 - *Own* and *others*: of the first {N_OWN} questions of the concept, and the first {N_OTHERS} of
   each other one of {len(CONCEPTS)}, that the unedited model answers right within
   {results["answer_tokens"]} tokens, how many still are.
 
-In each cell original, edited, control.
+In each cell original, edited, control; under *needed* edited, control.
 
-| concept | heads (score, chance) | words | texts with any | perplexity | own | others | fall |
-|---|---|---|---|---|---|---|---|
+| concept | heads (score, chance) | needed | words | texts with | perplexity | own | others | fall |
+|---|---|---|---|---|---|---|---|---|
 {lines}
 
-Words fall below both the original's and the controls' for {n_fell} of {len(concepts)} concepts, and
-stories stay stories as well for {n_passed}. The model is small and answers few questions right. A
-number that is written in digits does not count as its word.{missed}
+The concept's words lose surely more than under any control for {n_needed} of {len(concepts)}
+concepts. Counted in stories told anew they fall below both the original's and the controls' for
+{n_fell}, and stories stay stories as well for {n_passed}. The model is small and answers few
+questions right. A number that is written in digits does not count as its word.{missed}
 """
 
 
@@ -101,6 +114,7 @@ def _line(name: str, row: Row) -> str:
     cells = (
         name,
         heads,
+        _lost(row["needed"]),
         _arms(row["words"]),
         _arms(row["texts_with"]),
         f"1, {perplexity['edited']:.2f}, {fmean(perplexity['controls']):.2f}",
@@ -109,6 +123,15 @@ def _line(name: str, row: Row) -> str:
         "yes" if fell(row) else "no",
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _lost(told: Row | None) -> str:
+    if told is None:
+        return "never said"
+    edited, controls = told["edited"], told["controls"]
+    need, side = (fmean(c[key] for c in controls) for key in ("need", "side"))
+    interval = f"{edited['need_low']:.1f} to {edited['need_high']:.1f}"
+    return f"{edited['need']:.2f} ({interval}) [{edited['side']:.2f}], {need:.2f} [{side:.2f}]"
 
 
 def _arms(counts: Row) -> str:

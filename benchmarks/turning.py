@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from headviz.base.errors import PromptError
 from headviz.base.shapes import Tensor
 from headviz.base.write_whole import write_whole
 from headviz.editing.control import control_of
@@ -29,6 +30,7 @@ from headviz.inputs.concepts import find_concept
 from headviz.inputs.prompt_sets import Item, general_items
 from headviz.models.loaded import LoadedModel
 from headviz.pursuit.ranking import Ranking
+from headviz.session.causal import JUDGE, Causes
 from headviz.session.session import Session
 from headviz.session.shipped import USUAL_FACTOR, usual_edit
 
@@ -118,12 +120,14 @@ def measure(
         "answer_tokens": ANSWER.max_new_tokens,
     }
     concepts = _kept(out, head)
-    originals = _Originals(model)
+    originals, causes = _Originals(model), Causes(session)
     for concept in wanted:
-        if concept not in concepts:
+        row = concepts.get(concept, {})
+        if "needed" not in row:
             say(f"turning heads for {concept}")
             ranking = session.rank(name, find_concept(concept), prompt_set)
-            concepts[concept] = _concept(model, originals, ranking)
+            row = row or _concept(model, originals, ranking)
+            concepts[concept] = {**row, "needed": _needed(causes, name, ranking)}
             text = json.dumps({**head, "concepts": concepts}, indent=1)
             write_whole(out, (text + "\n").encode())
     return {**head, "concepts": concepts}
@@ -191,6 +195,22 @@ def _stories(
         "texts_with": _by_arm([sum(map(bool, said)) for said in counts]),
         "perplexity": _by_arm([round(value, 3) for value in (median(usual), *ratios)]),
     }
+
+
+def _needed(causes: Causes, name: str, ranking: Ranking) -> dict[str, Any] | None:
+    """What the edit costs the concept's words and moves elsewhere, in nats, and its controls.
+
+    None where the model says none of these words.
+    """
+    edit = usual_edit(ranking)
+    try:
+        reader = causes.reader(name, ranking.tokens.concept, causes.prompt_set(name), JUDGE)
+    except PromptError:
+        return None
+    controls = [control_of(reader.model, edit, seed) for seed in range(CONTROLS)]
+    found = [reader.measure(one).effect() for one in (edit, *controls)]
+    rounded = [{k: round(v, 3) for k, v in effect.as_dict().items()} for effect in found]
+    return {"edited": rounded[0], "controls": rounded[1:]}
 
 
 def _by_arm(values: Sequence[float]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.card import write_card
-from benchmarks.card_text import fell, render, stays
+from benchmarks.card_text import fell, needed, render, stays
 from benchmarks.turning import CONCEPTS
 from headviz.base.assets import ASSETS
 from headviz.base.errors import ModelError
@@ -46,6 +46,12 @@ def test_a_miss_is_told_as_one():
     words = {"original": 4, "edited": 3, "controls": [2, 4]}
     assert not fell({"words": words}) and fell({"words": words | {"edited": 2}})
     assert stays({"perplexity": {"edited": 1.5}}) and not stays({"perplexity": {"edited": 1.6}})
+
+
+def test_a_loss_counts_where_it_surely_exceeds_every_control():
+    edited = {"need": 2.0, "need_low": 0.5, "need_high": 3.0}
+    assert needed({"needed": {"edited": edited, "controls": [{"need": 0.4}, {"need": -0.2}]}})
+    assert not needed({"needed": {"edited": edited, "controls": [{"need": 0.6}, {"need": 0.0}]}})
 
 
 def test_a_model_that_ships_nothing_has_no_card(session):

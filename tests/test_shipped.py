@@ -204,7 +204,8 @@ def test_what_ships_with_the_real_model_loads_without_its_weights():
     assert not known_models()[REAL].is_here
     shipped = load_shipped(REAL)
     assert shipped is not None, f"not made yet: run python -m headviz ship --model {REAL}"
-    assert {*shipped.concepts} | {*shipped.left_out} == {*known_concepts()}
+    # A preset added since then is ranked when it is asked for.
+    assert {*shipped.concepts} | {*shipped.left_out} <= {*known_concepts()}
     assert not {*shipped.concepts} & {*shipped.left_out}
     prompt_set = find_prompt_set(None, REAL)
     assert shipped.data["prompt_set_digest"] == prompt_set.digest
