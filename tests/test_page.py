@@ -209,6 +209,35 @@ def test_ranking_on_the_page_is_the_ranking_of_the_library(page, server):
     settled(page)
 
 
+def test_the_map_sharpens_while_texts_are_read_and_a_stop_brings_the_old_one_back(page):
+    page.evaluate("""() => {
+        window.drafts = [];
+        new MutationObserver(() => {
+            const told = document.querySelector('#heat-map .hv-note:has(+ .hv-draft)');
+            if (told && window.drafts.at(-1) !== told.innerText) window.drafts.push(told.innerText);
+        }).observe(document.querySelector('#heat-map'), {childList: true, subtree: true});
+    }""")
+    before = page.locator(".hv-map .hv-cell").first.get_attribute("title")
+    choosing(page)
+    change(page, "#words textarea", "one, two, six, ten")
+    page.locator("#choose button:has-text('Options')").first.click()
+    page.locator("#pooling input").click()
+    page.locator("[role=option]:has-text('last token')").click()
+    page.locator("#rank").click()
+    page.wait_for_selector("#heat-map .hv-draft[inert] .hv-map")
+    page.locator("#stop-rank").click()
+    page.wait_for_selector("#status:has-text('What was read is kept')")
+    page.wait_for_selector("#heat-map .hv-draft", state="detached")
+    assert page.locator(".hv-map .hv-cell").first.get_attribute("title") == before
+    page.locator("#rank").click()
+    page.wait_for_selector("#status:has-text('computed here')")
+    page.wait_for_selector("#heat-map .hv-draft", state="detached")
+    read = [int(told.split(" from ")[1].split(" of ")[0]) for told in page.evaluate("drafts")]
+    assert read and max(read) < 240 and all("of 240 so far" in d for d in page.evaluate("drafts"))
+    assert page.locator(".hv-map .hv-cell").first.get_attribute("title") != before
+    settled(page)
+
+
 def test_one_word_ranks_with_a_warning(page):
     choosing(page)
     change(page, "#words textarea", "red")

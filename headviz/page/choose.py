@@ -16,7 +16,7 @@ from headviz.inputs.concepts import known_concepts
 from headviz.inputs.images import Picture
 from headviz.models.known import known_models, offers
 from headviz.models.memory import size_text
-from headviz.page import html, naming, prompt_sets, scoring
+from headviz.page import heat_map, html, naming, prompt_sets, scoring
 from headviz.page.errors import notice, sentence, told, told_stream
 from headviz.page.image_input import first_pictures
 from headviz.page.model_handlers import (
@@ -35,7 +35,8 @@ from headviz.page.scoring import ScoringFields
 from headviz.page.shared import MODEL_QUEUE, QUIET, Scene, Shared, Updates
 from headviz.page.view import ModelShown, View, first_view, shipped_of, view_of
 from headviz.page.work import Superseded
-from headviz.session.rankings import rank as rank_by
+from headviz.pursuit.ranking import Ranking
+from headviz.session.rankings import rank_stream
 from headviz.session.session import Session
 from headviz.session.shipped import FIRST_CONCEPT
 
@@ -43,7 +44,10 @@ KIND = "choosing"
 LOADING_STOPPED = (
     "The loading was stopped; whole files that were downloaded are kept for the next time."
 )
-RANKING_STOPPED = "The ranking was stopped; what was shown before is still there."
+RANKING_STOPPED = (
+    "The ranking was stopped; what was shown before is still there. What was read is kept, and "
+    "the next ranking goes on from it."
+)
 _ANY = "one of these, a folder on this machine, or a name on the Hugging Face hub"
 _LISTED = "another one takes a moment to load"
 THIN = "Ranked for one word: heads that score high may carry just that word. Add more words."
@@ -339,21 +343,37 @@ def _wire_ranking(shared: Shared, fields: Fields) -> None:
         options = fields.scoring.read(data)
         criterion = data[fields.scoring.criterion]
 
+        drafts: list[tuple[Ranking, int]] = []
+
         def step(report: Any) -> tuple[ModelShown, View]:
             report(0.0, f"loading {name}")
             model = model_shown(session.model(name, report))
             prompt_set = prompt_sets.find_samples(fields.samples, data, model)
-            ranking = rank_by(session, name, concept, prompt_set, criterion, options, report)
-            return model, view_of(ranking, prompt_set)
+            for ranking in rank_stream(
+                session, name, concept, prompt_set, criterion, options, report
+            ):
+                drafts.append((ranking, len(prompt_set)))
+            return model, view_of(drafts[-1][0], prompt_set)
 
         steps = shared.work.watched(request, KIND, step, RANKING_STOPPED)
-        while True:
-            try:
-                status = next(steps)
-            except StopIteration as ended:
-                model, view = ended.value
-                break
-            yield {fields.status: html.progress(status)}
+        heat, shown = shared.parts.heat_map, 0
+        try:
+            while True:
+                try:
+                    status = next(steps)
+                except StopIteration as ended:
+                    model, view = ended.value
+                    break
+                updates: Updates = {fields.status: html.progress(status)}
+                if len(drafts) > shown:
+                    shown = len(drafts)
+                    updates[heat] = heat_map.draft(*drafts[-1])
+                yield updates
+        except HeadvizError as error:
+            # What the map shows has to be what the rest of the page is about.
+            if shown and not isinstance(error, Superseded):
+                yield {heat: heat_map.draw(session, data[shared.scene].view)}
+            raise
         scene = Scene(model, view)
         thin = html.warning(THIN) if len(concept.words) < 2 else ""
         notices = html.joined(html.warning(text) for text in session.take_notices())

@@ -53,6 +53,18 @@ def draw(session: Session, view: View | None) -> Markup:
     )
 
 
+def draft(ranking: Ranking, n_samples: int) -> Markup:
+    """The map as far as the texts were read, of `n_samples`: to look at, not to open."""
+    return Markup('{}<div class="hv-draft" inert>{}{}</div>').format(
+        html.note(
+            f"{ranking.tokens.concept.title}, from {ranking.n_samples} of {n_samples} so far. "
+            "It sharpens as more are read; Stop keeps what was read for the next time."
+        ),
+        grid(ranking),
+        legend(ranking.criterion),
+    )
+
+
 def strength(criterion: str, score: float, chance: float, top: float) -> float:
     """How strong a cell's color is, 0 to 1. Criteria without a share have no common scale."""
     full = FULL if find_way(criterion).is_share else top

@@ -6,7 +6,7 @@ score a head, and a level beside it that stands for nothing. None proves anythin
 measures, with heads really turned.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import torch
@@ -163,6 +163,22 @@ def find_way(name: str) -> Way:
     if name not in RANKINGS:
         raise OptionError(f"Unknown criterion {name!r}. Known: {', '.join(RANKINGS)}.")
     return RANKINGS[name]
+
+
+def rank_stream(
+    session: Session,
+    name: str,
+    concept: Concept,
+    prompt_set: PromptSet,
+    criterion: str,
+    options: Options,
+    progress: Progress = no_progress,
+) -> Iterator[Ranking]:
+    """What `rank` gives at last, and before it, for a criterion of the pursuit, the same soon."""
+    if find_way(criterion).ask is None:
+        yield from session.rank_stream(name, concept, prompt_set, criterion, options, progress)
+    else:
+        yield rank(session, name, concept, prompt_set, criterion, options, progress)
 
 
 def rank(
