@@ -19,7 +19,7 @@ from headviz.pursuit.engine.precision import PRECISIONS
 from headviz.pursuit.engine.precomputed import precompute_heads
 from headviz.pursuit.engine.projection import span_basis
 from headviz.pursuit.engine.result import DEPENDENT, STOPS
-from headviz.pursuit.engine.somp import BUDGET, RULES, pursue_precomputed
+from headviz.pursuit.engine.somp import BUDGET, RULES, How, pursue_precomputed
 
 ENGINES = ("batch_omp", "lazy_greedy")
 each_engine = pytest.mark.parametrize("engine", ENGINES)
@@ -274,11 +274,11 @@ def test_prepared_heads_serve_every_dictionary_as_fresh_ones_would(engine):
     z, w_o, atoms = problem(6, 5, 30, 8, 32, 120)
     heads = precompute_heads(z, [w_o[:2], w_o[2:]])
     for part in (atoms[:50], atoms[50:], atoms):
-        shared = pursue_precomputed(heads, part, 7, engine=engine)
+        shared = pursue_precomputed(heads, part, 7, How(engine=engine))
         fresh = pursue(z, w_o, part, 7, engine=engine)
         assert shared.picks.equal(fresh.picks)
         torch.testing.assert_close(shared.explained, fresh.explained)
-    some = pursue_precomputed(heads.group(1, 4), atoms, 7, engine=engine)
+    some = pursue_precomputed(heads.group(1, 4), atoms, 7, How(engine=engine))
     assert some.picks.equal(fresh.picks[1:4])
 
 
@@ -336,7 +336,7 @@ def test_an_unknown_choice_lists_the_known_ones(what):
 def test_a_watcher_sees_the_share_done_and_may_stop():
     z, w_o, atoms = problem(0, 2, 20, 6, 16, 2000)
     heads, seen = precompute_heads(z, [w_o]), []
-    pursue_precomputed(heads, atoms, 5, budget=1, watch=seen.append)
+    pursue_precomputed(heads, atoms, 5, How(budget=1), seen.append)
     assert seen == sorted(seen) and len(seen) == 10 and seen[-1] == 1
 
     def stop(share):

@@ -12,7 +12,7 @@ import torch
 from benchmarks.pursuit.machine import seconds
 from headviz.base.shapes import Float, Tensor
 from headviz.pursuit.engine.precomputed import PrecomputedHeads, precompute_heads
-from headviz.pursuit.engine.somp import pursue_precomputed
+from headviz.pursuit.engine.somp import How, pursue_precomputed
 
 HEADS, SAMPLES, D_HEAD, D_MODEL = 64, 400, 64, 1024
 VOCABULARY, CONCEPT, STEPS = 8000, 200, 20
@@ -65,7 +65,7 @@ def compare_choices(device: torch.device) -> list[Choice]:
         rule, precision = name.split()
 
         def run(over: Tensor, rule: str = rule, precision: str = precision) -> Any:
-            return pursue_precomputed(heads, over, STEPS, rule, precision=precision)
+            return pursue_precomputed(heads, over, STEPS, How(rule, precision=precision))
 
         found, other = run(atoms), run(concept).explained[:, -1]
         shared = (found.picks[:, :, None] == spectrum.picks[:, None, :]).any(1).float().mean()

@@ -15,7 +15,7 @@ from headviz.models.loaded import LoadedModel
 from headviz.pursuit.criteria import precompute_model
 from headviz.pursuit.dictionary import vocabulary_atoms, vocabulary_labels
 from headviz.pursuit.engine.precomputed import PrecomputedHeads
-from headviz.pursuit.engine.somp import BUDGET, pursue_precomputed
+from headviz.pursuit.engine.somp import BUDGET, How, pursue_precomputed
 from headviz.pursuit.options import Options
 from headviz.pursuit.spectrum import Spectrum, describe, mean_logits
 
@@ -58,7 +58,7 @@ def all_spectra(
 
         def pursue_layer(place: int = place, watch: Callable[[float], None] = watch) -> Found:
             group = heads.group(place * model.n_heads, (place + 1) * model.n_heads)
-            found = pursue_precomputed(group, atoms, steps, budget=budget, watch=watch)
+            found = pursue_precomputed(group, atoms, steps, How(budget=budget), watch)
             return {"picks": found.picks, "weights": found.weights, "explained": found.explained}
 
         watch(0.0)

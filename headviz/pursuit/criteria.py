@@ -19,7 +19,7 @@ from headviz.pursuit.bootstrap import drawn_shares, share_explained
 from headviz.pursuit.dictionary import Dictionary
 from headviz.pursuit.engine.precomputed import PrecomputedHeads, precompute_heads
 from headviz.pursuit.engine.projection import span_basis
-from headviz.pursuit.engine.somp import pursue_precomputed
+from headviz.pursuit.engine.somp import How, pursue_precomputed
 from headviz.pursuit.options import Options
 
 Draw = Callable[[Tensor, Float[Tensor, "draw sample"]], Float[Tensor, "draw layer head"]]
@@ -104,6 +104,7 @@ def explained(
     at a cost free of the samples.
     """
     check_variation(activations, options)
+    how = How(rule)
     # One product for all dictionaries: each reads the output projections from memory once.
     sizes = [len(d.atoms) for d in dictionaries]
     in_heads = heads.project(torch.cat([d.atoms for d in dictionaries])).split(sizes, 1)
@@ -116,7 +117,7 @@ def explained(
         if len(atoms) <= options.steps:
             basis = span_basis(atoms, in_head)  # all of them get picked: their order is no matter
         else:
-            basis = pursue_precomputed(heads, atoms, options.steps, rule, in_head=in_head).basis
+            basis = pursue_precomputed(heads, atoms, options.steps, how, in_head=in_head).basis
         yield Scores(placed(model, share_explained(heads, basis)), basis.mT @ basis, draw)
 
 

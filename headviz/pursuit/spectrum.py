@@ -16,7 +16,7 @@ from headviz.models.loaded import LoadedModel
 from headviz.pursuit.criteria import check_variation
 from headviz.pursuit.dictionary import vocabulary_atoms, vocabulary_labels
 from headviz.pursuit.engine.precomputed import precompute_heads
-from headviz.pursuit.engine.somp import BUDGET, pursue_precomputed
+from headviz.pursuit.engine.somp import BUDGET, How, pursue_precomputed
 from headviz.pursuit.options import Options
 
 
@@ -88,7 +88,7 @@ def head_spectrum(
     w_o = model.head_weights(head.layer)[head.index]
     atoms = vocabulary_atoms(model, options.normalise, options.fold_norm)
     heads = precompute_heads(z[None], [w_o[None]], options.centre, lambda _: str(head))
-    found = pursue_precomputed(heads, atoms, steps, budget=budget)
+    found = pursue_precomputed(heads, atoms, steps, How(budget=budget))
     return describe(
         model,
         activations,

@@ -12,6 +12,7 @@ as refitting by least squares, up to rounding. Two engines do the search: one ke
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from headviz.base.errors import OptionError
 from headviz.base.shapes import Float, Tensor
@@ -21,7 +22,7 @@ from headviz.pursuit.engine.precision import PRECISIONS, converted, products_in
 from headviz.pursuit.engine.precomputed import PrecomputedHeads
 from headviz.pursuit.engine.result import STOPS, Pursuit
 
-__all__ = ["RULES", "STOPS", "Pursuit", "pursue_precomputed"]
+__all__ = ["RULES", "STOPS", "How", "Pursuit", "pursue_precomputed"]
 
 RULES = {
     "l1": "sum over samples of absolute correlations (the paper's)",
@@ -33,14 +34,39 @@ BUDGET = 2 * 2**30
 _MANY_ATOMS = 1024  # from here on bounding scores is cheaper than keeping correlations
 
 
+def _check(name: str, known: Sequence[str] | dict[str, str], what: str) -> None:
+    if name not in known:
+        raise OptionError(f"Unknown {what} {name!r}. Known: {', '.join(known)}.")
+
+
+@dataclass(frozen=True)
+class How:
+    """How atoms are searched for."""
+
+    rule: str = "l1"
+    """One of RULES."""
+    budget: int = BUDGET
+    """Bytes of working memory."""
+    engine: str = "auto"
+    """One of ENGINES; all find the same."""
+    precision: str = "float32"
+    """One of precision.PRECISIONS."""
+
+    def __post_init__(self) -> None:
+        """Raise OptionError for an unknown rule, engine or precision."""
+        _check(self.rule, RULES, "rule")
+        _check(self.engine, ENGINES, "engine")
+        _check(self.precision, PRECISIONS, "precision")
+
+
+USUAL = How()
+
+
 def pursue_precomputed(
     heads: PrecomputedHeads,
     atoms: Float[Tensor, "atom d_model"],
     steps: int,
-    rule: str = "l1",
-    budget: int = BUDGET,
-    engine: str = "auto",
-    precision: str = "float32",
+    how: How = USUAL,
     watch: Watch = lambda share: None,
     in_head: Float[Tensor, "head atom d_head"] | None = None,
 ) -> Pursuit:
@@ -50,27 +76,14 @@ def pursue_precomputed(
         heads: the heads, ready for any dictionary.
         atoms: directions to pick from.
         steps: how many atoms to pick.
-        rule: one of RULES.
-        budget: bytes of working memory.
-        engine: "auto", or one by name; both find the same.
-        precision: one of precision.PRECISIONS.
+        how: rule, memory, engine and precision.
         watch: called with the share done; may raise to stop.
         in_head: `heads.project(atoms)`, where the caller has it.
-
-    Raises OptionError for an unknown rule, engine or precision.
     """
-    _check(rule, RULES, "rule")
-    _check(engine, ENGINES, "engine")
-    _check(precision, PRECISIONS, "precision")
-    heads, atoms = converted(heads, atoms, precision)
-    stored = engine == "batch_omp" or (engine == "auto" and len(atoms) < _MANY_ATOMS)
+    heads, atoms = converted(heads, atoms, how.precision)
+    stored = how.engine == "batch_omp" or (how.engine == "auto" and len(atoms) < _MANY_ATOMS)
     tiled = atoms.device.type == "cpu"
-    with products_in(precision):
+    with products_in(how.precision):
         if stored:
-            return pursue_batch_omp(heads, atoms, steps, rule, budget, tiled, in_head)
-        return pursue_lazily(heads, atoms, steps, rule, budget, tiled, watch)
-
-
-def _check(name: str, known: Sequence[str] | dict[str, str], what: str) -> None:
-    if name not in known:
-        raise OptionError(f"Unknown {what} {name!r}. Known: {', '.join(known)}.")
+            return pursue_batch_omp(heads, atoms, steps, how.rule, how.budget, tiled, in_head)
+        return pursue_lazily(heads, atoms, steps, how.rule, how.budget, tiled, watch)
