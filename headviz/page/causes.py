@@ -230,7 +230,8 @@ def value(
         "needed": NEEDED,
         "first": causal.FIRST,
         "measurable": model.writes,
-        "live": not view.shipped,
+        # Pictures have to be described first, which encodes each: that is for the person to begin.
+        "live": not view.shipped and not view.has_vision,
         "choices": names,
         "told": told_on(view.has_vision, names[0], known.measured)
         if known.measured and names
