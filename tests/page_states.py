@@ -141,9 +141,9 @@ def shown(browser: Any, session: Session, url: str, name: str) -> Image.Image:
     )
     with opened as page:
         page.wait_for_selector(".hv-map .hv-cell")
-        page.wait_for_selector(".hv-answers[data-state=done]")
         if state.query:
             page.wait_for_selector("#banner p")
+        settled(page)
         state.do(page, url)
         page.wait_for_timeout(SETTLE)
         taken = page.screenshot(animations="disabled", caret="hide")

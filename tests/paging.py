@@ -34,7 +34,7 @@ def visiting(browser, url: str, width: int = 1280, height: int = 800, **options)
     visitor.wait_for_selector("#knobs .hv-ask")
     yield visitor
     context.close()
-    assert trouble == []
+    assert not trouble, trouble
 
 
 def texts(page) -> list[str]:

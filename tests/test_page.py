@@ -287,10 +287,10 @@ def test_the_map_has_cells_to_hit_axes_and_one_scale_for_all_concepts(page):
         assert max(box["right"] for box in boxes) <= width, "heads are cut off"
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator(".hv-axis").count() > 3
-    legend = page.locator(".hv-legend").inner_text()
+    legend = page.locator("#heat-map .hv-legend").inner_text()
     pick(page, "concept", "positions")
     page.wait_for_selector("#headline:has-text('osition')")
-    assert page.locator(".hv-legend").inner_text() == legend
+    assert page.locator("#heat-map .hv-legend").inner_text() == legend
 
 
 def test_a_run_can_be_stopped_and_leaves_nothing_behind(page, server):

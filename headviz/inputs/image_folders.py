@@ -4,6 +4,7 @@ A zip is read in memory, never unpacked to the disk. Knows nothing of models and
 """
 
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,14 @@ def open_image_folder(path: Path) -> ImageFolder:
             )
     except PictureError:
         raise
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        OSError,
+    ) as error:
         # RuntimeError: locked by a password; NotImplementedError: an unknown compression.
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise PictureError(f"{path.name} is no zip that can be read: {reason}") from error
