@@ -209,7 +209,7 @@ def control(
     base = describe(speaker, shown)
     trials = []
     for seed in range(CONTROL_DRAWS):
-        drawn = matched_control(heads, speaker.model.head_layers, speaker.n_heads, seed)
+        drawn = matched_control(heads, range(speaker.n_layers), speaker.n_heads, seed)
         edited = describe(speaker, shown, Edit.of(drawn, factor))
         trials.append(judge(base, edited, concept, len(heads), factor))
     low, median, high = statistics.quantiles([t.own for t in trials], n=4, method="inclusive")
