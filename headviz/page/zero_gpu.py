@@ -13,6 +13,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import gradio as gr
@@ -30,7 +31,7 @@ from headviz.models.loaded import LoadedModel
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking
 from headviz.pursuit.spectrum import Spectrum
-from headviz.session.session import Session
+from headviz.session.session import Asked, Session
 
 T = TypeVar("T")
 Work = Callable[..., Iterator[Any]]
@@ -143,29 +144,14 @@ class ZeroGpuSession(Session):
             else:
                 return
 
-    def rank_stream(
-        self,
-        name: str,
-        concept: Concept,
-        prompt_set: PromptSet,
-        criterion: str = "somp",
-        options: Options | None = None,
-        progress: Progress = no_progress,
+    def _rank_anew(
+        self, name: str, asked: Asked, prompt_set: PromptSet, progress: Progress
     ) -> Iterator[Ranking]:
-        """As `Session.rank_stream`."""
-        options = options or self.default_options(name)
-        asked = self._asked(name, concept, prompt_set, criterion, options)
-        ranking = self._rankings.get(asked.key)
-        if ranking is not None:
-            yield ranking
-            return
-        args = (name, concept, prompt_set, criterion, options)
+        args = (name, asked.tokens.concept, prompt_set, asked.criterion, asked.options)
         seconds = 20 + len(prompt_set) / 15
-        for ranking in self.there(_rank, *args, progress=progress, seconds=seconds):
-            yield ranking
-        if ranking is not None:
-            made = ranking
-            self._rankings.find_or_make(asked.key, lambda: made)
+        for made in self.there(_rank, *args, progress=progress, seconds=seconds):
+            whole = made.n_samples == asked.n_samples
+            yield self.keep_ranking(asked.key, partial(replace, made)) if whole else made
 
     def rank(self, *args: Any, **settings: Any) -> Ranking:
         """As `Session.rank`."""

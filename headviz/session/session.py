@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
+class Asked:
     """A ranking that somebody asked for."""
 
     model: LoadedModel
@@ -294,20 +294,25 @@ class Session:
         if kept is not None:
             yield kept
             return
-        for activations in self.activations_stream(
-            name, prompt_set, options.pooling, progress, options.chat
-        ):
+        yield from self._rank_anew(name, asked, prompt_set, progress)
+
+    def _rank_anew(
+        self, name: str, asked: Asked, prompt_set: PromptSet, progress: Progress
+    ) -> Iterator[Ranking]:
+        """What `rank_stream` gives where no ranking is kept."""
+        place, chat = asked.options.pooling, asked.options.chat
+        for activations in self.activations_stream(name, prompt_set, place, progress, chat):
             yield self._ranked(asked, activations, progress)
 
     def _asked(
         self, name: str, concept: Concept, prompt_set: PromptSet, criterion: str, options: Options
-    ) -> _Asked:
+    ) -> Asked:
         model = self.model(name)
         tokens = tokenize_concept(concept, model.tokenizer, options.pieces, model.n_tokens)
         key = (model.name, model.revision, prompt_set.digest, concept, criterion, options)
-        return _Asked(model, tokens, len(prompt_set), criterion, options, key)
+        return Asked(model, tokens, len(prompt_set), criterion, options, key)
 
-    def _ranked(self, asked: _Asked, activations: HeadActivations, progress: Progress) -> Ranking:
+    def _ranked(self, asked: Asked, activations: HeadActivations, progress: Progress) -> Ranking:
         """The ranking, kept where it is the one over all samples."""
         model, options = asked.model, asked.options
 
