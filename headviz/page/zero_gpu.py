@@ -158,23 +158,17 @@ class ZeroGpuSession(Session):
         *_, whole = self.rank_stream(*args, **settings)
         return whole
 
-    def spectrum(
+    def _spectrum_anew(
         self,
         name: str,
         head: Head,
         prompt_set: PromptSet,
-        steps: int = 20,
-        options: Options | None = None,
-        progress: Progress = no_progress,
+        steps: int,
+        options: Options,
+        progress: Progress,
     ) -> Spectrum:
-        """As `Session.spectrum`."""
-        options = options or self.default_options(name)
-        model = self.model(name)
-        key = (model.name, model.revision, prompt_set.digest, head, steps, options)
         args = (name, head, prompt_set, steps, options)
-        return self._spectra.find_or_make(
-            key, lambda: next(self.there(_spectrum, *args, progress=progress))
-        )
+        return next(self.there(_spectrum, *args, progress=progress))
 
     def zero_shot(self, name: str, asked: ZeroShotRequest) -> ZeroShot:
         """As `Session.zero_shot`."""

@@ -356,12 +356,24 @@ class Session:
         """What one head talks about over the prompts."""
         options = options or self.default_options(name)
         model = self.model(name)
-        activations = self.activations(name, prompt_set, options.pooling, progress, options.chat)
         key = (model.name, model.revision, prompt_set.digest, head, steps, options)
         return self._spectra.find_or_make(
-            key,
-            lambda: head_spectrum(model, activations, head, steps, options, budget=self._budget),
+            key, lambda: self._spectrum_anew(name, head, prompt_set, steps, options, progress)
         )
+
+    def _spectrum_anew(
+        self,
+        name: str,
+        head: Head,
+        prompt_set: PromptSet,
+        steps: int,
+        options: Options,
+        progress: Progress,
+    ) -> Spectrum:
+        """What `spectrum` gives where none is kept."""
+        activations = self.activations(name, prompt_set, options.pooling, progress, options.chat)
+        model = self.model(name)
+        return head_spectrum(model, activations, head, steps, options, budget=self._budget)
 
     def all_spectra(
         self,
