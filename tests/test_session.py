@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+import torch
 from tiny_models import WORDS
 
 from headviz.base.errors import Cancelled, ConceptError, ModelError
@@ -152,8 +153,19 @@ def test_visitors_at_the_same_time_get_what_each_gets_alone(session, llama, text
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert [found[n] for n in range(len(EDITS))] == expected
-    assert found["z"].equal(reading)
+    for number, alone in enumerate(expected):
+        # A thread of its own may share a product out to more cores, and round otherwise.
+        assert said(found[number]) == said(alone)
+        perplexities = [[c.perplexity for c in one.columns] for one in (found[number], alone)]
+        assert perplexities[0] == pytest.approx(perplexities[1], rel=1e-4)
+    torch.testing.assert_close(found["z"], reading, rtol=1e-4, atol=1e-5)
+
+
+def said(comparison):
+    """The comparison without what is a measure of its texts alone."""
+    return replace(
+        comparison, columns=tuple(replace(c, perplexity=None) for c in comparison.columns)
+    )
 
 
 # Whose turn it is.
