@@ -189,7 +189,9 @@
       const { ask, about } = state;
       value(prompt, ask.prompt);
       prompt.placeholder = about.usual;
-      clearest.textContent = about.clearest?.prompt === ask.prompt ? about.clearest.told : '';
+      const best = about.clearest;
+      const onBest = best?.prompt === ask.prompt && String(best.pictures) === String(ask.pictures);
+      clearest.textContent = onBest ? best.told : '';
       value(tokens.input, ask.tokens);
       value(temperature.input, ask.temperature);
       value(seed.input, ask.seed);

@@ -137,6 +137,11 @@ window.headviz = (() => {
   // The server shows another model or ranking, and what is asked there at first.
   const adopt = (about) => {
     const before = state.ask;
+    if (about.more && before?.model === about.ask.model) { // it came to be loaded; nothing else changed
+      state.about = about;
+      tell();
+      return;
+    }
     const written = before && before.prompt.trim() && !state.about.examples.some(([p]) => p === before.prompt);
     state.about = about;
     state.ask = about.ask;
