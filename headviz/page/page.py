@@ -18,6 +18,7 @@ from headviz.page import (
     causes,
     chat,
     choose,
+    curve,
     exporting,
     finding,
     head,
@@ -48,6 +49,8 @@ from headviz.session.session import Session
 SCRIPTS = (
     "state.js",
     "bench.js",
+    "beside.js",
+    "curve.js",
     "chat.js",
     "heat_map.js",
     "causes.js",
@@ -167,6 +170,7 @@ def _lay_out(
     with sending:
         chat.build(shared)
     with below:
+        curve.build(shared)
         ribbon.build(shared)
         finding.build(shared)
     _wire_head(shared)
