@@ -31,8 +31,9 @@
       const { ask, about } = state;
       if (!ask || !about.writes || about.has_vision || !live.has(ask.model) || !Object.keys(ask.heads).length) return;
       if (state.running || !state.done || state.shown !== hv.key(ask) || known.has(state.shown) || asked === state.shown) return;
-      timer = setTimeout(() => { asked = state.shown; trigger('curve', { ask: state.asked }); }, IDLE);
+      timer = setTimeout(hv.askCurve, IDLE);
     };
+    hv.askCurve = () => { asked = hv.state.shown; trigger('curve', { ask: hv.state.asked }); };
 
     // What is seen, as a sentence in pieces: of the factor that the knob is at, or of the nearest one measured.
     const sentence = (found, ask) => {
@@ -53,7 +54,7 @@
     };
 
     const draw = (state) => {
-      const found = current(state);
+      const found = hv.curveShown = current(state);
       const slide = document.querySelector('.hv-slide');
       if (!slide) return;
       if (drawing.parentElement !== slide) slide.prepend(drawing);
@@ -82,7 +83,7 @@
     };
 
     watch('value', () => {
-      if (!props.value) return;
+      if (!props.value?.words) return;
       last = props.value;
       known.set(hv.key(last.ask), last);
       if (known.size > MOST) known.delete(known.keys().next().value);

@@ -19,6 +19,7 @@ from headviz.heads.edits import Edit
 from headviz.heads.prompts import encode_prompt
 from headviz.page.ask import Ask
 from headviz.page.bench import script
+from headviz.page.errors import told_stream
 from headviz.page.ribbon import ALPHAS
 from headviz.page.shared import Result, Shared, Updates
 from headviz.page.work import Superseded
@@ -57,12 +58,12 @@ def build(shared: Shared) -> None:
         except StopIteration as ended:
             yield {panel: ended.value}
         except Superseded:
-            return
+            raise
         except HeadvizError:  # told beside the answer, which was asked for as well
             yield {panel: {"ask": ask.as_dict(), "words": []}}
 
     panel.curve(
-        run,
+        told_stream(panel, run),
         [shared.result],
         [panel],
         trigger_mode="multiple",
