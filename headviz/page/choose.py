@@ -70,6 +70,11 @@ class Fields:
     status: gr.HTML
 
     @property
+    def fitting(self) -> list[Any]:
+        """What depends on the model: see `fitted`."""
+        return [self.scoring.pooling, *self.samples.outputs]
+
+    @property
     def inputs(self) -> set[Any]:
         """All that a ranking depends on."""
         return {
@@ -229,8 +234,7 @@ def _loaded(shared: Shared, fields: Fields) -> list[Any]:
         fields.concept,
         fields.words,
         shared.pictures,
-        fields.scoring.pooling,
-        *fields.samples.outputs,
+        *fields.fitting,
         *_drawn(shared),
     ]
 
@@ -291,18 +295,25 @@ def loading(
 
 def shown(shared: Shared, fields: Fields, scene: Scene, pictures: tuple[Picture, ...]) -> Updates:
     """A model's first scene on the page, with what it can be asked."""
-    choices = prompt_sets.pooling_choices(scene.model)
     concept = scene.view.concept.name if scene.view else None
     updates: Updates = {
         fields.status: html.note(describe(scene.view)),
-        fields.scoring.pooling: gr.update(choices=choices, value=choices[0][1]),
-        **prompt_sets.fitted(fields.samples, scene.model),
+        **fitted(fields, scene.model),
         shared.pictures: pictures,
         **drawn(shared, scene, opening(shared.session, scene, pictures)),
     }
     if concept is not None:
         updates |= {fields.concept: concept, fields.words: concept_words(concept)}
     return updates
+
+
+def fitted(fields: Fields, model: ModelShown) -> Updates:
+    """What the model can be read on and where, at first the usual."""
+    choices = prompt_sets.pooling_choices(model)
+    return {
+        fields.scoring.pooling: gr.update(choices=choices, value=choices[0][1]),
+        **prompt_sets.fitted(fields.samples, model),
+    }
 
 
 def shipped_scene(name: str, words: str) -> Scene | None:

@@ -232,6 +232,7 @@ def _wire_arrival(shared: Shared, fields: Fields, openers: Openers) -> None:
             fields.model: scene.model.name,
             fields.words: words,
             fields.concept: name_of(words) if words else OWN_WORDS,
+            **choose.fitted(fields, scene.model),
             shared.pictures: pictures,
         }
         if found.head is not None:
@@ -245,6 +246,7 @@ def _wire_arrival(shared: Shared, fields: Fields, openers: Openers) -> None:
         fields.model,
         fields.words,
         fields.concept,
+        *fields.fitting,
         *vars(parts).values(),
     ]
     shared.page.load(told(parts.banner, arrive), None, outputs, **QUIET)
