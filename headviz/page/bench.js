@@ -192,8 +192,8 @@
       if (now === listed) return; // whoever is in the list stays there
       listed = now;
       history.replaceChildren(...state.past.map((step, number) => make('li', {}, `${step.what} `,
-        make('button', { type: 'button', dataset: { steps: state.past.length - number } }, 'back to before this'),
-        ...(able[number] ? [' ', make('button', { type: 'button', dataset: { beside: number } }, 'compare with before this')] : []))).reverse());
+        ...(able[number] ? [make('button', { type: 'button', dataset: { beside: number } }, 'compare with before this'), ' '] : []),
+        make('button', { type: 'button', dataset: { steps: state.past.length - number } }, 'back to before this'))).reverse());
     };
     const value = (input, wanted) => { if (document.activeElement !== input && input.value !== String(wanted)) input.value = wanted; };
 
