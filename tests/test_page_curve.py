@@ -95,8 +95,9 @@ def test_for_the_curve_alone_no_weights_are_read(browser, tmp_path):
     session = Session(store=Store(tmp_path / "cache"), allowed=["tiny-lm"])
     with serving(session) as (url, _), visiting(browser, url) as page:
         settled(page)
-        page.evaluate("headviz.askCurve()")  # what the page does not do by itself here
-        page.wait_for_timeout(1500)
+        # What the page does not do by itself here. Gradio's stream ends with the last answer.
+        with page.expect_event("requestfinished", lambda one: "queue/data" in one.url):
+            page.evaluate("headviz.askCurve()")
         assert not session.has_loaded("tiny-lm")
         assert not page.locator(DRAWN).count()
 
@@ -115,7 +116,7 @@ def test_a_curve_goes_with_its_question_and_comes_back_with_it(page):
     assert drawn(page) == before
 
 
-def test_an_answer_asked_for_while_a_curve_is_made_comes_first(page, server):
+def test_an_answer_asked_for_while_a_curve_is_made_comes_and_the_curve_follows_it(page, server):
     model = server[1].model("tiny-lm").model
     passes = []
 

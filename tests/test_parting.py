@@ -135,4 +135,5 @@ def test_the_token_that_an_edit_makes_likeliest_is_what_the_edited_answer_says(m
     prompt = encode_prompt(model, PROMPT)
     table = probabilities(model, prompt, found.said, [w.token for w in words], [NO_EDIT, edit])
     if found.original is not None and found.edited is not None:
+        assert found.original.token != found.edited.token
         assert table[0, 0] >= table[0, 1] and table[1, 1] >= table[1, 0]

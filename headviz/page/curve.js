@@ -49,8 +49,8 @@
       const [word, other] = found.words;
       const instead = other ? ` “${other}” in its place: ${percent(plain[1])} as the model is, ${percent(edited[1])} with these heads.` : '';
       return [`How likely “${word}” is there: ${percent(plain[0])} as the model is; ${at}: `,
-        hv.make('b', { className: 'edited' }, `${percent(edited[0])} with these heads`), ', ',
-        hv.make('b', { className: 'control' }, `${percent(control[0])} with random heads`), `.${instead}`];
+        hv.make('b', { className: 'with-heads' }, `${percent(edited[0])} with these heads`), ', ',
+        hv.make('b', { className: 'with-random' }, `${percent(control[0])} with random heads`), `.${instead}`];
     };
 
     const draw = (state) => {
@@ -76,8 +76,8 @@
       drawing.replaceChildren(
         svg('line', { class: 'edge', x1: EDGE, x2: width - EDGE, y1: y(1), y2: y(1) }),
         svg('line', { class: 'edge', x1: EDGE, x2: width - EDGE, y1: y(0), y2: y(0) }),
-        ...knob, line('control', found.control), line('edited', found.edited),
-        ...found.edited.map(([share], n) => svg('circle', { class: 'edited', cx: x(found.alphas[n]), cy: y(share), r: 2.2 })),
+        ...knob, line('with-random', found.control), line('with-heads', found.edited),
+        ...found.edited.map(([share], n) => svg('circle', { class: 'with-heads', cx: x(found.alphas[n]), cy: y(share), r: 2.2 })),
         svg('text', { x: width - EDGE, y: TOP - 4, 'text-anchor': 'end' }, `“${found.words[0]}”, 0 to 100% likely`),
       );
     };
