@@ -24,7 +24,7 @@ from headviz.pursuit.engine.somp import BUDGET
 from headviz.pursuit.options import ORDERS, Options
 from headviz.session.rankings import RANKINGS
 from headviz.session.session import Session
-from headviz.session.ship import ship, ship_effects
+from headviz.session.ship import ship, ship_answers, ship_effects
 from headviz.studies import command as study_command
 from headviz.studies import reports
 
@@ -121,7 +121,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     shipping = _command(parsers, "ship", "make the results that ship with a model anew", _ship)
     _add_model(shipping)
-    shipping.add_argument("--effects", action="store_true", help="what heads do, and no more")
+    only = shipping.add_mutually_exclusive_group()
+    only.add_argument("--effects", action="store_true", help="what heads do, and no more")
+    only.add_argument("--answers", action="store_true", help="the finished answers, and no more")
 
     page = parsers.add_parser("page", help=launch.HELP, description=launch.HELP)
     launch.add_arguments(page)
@@ -205,7 +207,7 @@ _size.__name__ = "size"  # as argparse names it
 
 
 def _ship(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
-    make = ship_effects if parsed.effects else ship
+    make = ship_effects if parsed.effects else ship_answers if parsed.answers else ship
     path = make(session, parsed.model, session.loading)
     return {"model": parsed.model, "file": path.name}, f"wrote {path.name}"
 

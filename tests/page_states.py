@@ -82,6 +82,7 @@ def up(page: Any, url: str) -> None:
     page.locator("#up").click()
     settled(page)
     page.locator("#edits").click()
+    page.wait_for_selector("#curve-told:not(:empty)")
 
 
 def another_concept(page: Any, url: str) -> None:

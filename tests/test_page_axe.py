@@ -32,8 +32,28 @@ def test_axe_finds_no_violation(server, browser, scheme, width):
         page.wait_for_selector(".hv-sent")
         choosing(page)
         page.wait_for_timeout(300)
-        found = axe.Axe().run(page).response["violations"]
-    told = [
+        assert violations(page) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nor_where_two_edits_stand_side_by_side_and_the_curve_is_drawn(
+    server, browser, scheme, width
+):
+    with visiting(browser, server[0], width, color_scheme=scheme) as page:
+        page.wait_for_selector(".hv-map .hv-cell")
+        page.locator("#up").click()
+        settled(page)
+        page.locator("#edits").click()
+        page.locator("#history [data-beside]").first.click()
+        page.wait_for_selector("#curve-told:not(:empty)")
+        assert page.locator(".hv-column.beside").count() == 1
+        assert violations(page) == []
+
+
+def violations(page) -> list:
+    """What axe finds, and where."""
+    found = axe.Axe().run(page).response["violations"]
+    return [
         (one["id"], one["impact"], [node["target"] for node in one["nodes"]][:4]) for one in found
     ]
-    assert told == []

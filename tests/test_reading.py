@@ -284,3 +284,14 @@ def test_what_is_wrong_is_said_before_any_text_is_read(session, llama, read_part
     with pytest.raises(PromptError, match="Shorten it"):
         session.activations(llama.name, PromptSet("long", ("one", " red" * 5000)))
     assert read_parts == []
+
+
+def test_it_is_told_at_which_text_the_reading_is(session, llama):
+    said = []
+    session.activations(llama.name, MANY, progress=lambda share, what: said.append(what))
+    total = len(MANY)
+    told = [what for what in said if what.startswith("reading heads, text ")]
+    at = [int(what.split()[3]) for what in told]
+    assert all(what.endswith(f" of {total}") for what in told)
+    assert at[0] == 1 and at == sorted(at) and total - 16 <= at[-1] <= total
+    assert len({*at}) > 3

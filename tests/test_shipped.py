@@ -16,7 +16,7 @@ from headviz.editing.measures import concept_spans
 from headviz.editing.recipe import Recipe, Trial
 from headviz.heads.edits import NO_EDIT, Edit
 from headviz.inputs.concepts import known_concepts, make_concept
-from headviz.inputs.examples import examples_of
+from headviz.inputs.examples import examples_of, named_pictures
 from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.models.gguf import revision_of
 from headviz.models.known import known_models
@@ -29,7 +29,7 @@ from headviz.session.causal import (
     usual_texts,
 )
 from headviz.session.session import Session
-from headviz.session.ship import EXAMPLES, ship
+from headviz.session.ship import EXAMPLES, choose_captions, ship, ship_answers
 from headviz.session.shipped import (
     SPECTRUM_STEPS,
     clearest,
@@ -218,6 +218,53 @@ def test_what_ships_with_the_real_model_loads_without_its_weights():
         ranking = shipped.ranking(name)
         assert ranking.tokens.concept == known_concepts()[name] and len(ranking.tokens.kept) >= 2
         assert sorted(ranking.top(len(heads))) == heads
+
+
+SEES = "tiny-vlm"
+
+
+def test_what_ships_with_tiny_vlm_shows_answers_on_pictures_of_its_own():
+    shipped = load_shipped(SEES)
+    assert shipped is not None, (
+        f"made from other weights: run python -m headviz ship --model {SEES}"
+    )
+    examples = examples_of(SEES)
+    assert {e.concept for e in examples} == {*shipped.concepts}
+    for name in shipped.concepts:
+        answers = shipped.answers(name)
+        pictures = [(e.picture,) for e in examples if e.concept == name]
+        assert [answer.trial.pictures for answer in answers] == pictures
+        for answer in answers:
+            assert len(named_pictures(SEES, answer.trial.pictures)) == 1
+            assert answer.edit == usual_edit(shipped.ranking(name))
+            original, edited, control = answer.trial.texts
+            assert original.concept_words and control.edit != edited.edit == str(answer.edit)
+    assert is_clear(shipped.answer(shipped.first_concept))
+
+
+def test_what_tiny_vlm_ships_on_a_picture_is_what_it_says_of_it(tmp_path):
+    session, shipped = Session(Store(tmp_path), device="cpu"), load_shipped(SEES)
+    model, concept = session.model(SEES), shipped.first_concept
+    examples = choose_captions(model, [known_concepts()[concept]])
+    assert examples == tuple(e for e in examples_of(SEES) if e.concept == concept)
+    kept = shipped.answer(concept)
+    seen = named_pictures(SEES, kept.trial.pictures)
+    asked = CompareRequest(kept.trial.prompt, kept.edit, kept.concept.words, pictures=seen)
+    fresh = last_of(session.compare(SEES, asked)).columns
+    assert [column.text for column in fresh] == [column.text for column in kept.trial.texts]
+
+
+def test_answers_alone_are_made_anew_and_nothing_else(assets, session, texts):
+    examples = [{"prompt": "the cat is", "concept": "colors"}]
+    with pytest.raises(ModelError, match=r"No ranking ships with 'toy'\."):
+        ship_answers(session, "toy")
+    path = ship(session, "toy")
+    before = json.loads(path.read_text())
+    (assets / "toy" / "examples.json").write_text(json.dumps(examples))
+    ship_answers(session, "toy")
+    after = json.loads(path.read_text())
+    assert [a["trial"]["prompt"] for a in after["answers"]["colors"]] == ["the cat is"]
+    assert {**after, "answers": None} == {**before, "answers": None}
 
 
 def test_what_ships_with_the_real_model_is_small():

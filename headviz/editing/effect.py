@@ -126,8 +126,10 @@ class Reader:
         marks = marked(model, passages, words)
         kept = _kept_others(model, marks)
         parts: list[Part] = []
+        read, total = 0, len(passages)
         for rows in _batches(model, passages):
-            progress(len(parts) / (len(parts) + 1), "reading the texts without an edit")
+            progress(read / total, f"reading without an edit, text {read + 1} of {total}")
+            read += len(rows)
             with lock():
                 part = _read(
                     model,

@@ -99,10 +99,9 @@ class PromptReader:
 
     def __call__(self, samples: Sequence[int], lock: Lock, progress: Progress) -> Part:
         """Raises PromptError and OptionError as `encode_prompt` and `pool` do."""
-        kind = "pictures" if self._set.pictures else "texts"
 
         def watch(share: float) -> None:
-            progress(share, f"reading heads on {len(self._set)} {kind}")
+            progress(share, "reading heads")
 
         watch(0.0)
         prompts = [self._encoded(sample, progress) for sample in samples]
@@ -117,7 +116,7 @@ class PromptReader:
     def _encoded(self, sample: int, progress: Progress) -> EncodedPrompt:
         if not self._set.pictures:
             return self._encoded_texts[sample]
-        progress(0.0, f"opening picture {sample + 1} of {len(self._set)}")
+        progress(0.0, "opening a picture")
         text = self._set.texts[sample] or default_prompt(self._model)
         reserve = reserve_for(self._pooling)
         pictures = [self._set.pictures[sample]]
@@ -169,7 +168,8 @@ class Reading:
     ) -> Iterator[HeadActivations]:
         """The activations so far: at once if any were kept, whenever their number doubles, and all.
 
-        `progress` is called after every layer of every batch; where it raises, the parts read stay.
+        `progress` is called after every layer of every batch and told which sample is read; where
+        it raises, the parts read stay.
         `lock` is held for one forward pass at a time.
 
         Raises:
@@ -211,9 +211,11 @@ class Reading:
 
     def _read(self, number: int, progress: Progress, lock: Lock) -> None:
         samples, done, total = self._parts[number], self._n_read, len(self._set)
+        kind = "picture" if self._set.pictures else "text"
 
-        def watch(share: float, what: str) -> None:
-            progress((done + share * len(samples)) / total, what)
+        def watch(share: float, _: str) -> None:
+            read = done + share * len(samples)
+            progress(read / total, f"reading heads, {kind} {min(int(read) + 1, total)} of {total}")
 
         part = self._reader(samples, lock, watch)
         self._put(number, part)

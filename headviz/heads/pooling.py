@@ -103,7 +103,7 @@ def pool(
     z, n_positions, done = torch.zeros(size, device=model.home), 0, 0
     more = reserve_for(pooling) - prefix.length
     lengths = [_end(model, prompt, pooling) + more for prompt in prompts]
-    for rows in _batches(lengths, _batch_tokens(model)):
+    for rows in _batches(lengths, batch_tokens(model)):
         some = [prompts[row] for row in rows]
 
         def watch_batch(share: float, start: int = done, many: int = len(rows)) -> None:
@@ -115,7 +115,8 @@ def pool(
     return Part(z, n_positions)
 
 
-def _batch_tokens(model: LoadedModel) -> int:
+def batch_tokens(model: LoadedModel) -> int:
+    """Of one forward pass at most, padding counted."""
     return CPU_BATCH_TOKENS if model.device.type == "cpu" else GPU_BATCH_TOKENS
 
 

@@ -1,12 +1,16 @@
-"""Prompts to try on a model, each with the concept it is about: assets/<model>/examples.json.
+"""What to try on a model: prompts with the concept each is about, and pictures.
 
-Knows nothing of models and pages.
+Prompts are in assets/<model>/examples.json, pictures in the folder examples beside it. Knows
+nothing of models and pages.
 """
 
 import json
 from dataclasses import dataclass
+from functools import cache
 
 from headviz.base import assets
+from headviz.inputs.image_folders import open_image_folder
+from headviz.inputs.images import Picture
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,9 @@ class Example:
     concept: str
     """Name of a preset concept."""
     kind: str
-    """question or story."""
+    """question, story or caption."""
+    picture: str = ""
+    """Name of the picture beside a caption's prompt."""
 
 
 def examples_of(model: str) -> tuple[Example, ...]:
@@ -26,4 +32,21 @@ def examples_of(model: str) -> tuple[Example, ...]:
     if not path.is_file():
         return ()
     items = json.loads(path.read_text(encoding="utf-8"))
-    return tuple(Example(i["prompt"], i["concept"], i.get("kind", "question")) for i in items)
+    return tuple(
+        Example(i["prompt"], i["concept"], i.get("kind", "question"), i.get("picture", ""))
+        for i in items
+    )
+
+
+@cache
+def example_pictures(model: str) -> tuple[Picture, ...]:
+    """Pictures to try on this model: its own, or those of every built-in model."""
+    folders = [assets.ASSETS / model / "examples"]
+    if not folders[0].is_dir():
+        folders = sorted(folder for folder in assets.ASSETS.glob("*/examples") if folder.is_dir())
+    return tuple(picture for folder in folders for picture in open_image_folder(folder).pictures)
+
+
+def named_pictures(model: str, names: tuple[str, ...]) -> tuple[Picture, ...]:
+    """Those of the model's example pictures that have these names."""
+    return tuple(picture for picture in example_pictures(model) if picture.name in names)

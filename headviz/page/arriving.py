@@ -10,13 +10,12 @@ from pathlib import Path
 
 from headviz.base.errors import OptionError, UnknownName
 from headviz.base.head import Head
-from headviz.editing.recipe import Recipe, Trial
+from headviz.editing.recipe import Recipe
 from headviz.inputs.concepts import known_concepts
 from headviz.page import html
 from headviz.page.ask import HIGHEST, LOWEST, MOST_HEADS, Ask
 from headviz.page.choose import check_offered
-from headviz.page.image_input import example_pictures
-from headviz.page.scene import Opening, first_prompt
+from headviz.page.scene import Opening, digests_of, first_prompt
 from headviz.page.shared import Scene
 from headviz.page.view import first_view, shipped_of, shown_before
 from headviz.session.session import Session
@@ -70,7 +69,7 @@ def with_recipe(session: Session, recipe: Recipe, came: str) -> Arrival:
             f"It was made for revision {recipe.revision} of {name} and this is "
             f"{shipped.data['revision']}: the heads may carry something else."
         )
-    pictures = _named(name, recipe.trial)
+    pictures = digests_of(recipe)
     if recipe.trial and recipe.trial.pictures and not pictures:
         notes.append(f"It was made with {', '.join(recipe.trial.pictures)}, which no link carries.")
     prompt = "" if recipe.trial else first_prompt(model, concept)
@@ -81,12 +80,6 @@ def with_recipe(session: Session, recipe: Recipe, came: str) -> Arrival:
         f"{came} {says}: {name}, {concept.title if concept else 'no concept'}.", notes
     )
     return Arrival(Scene(model, view), Opening(ask, recipe), None, banner)
-
-
-def _named(model: str, trial: Trial | None) -> tuple[str, ...]:
-    """Hashes of the example pictures that a trial names."""
-    names = trial.pictures if trial else ()
-    return tuple(p.digest for p in example_pictures(model) if p.name in names)
 
 
 def open_file(session: Session, path: str) -> Arrival:

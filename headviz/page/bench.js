@@ -36,6 +36,7 @@
         tokens.box, temperature.box, seed.box, controlSeed.box));
 
     const range = make('input', { id: 'alpha', type: 'range', min: LOWEST, max: HIGHEST, step: 0.1 });
+    range.setAttribute('aria-describedby', 'curve-told');
     const output = make('output', { id: 'alpha-value', htmlFor: 'alpha' });
     const who = make('label', { htmlFor: 'alpha', id: 'who' });
     const button = (id, text, title) => make('button', { type: 'button', id, title }, text);
@@ -75,7 +76,7 @@
         output,
         make('div', { className: 'hv-buttons' }, down, up, reset),
         make('div', { className: 'hv-buttons hv-tools' }, hold, every, undo, list, again, stop)),
-      clearest, chips, one, history,
+      hv.besideBar(), clearest, chips, one, history,
       make('div', { className: 'hv-where' }, where, whereTold),
     );
 
@@ -135,8 +136,13 @@
     where.addEventListener('change', () =>
       hv.set({ where: where.value }, `holds ${where.value}`, 'where'));
     history.addEventListener('click', (event) => {
-      const step = event.target.closest('button[data-steps]');
-      if (step) hv.back(Number(step.dataset.steps));
+      const button = event.target.closest('button');
+      if (button?.dataset.steps) hv.back(Number(button.dataset.steps));
+      if (button?.dataset.beside) {
+        hv.setBeside(hv.state.past[Number(button.dataset.beside)].ask);
+        hv.leaveBeside.focus();
+        document.querySelector('#answers').scrollIntoView({ block: 'nearest' });
+      }
     });
     chips.addEventListener('click', (event) => {
       const target = event.target.closest('button');
@@ -174,14 +180,20 @@
       slider.value = ask.heads[single];
       one.querySelector('output').textContent = minus(ask.heads[single]);
     };
+    let listed = '';
     const drawHistory = (state) => {
       list.textContent = state.past.length ? `${state.past.length} edit${state.past.length > 1 ? 's' : ''}` : '';
       list.hidden = !state.past.length;
       list.setAttribute('aria-expanded', String(!history.hidden));
       undo.disabled = !state.past.length;
       if (!state.past.length) history.hidden = true;
-      history.replaceChildren(...state.past.map((step, number) => make('li', {},
-        `${step.what} `, make('button', { type: 'button', dataset: { steps: state.past.length - number } }, 'back to before this'))).reverse());
+      const able = state.past.map((step) => hv.alike(step.ask) && hv.key(step.ask) !== hv.key(state.ask));
+      const now = JSON.stringify([state.past.map((step) => step.what), able]);
+      if (now === listed) return; // whoever is in the list stays there
+      listed = now;
+      history.replaceChildren(...state.past.map((step, number) => make('li', {}, `${step.what} `,
+        ...(able[number] ? [make('button', { type: 'button', dataset: { beside: number } }, 'compare with before this'), ' '] : []),
+        make('button', { type: 'button', dataset: { steps: state.past.length - number } }, 'back to before this'))).reverse());
     };
     const value = (input, wanted) => { if (document.activeElement !== input && input.value !== String(wanted)) input.value = wanted; };
 
@@ -189,7 +201,9 @@
       const { ask, about } = state;
       value(prompt, ask.prompt);
       prompt.placeholder = about.usual;
-      clearest.textContent = about.clearest?.prompt === ask.prompt ? about.clearest.told : '';
+      const best = about.clearest;
+      const onBest = best?.prompt === ask.prompt && String(best.pictures) === String(ask.pictures);
+      clearest.textContent = onBest ? best.told : '';
       value(tokens.input, ask.tokens);
       value(temperature.input, ask.temperature);
       value(seed.input, ask.seed);
@@ -284,6 +298,7 @@
       if (!section || !state.ask) return;
       const stale = Boolean(state.shown) && state.shown !== hv.key(state.ask) && !state.turning;
       showOriginal(section, state.holding);
+      hv.drawBeside(section, state);
       element.classList.toggle('hv-stale', stale);
       let told = element.querySelector(':scope > .hv-stale-told');
       if (!told) { told = make('p', { className: 'hv-stale-told', role: 'status' }); element.append(told); }

@@ -18,7 +18,7 @@ from headviz.models.known import known_models, offers
 from headviz.models.memory import size_text
 from headviz.page import heat_map, html, naming, prompt_sets, scoring
 from headviz.page.errors import notice, sentence, told, told_stream
-from headviz.page.image_input import first_pictures
+from headviz.page.image_input import first_pictures, samples
 from headviz.page.model_handlers import (
     OWN_WORDS,
     chosen_concept,
@@ -30,10 +30,10 @@ from headviz.page.model_handlers import (
     usual_options,
 )
 from headviz.page.prompt_sets import PromptSetPicker
-from headviz.page.scene import drawn, opening
+from headviz.page.scene import bench, drawn, opening
 from headviz.page.scoring import ScoringFields
 from headviz.page.shared import MODEL_QUEUE, QUIET, Scene, Shared, Updates
-from headviz.page.view import ModelShown, View, first_view, shipped_of, view_of
+from headviz.page.view import ModelShown, View, first_view, shipped_of, shown_before, view_of
 from headviz.page.work import Superseded
 from headviz.pursuit.ranking import Ranking
 from headviz.session.rankings import rank_stream
@@ -68,6 +68,11 @@ class Fields:
     rank: gr.Button
     stop: gr.Button
     status: gr.HTML
+
+    @property
+    def fitting(self) -> list[Any]:
+        """What depends on the model: see `fitted`."""
+        return [self.scoring.pooling, *self.samples.outputs]
 
     @property
     def inputs(self) -> set[Any]:
@@ -206,7 +211,9 @@ def _wire_model(shared: Shared, fields: Fields) -> None:
         except Superseded:
             return
         except HeadvizError as error:
-            yield {fields.model: scene.model.name, fields.about: notice(error)}
+            # What ships with a model is on the page by now, and stays.
+            on_page = name if shipped_scene(name, words) else scene.model.name
+            yield {fields.model: on_page, fields.about: notice(error)}
 
     fields.model.change(
         told_stream(fields.about, load),
@@ -224,9 +231,10 @@ def _loaded(shared: Shared, fields: Fields) -> list[Any]:
     return [
         fields.about,
         fields.status,
+        fields.concept,
+        fields.words,
         shared.pictures,
-        fields.scoring.pooling,
-        *fields.samples.outputs,
+        *fields.fitting,
         *_drawn(shared),
     ]
 
@@ -256,8 +264,14 @@ def loading(
     words: str,
     pictures: tuple[Picture, ...],
 ) -> Iterator[Updates]:
-    """Load a model: how far it is, then its summary, what it reads, and its scene."""
+    """Load a model: what ships with it at once, how far it is, then its summary and its scene."""
     session = shared.session
+    early = shipped_scene(name, words)
+    if early is not None:
+        # Somebody else's pictures stay; a sample makes room for the one of the shipped answer.
+        own = any(picture.digest not in samples() for picture in pictures)
+        pictures = pictures if own else first_pictures(early)
+        yield shown(shared, fields, early, pictures)
     steps = shared.work.watched(
         request, KIND, lambda report: session.model(name, report), LOADING_STOPPED
     )
@@ -268,22 +282,48 @@ def loading(
             loaded = ended.value
             break
         yield {fields.about: html.progress(status)}
-    model = model_shown(loaded)
-    view = first_view(name, name_of(words)) if words.strip() else None
-    shipped = shipped_of(name)
-    if view is None and shipped is not None and name_of(words) != OWN_WORDS:
-        view = first_view(name, shipped.first_concept)
-    scene = Scene(model, view)
-    seen = pictures or first_pictures(scene)
+    model, summary = model_shown(loaded), html.note(loaded.summary)
+    if early is not None:  # somebody may be at work there: only what was not known is added
+        scene = Scene(model, early.view)
+        about = bench(scene, opening(session, scene, pictures).ask, more=True)
+        yield {fields.about: summary, shared.scene: scene, shared.parts.bench: about}
+        return
+    scene = Scene(model)
+    pictures = pictures or first_pictures(scene)
+    yield {**shown(shared, fields, scene, pictures), fields.about: summary}
+
+
+def shown(shared: Shared, fields: Fields, scene: Scene, pictures: tuple[Picture, ...]) -> Updates:
+    """A model's first scene on the page, with what it can be asked."""
+    concept = scene.view.concept.name if scene.view else None
+    updates: Updates = {
+        fields.status: html.note(describe(scene.view)),
+        **fitted(fields, scene.model),
+        shared.pictures: pictures,
+        **drawn(shared, scene, opening(shared.session, scene, pictures)),
+    }
+    if concept is not None:
+        updates |= {fields.concept: concept, fields.words: concept_words(concept)}
+    return updates
+
+
+def fitted(fields: Fields, model: ModelShown) -> Updates:
+    """What the model can be read on and where, at first the usual."""
     choices = prompt_sets.pooling_choices(model)
-    yield {
-        fields.about: html.note(loaded.summary),
-        fields.status: html.note(describe(view)),
+    return {
         fields.scoring.pooling: gr.update(choices=choices, value=choices[0][1]),
         **prompt_sets.fitted(fields.samples, model),
-        shared.pictures: seen,
-        **drawn(shared, scene, opening(session, scene, seen)),
     }
+
+
+def shipped_scene(name: str, words: str) -> Scene | None:
+    """What ships with the model, on the concept of these words where that does; None: nothing."""
+    shipped = shipped_of(name)
+    if shipped is None or name_of(words) == OWN_WORDS:
+        return None
+    concept = name_of(words)
+    view = first_view(name, concept if concept in shipped.concepts else shipped.first_concept)
+    return Scene(shown_before(name), view)
 
 
 def _wire_concept(shared: Shared, fields: Fields) -> None:

@@ -3,19 +3,19 @@
 They are shown for models that read them alone.
 """
 
-from functools import cache
 from typing import Any
 
 import gradio as gr
 
 from headviz.base import assets
 from headviz.base.assets import TRAINED_HERE
-from headviz.inputs.image_folders import open_image_folder
+from headviz.inputs.examples import example_pictures, named_pictures
 from headviz.inputs.images import Picture
 from headviz.page import html
 from headviz.page.errors import told
 from headviz.page.pictures import Entry, PictureBox, entries_of, picture_box, with_own_names
 from headviz.page.shared import QUIET, Scene, Shared, Updates
+from headviz.page.view import shipped_of
 
 DRAWINGS = (
     "{model} was trained on drawings like these alone: of a photograph it describes a drawing that "
@@ -23,18 +23,15 @@ DRAWINGS = (
 )
 
 
-@cache
-def example_pictures(model: str) -> tuple[Picture, ...]:
-    """Pictures to try on this model: its own, or those of every built-in model."""
-    folders = [assets.ASSETS / model / "examples"]
-    if not folders[0].is_dir():
-        folders = sorted(folder for folder in assets.ASSETS.glob("*/examples") if folder.is_dir())
-    return tuple(picture for folder in folders for picture in open_image_folder(folder).pictures)
-
-
 def first_pictures(scene: Scene) -> tuple[Picture, ...]:
-    """What a model that sees is asked about at first."""
-    return example_pictures(scene.model.name)[:1] if scene.model.has_vision else ()
+    """What a model that sees is asked about at first: what it ships an answer on, if it does."""
+    if not scene.model.has_vision:
+        return ()
+    view, name = scene.view, scene.model.name
+    shipped = shipped_of(name) if view is not None and view.shipped else None
+    answer = shipped.answer(view.concept.name) if shipped and view else None
+    names = answer.trial.pictures if answer and answer.trial else ()
+    return named_pictures(name, names) or example_pictures(name)[:1]
 
 
 def samples() -> frozenset[str]:

@@ -18,6 +18,7 @@ from headviz.page import (
     causes,
     chat,
     choose,
+    curve,
     exporting,
     finding,
     head,
@@ -48,6 +49,8 @@ from headviz.session.session import Session
 SCRIPTS = (
     "state.js",
     "bench.js",
+    "beside.js",
+    "curve.js",
     "chat.js",
     "heat_map.js",
     "causes.js",
@@ -167,6 +170,7 @@ def _lay_out(
     with sending:
         chat.build(shared)
     with below:
+        curve.build(shared)
         ribbon.build(shared)
         finding.build(shared)
     _wire_head(shared)
@@ -228,6 +232,7 @@ def _wire_arrival(shared: Shared, fields: Fields, openers: Openers) -> None:
             fields.model: scene.model.name,
             fields.words: words,
             fields.concept: name_of(words) if words else OWN_WORDS,
+            **choose.fitted(fields, scene.model),
             shared.pictures: pictures,
         }
         if found.head is not None:
@@ -241,6 +246,7 @@ def _wire_arrival(shared: Shared, fields: Fields, openers: Openers) -> None:
         fields.model,
         fields.words,
         fields.concept,
+        *fields.fitting,
         *vars(parts).values(),
     ]
     shared.page.load(told(parts.banner, arrive), None, outputs, **QUIET)

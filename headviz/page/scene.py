@@ -12,7 +12,7 @@ from headviz.editing.generate import Sampling, usual_stop
 from headviz.editing.recipe import Recipe
 from headviz.heads.edits import WHERE, Edit
 from headviz.inputs.concepts import Concept
-from headviz.inputs.examples import Example, examples_of
+from headviz.inputs.examples import Example, examples_of, named_pictures
 from headviz.inputs.images import Picture
 from headviz.inputs.prompt_sets import general_items
 from headviz.page import answers, causes, head, heat_map, html
@@ -20,7 +20,7 @@ from headviz.page.ask import Ask
 from headviz.page.shared import Result, Scene, Shared, Updates
 from headviz.page.view import ModelShown, View, find_ranking, shipped_of
 from headviz.session.session import Session
-from headviz.session.shipped import is_clear, usual_edit
+from headviz.session.shipped import clearest, is_clear, usual_edit
 
 _GENERAL = 6  # questions about a concept that are offered where a model has none of its own
 TOLD = {
@@ -42,9 +42,10 @@ def opening(session: Session, scene: Scene, pictures: tuple[Picture, ...] = ()) 
     """The usual edit on the first example about the concept; shipped with its answer if it is."""
     view, model = scene.view, scene.model
     digests = tuple(picture.digest for picture in pictures) if model.has_vision else ()
-    if view is not None and view.shipped:
-        shipped = shipped_of(view.model)
-        recipe = shipped.answer(view.concept.name) if shipped else None
+    if view is not None and view.shipped and (shipped := shipped_of(view.model)):
+        tried = shipped.answers(view.concept.name)
+        about = [recipe for recipe in tried if digests_of(recipe) == digests]
+        recipe = clearest(about) or next(iter(about), None)
         if recipe is not None:
             return Opening(Ask.of(recipe, pictures=digests), recipe)
     concept = view.concept if view else None
@@ -54,10 +55,18 @@ def opening(session: Session, scene: Scene, pictures: tuple[Picture, ...] = ()) 
     return Opening(Ask(model.name, prompt, edit, concept, sampling, 0, digests))
 
 
+def digests_of(recipe: Recipe) -> tuple[str, ...]:
+    """Hashes of the example pictures that a recipe was tried on."""
+    names = recipe.trial.pictures if recipe.trial else ()
+    return tuple(picture.digest for picture in named_pictures(recipe.model, names))
+
+
 def offered_examples(model: ModelShown, concept: Concept | None) -> tuple[Example, ...]:
     """What ships with the model to be asked; else general questions about the concept."""
+    if model.has_vision:
+        return ()  # what it is tried on are pictures, which have a box of their own
     examples = examples_of(model.name)
-    if examples or model.has_vision or concept is None:
+    if examples or concept is None:
         return examples
     items = general_items("questions")
     about = [item.prompt for item in items if item.concept == concept.name]
@@ -107,13 +116,17 @@ def headline(scene: Scene) -> str:
     return html.headline(title, model, samples, view.total_heads, view.shipped)
 
 
-def bench(scene: Scene, ask: Ask, came: bool = False) -> dict[str, Any]:
-    """What the browser needs to know to ask: see bench.js. `came`: by a link, with its prompt."""
+def bench(scene: Scene, ask: Ask, came: bool = False, more: bool = False) -> dict[str, Any]:
+    """What the browser needs to know to ask: see bench.js.
+
+    `came`: by a link, with its prompt; `more`: of a model that is asked already.
+    """
     model, view = scene.model, scene.view
     concept = view.concept if view else None
     return {
         "ask": ask.as_dict(),
         "came": came,
+        "more": more,
         "top": [str(h) for h in view.top] if view else [],
         "places": {name: WHERE[name] for name in places(model)} if model.writes else {},
         "told": TOLD if view and view.options.pooling == "image" else {},
@@ -137,10 +150,14 @@ def shipped_answers(view: View | None) -> list[str]:
     if view is None or shipped is None:
         return []
     tried = [(r, r.trial.comparison()) for r in shipped.answers(view.concept.name) if r.trial]
-    return [answers.answers(Ask.of(r), shown, "done") for r, shown in tried if shown]
+    return [
+        answers.answers(Ask.of(r, pictures=digests_of(r)), shown, "done")
+        for r, shown in tried
+        if shown
+    ]
 
 
-def _clearest(view: View | None) -> dict[str, str]:
+def _clearest(view: View | None) -> dict[str, Any]:
     """The example that the page opens on, and that it is a best case."""
     shipped = shipped_of(view.model) if view is not None and view.shipped else None
     found = shipped.answer(view.concept.name) if view is not None and shipped else None
@@ -149,6 +166,7 @@ def _clearest(view: View | None) -> dict[str, str]:
     tried = shipped.all_answers
     return {
         "prompt": found.trial.prompt,
+        "pictures": digests_of(found),
         "told": f"The clearest case. Of {len(tried)} examples tried, {sum(map(is_clear, tried))} "
         "lose the concept's words when its heads are turned down and keep them in the control.",
     }

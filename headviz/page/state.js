@@ -19,10 +19,14 @@ window.headviz = (() => {
     turning: false, // whether the knob was turned and the text has not come to it yet
     holding: false, // whether the original is shown in place of the edited text
     opened: '', // the head that is open
+    beside: null, // the ask of an earlier edit that stands beside the present one
     known: new Map(), // key -> finished answers, as HTML
   };
   const listeners = [];
-  const tell = () => listeners.forEach((listener) => listener(state));
+  const tell = () => {
+    if (state.beside && !alike(state.beside)) state.beside = null;
+    listeners.forEach((listener) => listener(state));
+  };
   const listen = (listener) => { listeners.push(listener); if (state.ask) listener(state); };
 
   const turned = (heads) => Object.entries(heads).filter(([, factor]) => factor !== 1).sort();
@@ -32,6 +36,10 @@ window.headviz = (() => {
     ask.concept && [ask.concept.name, ask.concept.words], ask.pictures, ask.chat,
     turned(ask.heads), (ask.earlier ?? []).map((stretch) => [stretch.tokens, turned(stretch.heads)]),
   ]);
+  // Whether an ask has the original of the present one, and its answer is known.
+  const question = (ask) => key({ ...ask, heads: {}, earlier: [], where: '', control_seed: 0 });
+  const alike = (ask) => state.known.has(key(ask)) && question(ask) === question(state.ask);
+  const setBeside = (ask) => { state.beside = ask; tell(); };
   // What an answer began as, before the knob was turned.
   const origin = (ask) => ({ ...ask, heads: (ask.earlier?.[0] ?? ask).heads, earlier: [] });
 
@@ -137,6 +145,11 @@ window.headviz = (() => {
   // The server shows another model or ranking, and what is asked there at first.
   const adopt = (about) => {
     const before = state.ask;
+    if (about.more && before?.model === about.ask.model) { // it came to be loaded; nothing else changed
+      state.about = about;
+      tell();
+      return;
+    }
     const written = before && before.prompt.trim() && !state.about.examples.some(([p]) => p === before.prompt);
     state.about = about;
     state.ask = about.ask;
@@ -194,6 +207,6 @@ window.headviz = (() => {
   const connectAnswers = (write) => { put = write; };
   return {
     state, key, listen, tell, set, see, now, back, forth, adopt, arrived, failed, run, stop, connect,
-    connectAnswers,
+    connectAnswers, alike, setBeside,
   };
 })();

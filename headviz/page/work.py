@@ -4,6 +4,7 @@ The step runs in a thread; what watches it yields a Status a few times a second,
 moves and a wish to stop is answered at once, however long the step takes to notice.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -19,6 +20,7 @@ from headviz.page.limits import deadline, within
 T = TypeVar("T")
 _Key = tuple[str, str]
 """A visitor, and a kind of step: each visitor has one step of a kind at a time."""
+_NUMBERS = re.compile(r"[\d.,]+")
 BEAT = 0.2
 """Seconds between two looks at a step."""
 
@@ -154,16 +156,17 @@ class Work:
 
 
 class _Clock:
-    """Tells the time left from how far a step has come."""
+    """Tells the time left from how far a step has come; numbers in its words may rise."""
 
     def __init__(self) -> None:
-        self._what, self._began, self._from = "", 0.0, 0.0
+        self._kind, self._began, self._from = "", 0.0, 0.0
 
     def status(self, share: float, what: str) -> Status:
         """Of a step that reports this now."""
         now = time.monotonic()
-        if what != self._what:
-            self._what, self._began, self._from = what, now, share
+        kind = _NUMBERS.sub("", what)
+        if kind != self._kind:
+            self._kind, self._began, self._from = kind, now, share
         done, passed = share - self._from, now - self._began
         left = passed * (1 - share) / done if done > 0 and passed > 1 else None
         return Status(what, share, left)

@@ -90,15 +90,16 @@ class Causes:
         starts = [(r, s) for r in range(ROUNDS) for s in range(0, len(prompt_set), _AT_ONCE)]
         for number, (seed, start) in enumerate(starts):
             rows = range(start, min(start + _AT_ONCE, len(prompt_set)))
-            lock = self._turns(progress, number / len(starts))
+            which = f"{seed * len(prompt_set) + start + 1} of {ROUNDS * len(prompt_set)}"
+            lock = self._turns(progress, number / len(starts), f"the model answers, text {which}")
             found += self._said(model, prompt_set, list(rows), seed, lock)
         return tuple(found)
 
-    def _turns(self, progress: Progress, share: float) -> Lock:
+    def _turns(self, progress: Progress, share: float, what: str) -> Lock:
         """The session's lock for work in the background; a stop waits for one forward pass."""
 
         def turn() -> AbstractContextManager[None]:
-            progress(share, "the model answers texts, whose words are looked at")
+            progress(share, what)
             return self.session.lock.after_others()
 
         return turn

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from headviz.base import assets
 from headviz.base.assets import built_in_models
 from headviz.base.errors import ConceptError, ModelError, PromptError
 from headviz.base.progress import Progress, no_progress
@@ -22,8 +23,9 @@ from headviz.editing.generate import Sampling, generate, usual_stop
 from headviz.editing.measures import concept_spans
 from headviz.editing.recipe import Recipe, Trial
 from headviz.heads.edits import NO_EDIT
+from headviz.heads.prompts import default_prompt
 from headviz.inputs.concepts import Concept, known_concepts, tokenize_concept
-from headviz.inputs.examples import Example, examples_of
+from headviz.inputs.examples import Example, example_pictures, examples_of, named_pictures
 from headviz.inputs.prompt_sets import PromptSet, built_in_prompt_sets, general_items
 from headviz.models.known import known_models
 from headviz.models.loaded import LoadedModel
@@ -35,6 +37,7 @@ from headviz.session.session import Session
 from headviz.session.shipped import (
     CRITERION,
     SPECTRUM_STEPS,
+    load_shipped,
     said_about,
     said_file,
     shipped_file,
@@ -45,7 +48,7 @@ MIN_WORDS = 2
 """Single-token words that a preset needs to be ranked."""
 EXAMPLES = ("colors", "countries", "months", "animals", "foods", "feelings", "numbers", "weather")
 """Presets that get examples and effects, in the order of the page's list."""
-N_QUESTIONS, N_OPENINGS = 2, 1
+N_QUESTIONS, N_OPENINGS, N_CAPTIONS = 2, 1, 2
 """Examples of each."""
 _BATCH = 6  # prompts answered at once while examples are looked for
 _DIGITS = 4
@@ -72,16 +75,32 @@ def ship(session: Session, name: str, progress: Progress = no_progress) -> Path:
     path = shipped_file(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, data)
-    if model.writes and not model.has_vision:
-        if not built_in_prompt_sets(name):
-            chosen = choose_examples(model, ranked, progress)
-            _write(path.with_name("examples.json"), [asdict(e) for e in chosen], indent=1)
+    general = not built_in_prompt_sets(name)
+    if model.writes:
+        if model.has_vision:
+            _write_examples(path, choose_captions(model, ranked))
+        elif general:
+            _write_examples(path, choose_examples(model, ranked, progress))
         data |= {"answers": _answers(session, rankings, progress)}
         _write(path, data)
-        if not built_in_prompt_sets(name):
+        if general and not model.has_vision:
             ship_said(session, name, progress)
-    if model.writes:
         _write(path, data | {"effects": _effects(session, rankings, progress)})
+    return path
+
+
+def ship_answers(session: Session, name: str, progress: Progress = no_progress) -> Path:
+    """Make the answers anew, by the rankings that ship, and leave everything else as it is.
+
+    A model that sees gets its examples anew as well. Raises ModelError where no ranking ships.
+    """
+    path, model, shipped = shipped_file(name), session.model(name), load_shipped(name)
+    if shipped is None:
+        raise ModelError(f"No ranking ships with {name!r}. Make the whole anew.")
+    rankings = [shipped.ranking(concept) for concept in shipped.concepts]
+    if model.has_vision:
+        _write_examples(path, choose_captions(model, [r.tokens.concept for r in rankings]))
+    _write(path, shipped.data | {"answers": _answers(session, rankings, progress)})
     return path
 
 
@@ -135,6 +154,28 @@ def choose_examples(
     return tuple(chosen)
 
 
+def choose_captions(model: LoadedModel, concepts: Sequence[Concept]) -> tuple[Example, ...]:
+    """For each concept the first of the model's own pictures whose caption says a word of it.
+
+    As `choose_examples`: the caption is the unedited model's, to its usual prompt. None where the
+    model has no pictures of its own.
+    """
+    if not (assets.ASSETS / model.name / "examples").is_dir():
+        return ()
+    pictures, prompt = example_pictures(model.name), default_prompt(model)
+    n = len(pictures)
+    *_, last = generate(model, [prompt] * n, [NO_EDIT] * n, pictures=[[p] for p in pictures])
+    return tuple(
+        Example(prompt, concept.name, "caption", name)
+        for concept in concepts
+        for name in [
+            picture.name
+            for picture, text in zip(pictures, last.texts, strict=True)
+            if concept_spans(text, concept.words)
+        ][:N_CAPTIONS]
+    )
+
+
 def _to_the_point(model: LoadedModel, prompts: Sequence[str], concept: Concept) -> Iterator[str]:
     for start in range(0, len(prompts), _BATCH):
         part = prompts[start : start + _BATCH]
@@ -142,6 +183,12 @@ def _to_the_point(model: LoadedModel, prompts: Sequence[str], concept: Concept) 
         for prompt, text in zip(part, last.texts, strict=True):
             if concept_spans(text, concept.words):
                 yield prompt
+
+
+def _write_examples(path: Path, chosen: Sequence[Example]) -> None:
+    """Beside the results; what an example has none of is left out."""
+    items = [{k: v for k, v in asdict(example).items() if v} for example in chosen]
+    _write(path.with_name("examples.json"), items, indent=1)
 
 
 def _write(path: Path, data: Any, indent: int | None = None) -> None:
@@ -211,9 +258,9 @@ def _answers(
     for number, ranking in enumerate(rankings):
         concept = ranking.tokens.concept
         progress(number / len(rankings), f"answers for {concept.name}")
-        prompts = [e.prompt for e in examples_of(ranking.model) if e.concept == concept.name]
-        if prompts:
-            answers[concept.name] = [_tried(session, ranking, p).as_dict() for p in prompts]
+        about = [e for e in examples_of(ranking.model) if e.concept == concept.name]
+        if about:
+            answers[concept.name] = [_tried(session, ranking, e).as_dict() for e in about]
     return answers
 
 
@@ -243,10 +290,13 @@ def _effects(
     return effects
 
 
-def _tried(session: Session, ranking: Ranking, prompt: str) -> Recipe:
+def _tried(session: Session, ranking: Ranking, example: Example) -> Recipe:
     recipe = Recipe.of(usual_edit(ranking), ranking)
-    sampling = Sampling(stop=usual_stop(prompt))
-    asked = CompareRequest(prompt, recipe.edit, ranking.words, sampling=sampling)
+    sampling = Sampling(stop=usual_stop(example.prompt))
+    seen = named_pictures(ranking.model, (example.picture,)) if example.picture else ()
+    asked = CompareRequest(
+        example.prompt, recipe.edit, ranking.words, sampling=sampling, pictures=seen
+    )
     comparison = last_of(session.compare(ranking.model, asked))
     return replace(recipe, trial=Trial.of(comparison, sampling, asked.control_seed))
 
