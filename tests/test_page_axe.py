@@ -1,23 +1,16 @@
 """What assistive technology meets: axe finds nothing, light and dark, narrow and wide."""
 
 import pytest
-from paging import choosing, serving, settled, visiting
+from paging import choosing, settled, visiting
 
 from headviz.base.assets import built_in_models
-from headviz.base.store import Store
-from headviz.session.session import Session
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
+pytest_plugins = ["paging"]
+
 if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    store = Store(tmp_path_factory.mktemp("cache"))
-    with serving(Session(store=store, allowed=["tiny-lm"])) as served:
-        yield served
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

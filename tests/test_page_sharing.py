@@ -20,24 +20,10 @@ from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.session.session import Session
 from headviz.session.shipped import load_shipped
 
+pytest_plugins = ["paging"]
+
 if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """The page on a free port of this process: its URL and its session."""
-    store = Store(tmp_path_factory.mktemp("cache"))
-    with serving(Session(store=store, allowed=["tiny-lm"])) as served:
-        yield served
-
-
-@pytest.fixture
-def page(server, browser):
-    """A visitor's page; at its end the console must have been silent and no other host asked."""
-    with visiting(browser, server[0]) as visitor:
-        visitor.wait_for_selector(".hv-map .hv-cell")
-        yield visitor
 
 
 def saved(page, row, kind):

@@ -115,7 +115,9 @@ def bench(scene: Scene, ask: Ask, came: bool = False) -> dict[str, Any]:
         "ask": ask.as_dict(),
         "came": came,
         "top": [str(h) for h in view.top] if view else [],
-        "places": {name: WHERE[name] for name in places(model)} if model.writes else {},
+        "places": {name: _told_place(model, name) for name in places(model)}
+        if model.writes
+        else {},
         "told": TOLD if view and view.options.pooling == "image" else {},
         "examples": [
             *([one.prompt, one.concept] for one in offered_examples(model, concept)),
@@ -155,8 +157,13 @@ def _clearest(view: View | None) -> dict[str, str]:
 
 
 def places(model: ModelShown) -> list[str]:
-    """Where an edit of this model may hold."""
-    return [name for name in WHERE if model.has_vision or name != "image"]
+    """Where an edit of this model may hold; a CLIP model's has no place."""
+    return [name for name in WHERE if model.writes and (model.has_vision or name != "image")]
+
+
+def _told_place(model: ModelShown, name: str) -> str:
+    """What a place means for this model: one that reads no pictures has no positions of them."""
+    return WHERE[name] if model.has_vision else WHERE[name].replace("picture, prompt", "prompt")
 
 
 def usual_prompt(model: ModelShown) -> str:

@@ -13,6 +13,8 @@ from headviz.page.view import ModelShown
 from headviz.pursuit.options import ORDERS, Options
 from headviz.session.rankings import RANKINGS
 
+_WIDE = 420  # px, in which a choice can be read to its end
+
 
 @dataclass(frozen=True)
 class ScoringFields:
@@ -60,20 +62,26 @@ def build(model: ModelShown) -> ScoringFields:
                 [(way.title, name) for name, way in RANKINGS.items()],
                 value="somp",
                 label="Score",
+                min_width=_WIDE,
             )
             pooling = gr.Dropdown(
                 prompt_sets.pooling_choices(model),
                 value=usual.pooling,
                 label="Where a head is read",
+                min_width=_WIDE,
                 elem_id="pooling",
             )
             pieces = gr.Dropdown(
                 [(text, key) for key, text in PIECES.items()],
                 value=usual.pieces,
                 label="Words of several tokens",
+                min_width=_WIDE,
             )
             order = gr.Dropdown(
-                [(text, key) for key, text in ORDERS.items()], value=usual.order, label="Order"
+                [(text, key) for key, text in ORDERS.items()],
+                value=usual.order,
+                label="Order",
+                min_width=_WIDE,
             )
         with gr.Row():
             steps = gr.Number(usual.steps, label="Atoms at most", precision=0, minimum=1)

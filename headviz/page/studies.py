@@ -41,6 +41,17 @@ _COLUMNS = {
     "÷ unedited": "the measure under the edit divided by the unedited model's",
     "95 % of draws": "where the ratio lies in 95 % of draws of the samples",
 }
+_HOW = {
+    "pursuit": "what they write, over chance",
+    "raw": "the same, chance not taken off",
+    "logit-lens": "the paper's baseline",
+    "attribution": "by the gradient",
+    "ablation": "each left out in turn",
+    "lift": "by the gradient, less that on shuffled words",
+    "learnt": "by a search",
+    "random": "drawn from the same layers",
+}
+"""What an arm does, beside its name, which the results are told by."""
 _ABOUT = (
     "The paper's studies on the built-in models: the ranking's heads against heads chosen in other "
     "ways and against random ones, with intervals. A study runs cell by cell; stopped, it goes on "
@@ -95,11 +106,14 @@ def build(shared: Shared) -> None:
             return
         first = PRESETS[names[0]]
         with gr.Row():
-            preset = gr.Dropdown(names, value=names[0], label="Study", elem_id="study")
+            preset = gr.Dropdown(
+                names, value=names[0], label="Study", info="what is asked", elem_id="study"
+            )
             model = gr.Dropdown(
                 [*shared.session.model_names()],
                 value=first.model,
                 label="Model",
+                info="whose heads",
                 allow_custom_value=shared.session.allowed is None,
                 elem_id="study-model",
             )
@@ -115,10 +129,16 @@ def build(shared: Shared) -> None:
                 info="counts, or percent",
                 elem_id="study-ks",
             )
-            alphas = gr.Textbox("-1", label="Factors α", elem_id="study-alphas")
-            limit = gr.Number(40, label="Samples to judge on", precision=0, elem_id="study-limit")
+            alphas = gr.Textbox("-1", label="Factors α", info="one or more", elem_id="study-alphas")
+            limit = gr.Number(
+                40,
+                label="Samples",
+                info="to judge on: more tell more",
+                precision=0,
+                elem_id="study-limit",
+            )
         arms = gr.CheckboxGroup(
-            list(ARMS),
+            [(_arm_title(name), name) for name in ARMS],
             value=["pursuit", "logit-lens", "random"],
             label="Heads chosen by",
             elem_id="study-arms",
@@ -291,6 +311,10 @@ def _cells(row: Row) -> Sequence[str]:
     ratio = "–" if row.ratio is None else f"{row.ratio:.2f}"
     interval = "" if row.ratio is None else f"{row.low:.2f} to {row.high:.2f}"
     return (row.arm, str(row.k), f"{row.alpha:g}", f"{row.measure} {row.part}", ratio, interval)
+
+
+def _arm_title(name: str) -> str:
+    return f"{name}: {_HOW[name]}" if name in _HOW else name
 
 
 def _parts(text: str) -> tuple[str, ...]:
