@@ -275,6 +275,8 @@ def loading(
         view = first_view(name, shipped.first_concept)
     scene = Scene(model, view)
     seen = pictures or first_pictures(scene)
+    # A CLIP model chooses among the concept's words, whether or not heads are ranked for them.
+    about = chosen_concept(words) if view is None and not model.writes and words.strip() else None
     choices = prompt_sets.pooling_choices(model)
     yield {
         fields.about: html.note(loaded.summary),
@@ -282,7 +284,7 @@ def loading(
         fields.scoring.pooling: gr.update(choices=choices, value=choices[0][1]),
         **prompt_sets.fitted(fields.samples, model),
         shared.pictures: seen,
-        **drawn(shared, scene, opening(session, scene, seen)),
+        **drawn(shared, scene, opening(session, scene, seen, about)),
     }
 
 

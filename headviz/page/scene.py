@@ -38,8 +38,16 @@ class Opening:
     """With the three texts, where they are known already."""
 
 
-def opening(session: Session, scene: Scene, pictures: tuple[Picture, ...] = ()) -> Opening:
-    """The usual edit on the first example about the concept; shipped with its answer if it is."""
+def opening(
+    session: Session,
+    scene: Scene,
+    pictures: tuple[Picture, ...] = (),
+    chosen: Concept | None = None,
+) -> Opening:
+    """The usual edit on the first example about the concept; shipped with its answer if it is.
+
+    `chosen` is the concept where no head is ranked yet.
+    """
     view, model = scene.view, scene.model
     digests = tuple(picture.digest for picture in pictures) if model.has_vision else ()
     if view is not None and view.shipped:
@@ -47,7 +55,7 @@ def opening(session: Session, scene: Scene, pictures: tuple[Picture, ...] = ()) 
         recipe = shipped.answer(view.concept.name) if shipped else None
         if recipe is not None:
             return Opening(Ask.of(recipe, pictures=digests), recipe)
-    concept = view.concept if view else None
+    concept = view.concept if view else chosen
     prompt = first_prompt(model, concept)
     edit = usual_edit(find_ranking(session, view)) if view else Edit()
     sampling = Sampling(stop=usual_stop(prompt))
