@@ -13,6 +13,18 @@ if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
 
 
+def violations(page):
+    """What axe finds on what is seen, when nothing moves any more."""
+    page.wait_for_function(
+        "!document.getAnimations().some((one) => one.playState === 'running' "
+        "&& one.effect.getComputedTiming().endTime !== Infinity)"
+    )
+    found = axe.Axe().run(page).response["violations"]
+    return [
+        (one["id"], one["impact"], [node["target"] for node in one["nodes"]][:4]) for one in found
+    ]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_axe_finds_no_violation(server, browser, scheme, width):
@@ -24,9 +36,11 @@ def test_axe_finds_no_violation(server, browser, scheme, width):
         page.locator("#chat summary").click()
         page.wait_for_selector(".hv-sent")
         choosing(page)
-        page.wait_for_timeout(300)
-        found = axe.Axe().run(page).response["violations"]
-    told = [
-        (one["id"], one["impact"], [node["target"] for node in one["nodes"]][:4]) for one in found
-    ]
-    assert told == []
+        assert violations(page) == []
+        page.get_by_role("tab", name="Lessons").click()
+        page.locator(".hv-lesson summary").nth(3).click()
+        page.locator(".hv-lesson[open] [data-right=true]").click()
+        assert violations(page) == []
+        page.get_by_role("tab", name="Studies").click()
+        page.locator("#study-run").wait_for()
+        assert violations(page) == []

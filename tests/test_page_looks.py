@@ -45,6 +45,17 @@ def test_by_keys_alone_one_asks_turns_and_opens_and_always_sees_where_one_is(pag
     settled(page)
 
 
+def test_a_list_of_heads_that_is_drawn_anew_keeps_the_focus(page):
+    focused = "[document.activeElement.dataset.remove, document.activeElement.dataset.one].join('')"
+    for button in ("[data-remove='L0.H56']", "[data-one='L0.H56']"):
+        page.locator(button).focus()
+        page.evaluate("headviz.tell()")  # as answers do that come in the meantime
+        assert page.evaluate(focused) == "L0.H56"
+    page.locator("[data-remove='L0.H56']").press("Enter")
+    assert page.evaluate("Boolean(document.activeElement.closest('.hv-heads'))")
+    settled(page)
+
+
 def test_the_map_is_read_aloud_as_a_grid_of_heads_with_their_scores(page):
     read = page.locator(".hv-map").aria_snapshot().replace("'", "")  # YAML's own
     assert re.match(r'- grid "Heads: 5 layers by 64 heads\. Arrow keys', read)
