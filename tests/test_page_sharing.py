@@ -205,6 +205,8 @@ def test_a_teacher_makes_a_lesson_of_any_state_and_its_answer_is_hidden_until_gu
         edited = visitor.locator(".hv-column.edited .hv-text")
         assert not edited.is_visible()
         assert not visitor.locator(".hv-column.control .hv-facts").is_visible()
+        assert visitor.locator("#clearest").text_content(), "it tells what turning does"
+        assert not visitor.locator("#clearest").is_visible()
         assert visitor.locator(".hv-column.original .hv-text").is_visible()
         options = visitor.locator("#banner [data-option]")
         assert options.all_inner_texts() == ["<b>red</b>", "blue", "green"]
