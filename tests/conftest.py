@@ -17,7 +17,7 @@ from find_browser import find_browser
 from tiny_models import FEW, make_model
 
 # A test file that takes fixtures from it may also import from it.
-pytest.register_assert_rewrite("fake_hub", "tiny_gguf")
+pytest.register_assert_rewrite("fake_hub", "paging", "tiny_gguf")
 
 REPO = Path(__file__).resolve().parent.parent
 BROWSER_ARGS = [

@@ -1,8 +1,17 @@
-"""A visitor's hands and eyes: what the tests of the page do in a real browser."""
+"""A visitor's hands and eyes: what the tests of the page do in a real browser.
+
+A test file whose visitors are on the page over tiny-lm takes the fixtures `server` and `page` with
+`pytest_plugins = ["paging"]`.
+"""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import pytest
+
+from headviz.base.store import Store
+from headviz.session.session import Session
 
 WAIT = 60_000  # ms; a busy machine of two cores
 
@@ -35,6 +44,22 @@ def visiting(browser, url: str, width: int = 1280, height: int = 800, **options)
     yield visitor
     context.close()
     assert not trouble, trouble
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator:
+    """The page over tiny-lm on a free port of this process: its URL and its session."""
+    store = Store(tmp_path_factory.mktemp("cache"))
+    with serving(Session(store=store, allowed=["tiny-lm"])) as served:
+        yield served
+
+
+@pytest.fixture
+def page(server, browser) -> Iterator:
+    """A visitor of that page, the map drawn."""
+    with visiting(browser, server[0]) as visitor:
+        visitor.wait_for_selector(".hv-map .hv-cell")
+        yield visitor
 
 
 def texts(page) -> list[str]:

@@ -191,7 +191,9 @@ def test_another_model_takes_answers_question_and_link_of_the_old_one_away(page)
     shown = json.loads(page.locator(".hv-answers").get_attribute("data-ask"))
     assert shown["model"] == "tiny-vlm"
     assert not page.locator("#link").is_visible()
-    assert not page.locator(".hv-error").count()
+    assert not page.locator(".hv-error, .toast-body").count()
+    assert not [one for one in page.locator("#examples-menu").all_inner_texts() if "{" in one]
+    page.wait_for_selector("#about-pictures:has-text('was trained on drawings like these alone')")
 
 
 def test_ranking_on_the_page_is_the_ranking_of_the_library(page, server):
@@ -206,6 +208,7 @@ def test_ranking_on_the_page_is_the_ranking_of_the_library(page, server):
     top = server[1].rank("tiny-lm", own, find_prompt_set(None, "tiny-lm")).top(1)[0]
     assert str(top) in page.locator("#head-title").inner_text()
     assert str(top) in page.locator(".hv-ranked").inner_text()
+    assert "my words" in page.locator("#headline").inner_text()
     settled(page)
 
 

@@ -1,23 +1,28 @@
 """What assistive technology meets: axe finds nothing, light and dark, narrow and wide."""
 
 import pytest
-from paging import choosing, serving, settled, visiting
+from paging import choosing, settled, visiting
 
 from headviz.base.assets import built_in_models
-from headviz.base.store import Store
-from headviz.session.session import Session
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+
+pytest_plugins = ["paging"]
 
 if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    store = Store(tmp_path_factory.mktemp("cache"))
-    with serving(Session(store=store, allowed=["tiny-lm"])) as served:
-        yield served
+def violations(page):
+    """What axe finds on what is seen, when nothing moves any more."""
+    page.wait_for_function(
+        "!document.getAnimations().some((one) => one.playState === 'running' "
+        "&& one.effect.getComputedTiming().endTime !== Infinity)"
+    )
+    found = axe.Axe().run(page).response["violations"]
+    return [
+        (one["id"], one["impact"], [node["target"] for node in one["nodes"]][:4]) for one in found
+    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -31,7 +36,13 @@ def test_axe_finds_no_violation(server, browser, scheme, width):
         page.locator("#chat summary").click()
         page.wait_for_selector(".hv-sent")
         choosing(page)
-        page.wait_for_timeout(300)
+        assert violations(page) == []
+        page.get_by_role("tab", name="Lessons").click()
+        page.locator(".hv-lesson summary").nth(3).click()
+        page.locator(".hv-lesson[open] [data-right=true]").click()
+        assert violations(page) == []
+        page.get_by_role("tab", name="Studies").click()
+        page.locator("#study-run").wait_for()
         assert violations(page) == []
 
 
@@ -49,11 +60,3 @@ def test_nor_where_two_edits_stand_side_by_side_and_the_curve_is_drawn(
         page.wait_for_selector("#curve-told:not(:empty)")
         assert page.locator(".hv-column.beside").count() == 1
         assert violations(page) == []
-
-
-def violations(page) -> list:
-    """What axe finds, and where."""
-    found = axe.Axe().run(page).response["violations"]
-    return [
-        (one["id"], one["impact"], [node["target"] for node in one["nodes"]][:4]) for one in found
-    ]

@@ -4,25 +4,17 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from paging import ask, change, sampling, serving, settled, slide, texts, visiting
+from paging import ask, change, sampling, settled, slide, texts, visiting
 
 from headviz.base.assets import built_in_models
-from headviz.base.store import Store
 from headviz.editing.recipe import Recipe
-from headviz.session.session import Session
+
+pytest_plugins = ["paging"]
 
 if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
 
 LONG = "Story: On a sunny morning"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """The page on a free port of this process: its URL and its session."""
-    store = Store(tmp_path_factory.mktemp("cache"))
-    with serving(Session(store=store, allowed=["tiny-lm"])) as served:
-        yield served
 
 
 @pytest.fixture(scope="module")

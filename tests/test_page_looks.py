@@ -3,29 +3,15 @@
 import re
 
 import pytest
-from paging import change, serving, settled, visiting
+from paging import change, settled, visiting
 
 from headviz.base.assets import built_in_models
-from headviz.base.store import Store
-from headviz.session.session import Session
 from headviz.session.shipped import load_shipped
+
+pytest_plugins = ["paging"]
 
 if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    store = Store(tmp_path_factory.mktemp("cache"))
-    with serving(Session(store=store, allowed=["tiny-lm"])) as served:
-        yield served
-
-
-@pytest.fixture
-def page(server, browser):
-    with visiting(browser, server[0]) as visitor:
-        visitor.wait_for_selector(".hv-map .hv-cell")
-        yield visitor
 
 
 FOCUSED = """() => {
@@ -42,7 +28,7 @@ def test_by_keys_alone_one_asks_turns_and_opens_and_always_sees_where_one_is(pag
         page.keyboard.press("Tab")
         name, is_marked = page.evaluate(FOCUSED)
         seen.append(name)
-        assert is_marked, f"no mark where the focus is: {name}"
+        assert is_marked, f"no mark where the focus is: {seen}"
         if name == "alpha":
             page.keyboard.press("Home")
             page.wait_for_function("Object.values(headviz.state.ask.heads)[0] === -3")
@@ -56,6 +42,17 @@ def test_by_keys_alone_one_asks_turns_and_opens_and_always_sees_where_one_is(pag
     page.wait_for_function("document.querySelector('.hv-map .opened:focus')")
     page.keyboard.press("Tab")
     assert "hv-cell" not in page.evaluate(FOCUSED)[0], "the map takes more than one Tab"
+    settled(page)
+
+
+def test_a_list_of_heads_that_is_drawn_anew_keeps_the_focus(page):
+    focused = "[document.activeElement.dataset.remove, document.activeElement.dataset.one].join('')"
+    for button in ("[data-remove='L0.H56']", "[data-one='L0.H56']"):
+        page.locator(button).focus()
+        page.evaluate("headviz.tell()")  # as answers do that come in the meantime
+        assert page.evaluate(focused) == "L0.H56"
+    page.locator("[data-remove='L0.H56']").press("Enter")
+    assert page.evaluate("Boolean(document.activeElement.closest('.hv-heads'))")
     settled(page)
 
 

@@ -20,24 +20,10 @@ from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.session.session import Session
 from headviz.session.shipped import load_shipped
 
+pytest_plugins = ["paging"]
+
 if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """The page on a free port of this process: its URL and its session."""
-    store = Store(tmp_path_factory.mktemp("cache"))
-    with serving(Session(store=store, allowed=["tiny-lm"])) as served:
-        yield served
-
-
-@pytest.fixture
-def page(server, browser):
-    """A visitor's page; at its end the console must have been silent and no other host asked."""
-    with visiting(browser, server[0]) as visitor:
-        visitor.wait_for_selector(".hv-map .hv-cell")
-        yield visitor
 
 
 def saved(page, row, kind):
@@ -219,6 +205,8 @@ def test_a_teacher_makes_a_lesson_of_any_state_and_its_answer_is_hidden_until_gu
         edited = visitor.locator(".hv-column.edited .hv-text")
         assert not edited.is_visible()
         assert not visitor.locator(".hv-column.control .hv-facts").is_visible()
+        assert visitor.locator("#clearest").text_content(), "it tells what turning does"
+        assert not visitor.locator("#clearest").is_visible()
         assert visitor.locator(".hv-column.original .hv-text").is_visible()
         options = visitor.locator("#banner [data-option]")
         assert options.all_inner_texts() == ["<b>red</b>", "blue", "green"]

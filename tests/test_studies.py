@@ -362,7 +362,7 @@ def test_half_of_the_toxic_words_are_held_out_from_picking_heads():
         (["--k", ","], "--k is empty"),
         (["--alpha", "x"], "'x' is no factor"),
         (["--data", "gone.tsv"], "no file or folder 'gone.tsv'"),
-        (["--data", ""], "Name the data with --data"),
+        (["--data", ""], "Name the data: only tiny-lm has"),
         (["--prompt", "Say something."], "has no {question} in it"),
     ],
 )

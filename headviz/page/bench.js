@@ -2,6 +2,7 @@
 (() => {
   const hv = window.headviz;
   const [LOWEST, HIGHEST, DOWN, UP, MOST] = [-3, 8, -1, 3, 32];
+  const KNOB = 16; // px wide
   const minus = (number) => String(number).replace('-', '−');
 
   // An element with properties and children; texts are set as texts, never as HTML.
@@ -70,7 +71,9 @@
           make('div', { className: 'hv-ticks', ariaHidden: 'true' },
             ...[-1, 0, 1, 3].map((at) => {
               const tick = make('span', {}, minus(at));
-              tick.style.left = `${((at - LOWEST) / (HIGHEST - LOWEST)) * 100}%`;
+              // The knob's middle runs from half its width to half its width before the end.
+              const share = (at - LOWEST) / (HIGHEST - LOWEST);
+              tick.style.left = `calc(${share * 100}% + ${(0.5 - share) * KNOB}px)`;
               return tick;
             }))),
         output,
@@ -96,11 +99,11 @@
       const factor = all.length && all.every((f) => f === all[0]) ? all[0] : DOWN;
       setOne(name, factor === 1 ? DOWN : factor, `add ${name}`);
     };
-    hv.add = add;
     const remove = (name) => {
       const { [name]: gone, ...heads } = hv.state.ask.heads;
       hv.set({ heads }, `without ${name}`, `remove ${name}`);
     };
+    Object.assign(hv, { add, remove });
 
     prompt.addEventListener('input', () => hv.set({ prompt: prompt.value }, 'the question', 'prompt'));
     examples.addEventListener('change', () => {
@@ -163,7 +166,9 @@
       if (opened && !(opened in ask.heads)) {
         chips.append(make('li', {}, make('button', { type: 'button', className: 'hv-chip hv-add', dataset: { add: opened } }, `+ ${opened}, which is open`)));
       }
-      if (focus?.one) chips.querySelector(`[data-one="${focus.one}"]`)?.focus();
+      // Drawn anew, the list keeps the focus, where its button is gone on another one.
+      const same = ([what, name]) => chips.querySelector(`[data-${what}="${name}"]`);
+      if (focus) (Object.entries(focus).map(same)[0] ?? chips.querySelector('button') ?? more).focus();
     };
     const drawOne = (ask) => {
       one.hidden = !(single in ask.heads);
@@ -220,7 +225,7 @@
       const text = !all.length ? '–' : even ? `α = ${minus(all[0])}` : `${minus(Math.min(...all))} to ${minus(Math.max(...all))}`;
       output.textContent = text;
       range.setAttribute('aria-valuetext', text);
-      who.textContent = `${all.length} head${all.length === 1 ? '' : 's'}${all.length && !turned ? ', as they are' : ''}`;
+      who.textContent = `${all.length} head${all.length === 1 ? '' : 's'}${!all.length || turned ? '' : all.length === 1 ? ', as it is' : ', as they are'}`;
       more.disabled = all.length >= MOST || !about.top.some((name) => !(name in ask.heads));
       fewer.disabled = !all.length;
       every.hidden = !about.writes || about.has_vision;
@@ -240,7 +245,7 @@
         const section = new DOMParser().parseFromString(html, 'text/html').querySelector('[data-ask]');
         hv.state.known.set(hv.key(JSON.parse(section.dataset.ask)), html);
       });
-      const menu = [make('option', { value: '' }, 'Another question …')];
+      const menu = [make('option', { value: '' }, 'Examples')];
       about.examples.forEach(([text, concept], n) => {
         const end = text.length > 70 ? `… ${text.slice(-66)}` : text;
         menu.push(make('option', { value: n }, `${concept}: ${end}`));

@@ -12,7 +12,7 @@ import gradio as gr
 from headviz.base.errors import HeadvizError, ModelError
 from headviz.clip.load import built_in_clips
 from headviz.editing.recipe import Recipe
-from headviz.inputs.concepts import known_concepts
+from headviz.inputs.concepts import Concept, known_concepts
 from headviz.inputs.images import Picture
 from headviz.models.known import known_models, offers
 from headviz.models.memory import size_text
@@ -290,17 +290,28 @@ def loading(
         return
     scene = Scene(model)
     pictures = pictures or first_pictures(scene)
-    yield {**shown(shared, fields, scene, pictures), fields.about: summary}
+    # A CLIP model chooses among the concept's words, whether or not heads are ranked for them.
+    chosen = chosen_concept(words) if not model.writes and words.strip() else None
+    yield {**shown(shared, fields, scene, pictures, chosen), fields.about: summary}
 
 
-def shown(shared: Shared, fields: Fields, scene: Scene, pictures: tuple[Picture, ...]) -> Updates:
-    """A model's first scene on the page, with what it can be asked."""
+def shown(
+    shared: Shared,
+    fields: Fields,
+    scene: Scene,
+    pictures: tuple[Picture, ...],
+    chosen: Concept | None = None,
+) -> Updates:
+    """A model's first scene on the page, with what it can be asked.
+
+    `chosen` is the concept where no head is ranked yet.
+    """
     concept = scene.view.concept.name if scene.view else None
     updates: Updates = {
         fields.status: html.note(describe(scene.view)),
         **fitted(fields, scene.model),
         shared.pictures: pictures,
-        **drawn(shared, scene, opening(shared.session, scene, pictures)),
+        **drawn(shared, scene, opening(shared.session, scene, pictures, chosen)),
     }
     if concept is not None:
         updates |= {fields.concept: concept, fields.words: concept_words(concept)}

@@ -29,12 +29,12 @@ from headviz.session.shipped import SPECTRUM_STEPS
 from headviz.session.snippets import spectrum_snippet
 
 _ABOUT_TEXTS = (
-    "texts that move this head most; the concept's words are underlined, and the stronger a word's "
-    "tint, the further what the head writes there is from what it usually writes"
+    "Texts that move this head most. The concept's words are underlined; the stronger a word's "
+    "tint, the further what the head writes there is from what it usually writes."
 )
 _ABOUT_PICTURES = (
-    "pictures that move this head most, bright where in the picture its signal is strongest; the "
-    "ring marks the strongest place. Point at one to see it plain"
+    "Pictures that move this head most, bright where in the picture its signal is strongest; the "
+    "ring marks the strongest place. Point at one to see it plain."
 )
 
 

@@ -159,6 +159,13 @@
       if (hv.byHand) hv.look(); else look(true);
       hv.tell();
     };
+    // The open head is turned, or taken out where it is turned already.
+    const offer = ({ ask }) => {
+      const button = element.querySelector('[data-add]');
+      const text = ask && button && button.dataset.add in ask.heads ? 'leave this head out' : 'turn this head';
+      if (button && button.textContent !== text) button.textContent = text;
+    };
+    hv.listen(offer);
     hv.listen((state) => {
       if (!state.done || state.running || state.shown === answered) return;
       if (answered && !element.querySelector('.hv-tint, .hv-veil')) look(true);
@@ -166,7 +173,7 @@
     });
     element.addEventListener('click', (event) => {
       const button = event.target.closest('[data-add]');
-      if (button) hv.add(button.dataset.add);
+      if (button) (button.dataset.add in hv.state.ask.heads ? hv.remove : hv.add)(button.dataset.add);
     });
     watch('value', take);
     take();

@@ -9,13 +9,14 @@ from markupsafe import Markup
 
 from headviz.editing.measures import concept_spans
 from headviz.heads.token_map import TokenMap
-from headviz.inputs.concepts import ConceptTokens
+from headviz.inputs.concepts import ConceptTokens, WordTokens
 from headviz.page.work import Status
 from headviz.pursuit.ranking import Ranking
 from headviz.pursuit.spectrum import LensToken, Sample, Spectrum
 from headviz.session.rankings import find_way
 
 MAX_CHIPS = 80
+_DROPPED = 4  # words left out that are not folded away
 _NAMED = 3  # tokens that name a head
 _SHOWN = 3  # strongest samples that are not folded away
 _EMPTY = Markup("")
@@ -92,8 +93,29 @@ def marked(text: str, words: Iterable[str]) -> Markup:
 
 def chips(tokens: ConceptTokens) -> Markup:
     """Which token each word became; a dropped word says why."""
+    taken = [word for word in tokens.words if word.kept]
+    dropped = [word for word in tokens.words if not word.kept]
+    shown = [*taken, *(dropped if len(dropped) <= _DROPPED else ())]
+    folded_away = _EMPTY
+    if len(dropped) > _DROPPED:
+        folded_away = Markup("<details><summary>{} words left out</summary>{}</details>").format(
+            len(dropped), _chips(dropped)
+        )
+    kept = len(tokens.kept)
+    thin = ""
+    if 0 < kept < 3:
+        thin = warning(
+            f"Only {kept} word{'' if kept == 1 else 's'}: heads that score high may carry just "
+            "that word and not a concept. Add more."
+        )
+    return Markup('{}<p class="hv-note">{} of {} words take part</p>{}{}').format(
+        thin, kept, len(tokens.words), _chips(shown), folded_away
+    )
+
+
+def _chips(words: Sequence[WordTokens]) -> Markup:
     items = []
-    for word in sorted(tokens.words, key=lambda w: not w.kept)[:MAX_CHIPS]:
+    for word in words[:MAX_CHIPS]:
         pieces = " ".join(f"“{piece}”" for piece in word.pieces)
         if word.kept:
             item = Markup('<li class="kept" title="token {}">{} ✓</li>').format(pieces, word.word)
@@ -102,19 +124,10 @@ def chips(tokens: ConceptTokens) -> Markup:
                 word.why, pieces, word.word, word.why
             )
         items.append(item)
-    hidden = len(tokens.words) - MAX_CHIPS
+    hidden = len(words) - MAX_CHIPS
     if hidden > 0:
         items.append(Markup("<li>… {} more</li>").format(hidden))
-    kept = len(tokens.kept)
-    thin = ""
-    if 0 < kept < 3:
-        thin = warning(
-            f"Only {kept} word{'' if kept == 1 else 's'}: heads that score high may carry just "
-            "that word and not a concept. Add more."
-        )
-    return Markup(
-        '{}<p class="hv-note">{} of {} words take part</p><ul class="hv-chips">{}</ul>'
-    ).format(thin, kept, len(tokens.words), joined(items))
+    return Markup('<ul class="hv-chips">{}</ul>').format(joined(items))
 
 
 def headline(title: str, model: str, samples: str, n_heads: int | None, shipped: bool) -> Markup:
@@ -130,7 +143,8 @@ def headline(title: str, model: str, samples: str, n_heads: int | None, shipped:
 
 def share_text(criterion: str, score: float) -> str:
     """A score as people read it."""
-    return f"{score:.0%}" if find_way(criterion).is_share else f"{score:.3g}"
+    shown = f"{score:.0%}" if find_way(criterion).is_share else f"{score:.3g}"
+    return shown.replace("-", "−")
 
 
 def score_text(criterion: str, score: float, chance: float) -> str:

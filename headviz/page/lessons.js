@@ -29,6 +29,14 @@
       mark();
     });
     mark();
+    // From the page back to the lessons, the one that is named open and in sight.
+    hv.toLesson = (number) => {
+      [...document.querySelectorAll('#tabs [role=tab]')].find((tab) => tab.textContent.trim() === 'Lessons')?.click();
+      const lessons = [...element.querySelectorAll('.hv-lesson')];
+      lessons.forEach((lesson) => { lesson.open = lesson.dataset.lesson === number; });
+      // The tab is laid out after this.
+      setTimeout(() => (lessons[Number(number)] ?? lessons[0])?.querySelector('summary').focus());
+    };
   };
 
   // A link with a question: what the heads do is hidden until somebody has guessed.
@@ -36,7 +44,11 @@
     const hide = (hidden) => document.querySelector('#bench').classList.toggle('hv-guessing', hidden);
     if (new URLSearchParams(location.search).has('lesson')) hide(true);
     watch('value', () => hide(Boolean(element.querySelector('.hv-guess .hv-after[hidden]'))));
-    element.addEventListener('click', (event) => { if (guess(event)) hide(false); });
+    element.addEventListener('click', (event) => {
+      if (guess(event)) hide(false);
+      const next = event.target.closest('[data-next]');
+      if (next) hv.toLesson(next.dataset.next);
+    });
   };
 
   // Which of three heads the model needs is asked before it is shown; causes.js knows what was measured.

@@ -188,6 +188,23 @@ def arrival(session: Session, number: int) -> Arrival:
     ask = Ask(lesson.model, usual.prompt, edit, usual.concept, usual.sampling)
     known = opening(session, scene).recipe
     same = known is not None and known.edit == edit
-    banner = html.banner(f"Lesson {number + 1}: {lesson.title}. {lesson.turn}")
     recipe: Recipe | None = known if same else None
+    banner = _banner(number, lesson, len(offered))
     return Arrival(scene, Opening(ask, recipe), Head.parse(lesson.head), banner)
+
+
+def _banner(number: int, lesson: Lesson, n_lessons: int) -> Markup:
+    """What to do on the page, what to see there, and the way on (lessons.js)."""
+    last = number + 1 == n_lessons
+    return Markup(
+        '<div class="hv-banner" role="status"><p><b>Lesson {}: {}.</b> {}</p>'
+        "<details><summary>What there is to see</summary><p>{}</p></details>"
+        '<button type="button" class="hv-small" data-next="{}">{}</button></div>'
+    ).format(
+        number + 1,
+        lesson.title,
+        lesson.turn,
+        lesson.explain,
+        "" if last else number + 1,
+        "All lessons" if last else f"Lesson {number + 2}",
+    )

@@ -38,8 +38,16 @@ class Opening:
     """With the three texts, where they are known already."""
 
 
-def opening(session: Session, scene: Scene, pictures: tuple[Picture, ...] = ()) -> Opening:
-    """The usual edit on the first example about the concept; shipped with its answer if it is."""
+def opening(
+    session: Session,
+    scene: Scene,
+    pictures: tuple[Picture, ...] = (),
+    chosen: Concept | None = None,
+) -> Opening:
+    """The usual edit on the first example about the concept; shipped with its answer if it is.
+
+    `chosen` is the concept where no head is ranked yet.
+    """
     view, model = scene.view, scene.model
     digests = tuple(picture.digest for picture in pictures) if model.has_vision else ()
     if view is not None and view.shipped and (shipped := shipped_of(view.model)):
@@ -48,7 +56,7 @@ def opening(session: Session, scene: Scene, pictures: tuple[Picture, ...] = ()) 
         recipe = clearest(about) or next(iter(about), None)
         if recipe is not None:
             return Opening(Ask.of(recipe, pictures=digests), recipe)
-    concept = view.concept if view else None
+    concept = view.concept if view else chosen
     prompt = first_prompt(model, concept)
     edit = usual_edit(find_ranking(session, view)) if view else Edit()
     sampling = Sampling(stop=usual_stop(prompt))
@@ -128,7 +136,9 @@ def bench(scene: Scene, ask: Ask, came: bool = False, more: bool = False) -> dic
         "came": came,
         "more": more,
         "top": [str(h) for h in view.top] if view else [],
-        "places": {name: WHERE[name] for name in places(model)} if model.writes else {},
+        "places": {name: _told_place(model, name) for name in places(model)}
+        if model.writes
+        else {},
         "told": TOLD if view and view.options.pooling == "image" else {},
         "examples": [
             *([one.prompt, one.concept] for one in offered_examples(model, concept)),
@@ -173,8 +183,13 @@ def _clearest(view: View | None) -> dict[str, Any]:
 
 
 def places(model: ModelShown) -> list[str]:
-    """Where an edit of this model may hold."""
-    return [name for name in WHERE if model.has_vision or name != "image"]
+    """Where an edit of this model may hold; a CLIP model's has no place."""
+    return [name for name in WHERE if model.writes and (model.has_vision or name != "image")]
+
+
+def _told_place(model: ModelShown, name: str) -> str:
+    """What a place means for this model: one that reads no pictures has no positions of them."""
+    return WHERE[name] if model.has_vision else WHERE[name].replace("picture, prompt", "prompt")
 
 
 def usual_prompt(model: ModelShown) -> str:

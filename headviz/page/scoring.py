@@ -6,12 +6,15 @@ from typing import Any
 
 import gradio as gr
 
+from headviz.base.errors import OptionError
 from headviz.inputs.concepts import PIECES
 from headviz.page import prompt_sets
 from headviz.page.model_handlers import usual_options
 from headviz.page.view import ModelShown
-from headviz.pursuit.options import ORDERS, Options
+from headviz.pursuit.options import MOST_STEPS, ORDERS, Options
 from headviz.session.rankings import RANKINGS
+
+_WIDE = 420  # px, in which a choice can be read to its end
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,10 @@ class ScoringFields:
     def read(self, data: Mapping[Any, Any]) -> Options:
         """The options as they stand on the page. Raises OptionError."""
         chosen = {name: data[component] for name, component in self._options().items()}
-        return Options(**{**chosen, "steps": int(chosen["steps"] or 0)})
+        steps = int(chosen["steps"] or 0)
+        if not 1 <= steps <= MOST_STEPS:
+            raise OptionError(f"Give a number of atoms from 1 to {MOST_STEPS}.")
+        return Options(**{**chosen, "steps": steps})
 
     def _options(self) -> dict[str, gr.components.Component]:
         return {
@@ -60,23 +66,29 @@ def build(model: ModelShown) -> ScoringFields:
                 [(way.title, name) for name, way in RANKINGS.items()],
                 value="somp",
                 label="Score",
+                min_width=_WIDE,
             )
             pooling = gr.Dropdown(
                 prompt_sets.pooling_choices(model),
                 value=usual.pooling,
                 label="Where a head is read",
+                min_width=_WIDE,
                 elem_id="pooling",
             )
             pieces = gr.Dropdown(
                 [(text, key) for key, text in PIECES.items()],
                 value=usual.pieces,
                 label="Words of several tokens",
+                min_width=_WIDE,
             )
             order = gr.Dropdown(
-                [(text, key) for key, text in ORDERS.items()], value=usual.order, label="Order"
+                [(text, key) for key, text in ORDERS.items()],
+                value=usual.order,
+                label="Order",
+                min_width=_WIDE,
             )
         with gr.Row():
-            steps = gr.Number(usual.steps, label="Atoms at most", precision=0, minimum=1)
+            steps = gr.Number(usual.steps, label="Atoms at most", precision=0)
             centre = gr.Checkbox(usual.centre, label="variance about the mean")
             normalise = gr.Checkbox(usual.normalise, label="atoms of unit length")
             fold_norm = gr.Checkbox(usual.fold_norm, label="final norm folded in")

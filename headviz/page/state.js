@@ -188,6 +188,9 @@ window.headviz = (() => {
       if (state.turning && data.state === 'done') run();
       state.turning = false;
     }
+    // A run that was ended may send a last word after the answer that took its place.
+    const wanted = key(state.ask);
+    if (!state.running && !timer && state.shown !== wanted && state.known.has(wanted)) put(state.known.get(wanted));
     tell();
   };
   const failed = () => { state.running = ''; state.turning = false; tell(); };

@@ -5,6 +5,7 @@ its finished cells lie in the cache folder, named by what was asked.
 """
 
 import base64
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from headviz.studies.arms import ARMS
 from headviz.studies.finding import Finding, find
 from headviz.studies.presets import PRESETS
 from headviz.studies.request import Request
+from headviz.studies.samples import StudyError
 from headviz.studies.study import Finished, Study, estimate_seconds, lay_out, run
 from headviz.studies.summary import Row, rows_of
 from headviz.studies.write import write_outcome
@@ -41,10 +43,28 @@ _COLUMNS = {
     "÷ unedited": "the measure under the edit divided by the unedited model's",
     "95 % of draws": "where the ratio lies in 95 % of draws of the samples",
 }
+_HOW = {
+    "pursuit": "what they write, over chance",
+    "raw": "the same, chance not taken off",
+    "logit-lens": "the paper's baseline",
+    "attribution": "by the gradient",
+    "ablation": "each left out in turn",
+    "lift": "by the gradient, less that on shuffled words",
+    "learnt": "by a search",
+    "random": "drawn from the same layers",
+}
+"""What an arm does, beside its name, which the results are told by."""
+_FIELDS = {
+    "--limit": "“Samples”",
+    "--k": "“Heads”",
+    "--alpha": "“Factors α”",
+    "--arms": "“Heads chosen by”",
+    "--data": "“Data”",
+}
 _ABOUT = (
-    "The paper's studies on the built-in models: the ranking's heads against heads chosen in other "
-    "ways and against random ones, with intervals. A study runs cell by cell; stopped, it goes on "
-    "from there when it is run again."
+    "The paper's studies, at first on the built-in models: the ranking's heads against heads "
+    "chosen in other ways and against random ones, with intervals. A study runs cell by cell; "
+    "stopped, it goes on from there when it is run again."
 )
 
 
@@ -54,6 +74,8 @@ class _Form:
 
     preset: gr.Dropdown
     model: gr.Dropdown
+    data: gr.Textbox | None
+    """None where a path would be the server's."""
     concept: gr.Textbox
     ks: gr.Textbox
     alphas: gr.Textbox
@@ -63,11 +85,14 @@ class _Form:
     @property
     def all(self) -> set[Any]:
         """All of them."""
-        return {getattr(self, field.name) for field in fields(self)}
+        return {one for field in fields(self) if (one := getattr(self, field.name)) is not None}
 
     def read(self, data: Mapping[Any, Any]) -> Request:
         """The request that the fields make. Raises HeadvizError for what cannot be read."""
-        chosen = {field.name: data[getattr(self, field.name)] for field in fields(self)}
+        components = {field.name: getattr(self, field.name) for field in fields(self)}
+        chosen: dict[str, Any] = {
+            name: "" if one is None else data[one] for name, one in components.items()
+        }
         return request_of(**chosen)
 
 
@@ -95,14 +120,26 @@ def build(shared: Shared) -> None:
             return
         first = PRESETS[names[0]]
         with gr.Row():
-            preset = gr.Dropdown(names, value=names[0], label="Study", elem_id="study")
+            preset = gr.Dropdown(
+                names, value=names[0], label="Study", info="what is asked", elem_id="study"
+            )
             model = gr.Dropdown(
                 [*shared.session.model_names()],
                 value=first.model,
                 label="Model",
+                info="whose heads",
                 allow_custom_value=shared.session.allowed is None,
                 elem_id="study-model",
             )
+            data = None
+            if shared.session.allowed is None:
+                data = gr.Textbox(
+                    "",
+                    label="Data",
+                    info="a file, a folder, a name on the hub",
+                    placeholder="if empty: the built-in model's",
+                    elem_id="study-data",
+                )
             concept = gr.Textbox(
                 first.concept,
                 label="Concept",
@@ -115,10 +152,16 @@ def build(shared: Shared) -> None:
                 info="counts, or percent",
                 elem_id="study-ks",
             )
-            alphas = gr.Textbox("-1", label="Factors α", elem_id="study-alphas")
-            limit = gr.Number(40, label="Samples to judge on", precision=0, elem_id="study-limit")
+            alphas = gr.Textbox("-1", label="Factors α", info="one or more", elem_id="study-alphas")
+            limit = gr.Number(
+                40,
+                label="Samples",
+                info="to judge on: more tell more",
+                precision=0,
+                elem_id="study-limit",
+            )
         arms = gr.CheckboxGroup(
-            list(ARMS),
+            [(_arm_title(name), name) for name in ARMS],
             value=["pursuit", "logit-lens", "random"],
             label="Heads chosen by",
             elem_id="study-arms",
@@ -130,7 +173,7 @@ def build(shared: Shared) -> None:
         said = gr.HTML(elem_id="study-said")
         figures = gr.HTML(elem_id="study-figures")
         files = gr.File(label="Results", visible=False, height=260, elem_id="study-files")
-    form = _Form(preset, model, concept, ks, alphas, limit, arms)
+    form = _Form(preset, model, data, concept, ks, alphas, limit, arms)
     shows = _Shown(said, figures, files)
     _wire_estimate(shared, form, estimating, shows)
     _wire_run(shared, form, running, shows)
@@ -215,12 +258,22 @@ def _followed(
             status = next(steps)
         except StopIteration as ended:
             return ended.value
+        except (OptionError, StudyError) as error:
+            raise OptionError(in_words(str(error))) from error
         yield {shows.said: html.progress(status)}
+
+
+def in_words(text: str) -> str:
+    """A sentence of a study in which the command line's options are the panel's fields."""
+    for option, field in _FIELDS.items():
+        text = re.sub(rf"(?<![\w-]){option}(?![\w-])", field, text)
+    return text
 
 
 def request_of(
     preset: str,
     model: str,
+    data: str,
     concept: str,
     ks: str,
     alphas: str,
@@ -233,6 +286,7 @@ def request_of(
     return replace(
         PRESETS[preset],
         model=model.strip(),
+        data=data.strip(),
         concept=concept.strip(),
         ks=_parts(ks),
         alphas=tuple(parse_factor(part) for part in _parts(alphas)),
@@ -291,6 +345,10 @@ def _cells(row: Row) -> Sequence[str]:
     ratio = "–" if row.ratio is None else f"{row.ratio:.2f}"
     interval = "" if row.ratio is None else f"{row.low:.2f} to {row.high:.2f}"
     return (row.arm, str(row.k), f"{row.alpha:g}", f"{row.measure} {row.part}", ratio, interval)
+
+
+def _arm_title(name: str) -> str:
+    return f"{name}: {_HOW[name]}" if name in _HOW else name
 
 
 def _parts(text: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from headviz.base.errors import OptionError
 from headviz.heads.chat import Chat
 
+MOST_STEPS = 1000
 ORDERS: Mapping[str, str] = {
     "over-chance": "how far the score stands above its chance level",
     "raw": "the score alone, as in the paper: in real models heads of the first layers, which "
@@ -44,8 +45,8 @@ class Options:
 
     def __post_init__(self) -> None:
         """Raise OptionError for a number of steps out of range or an unknown order."""
-        if not 1 <= self.steps <= 1000:
-            raise OptionError(f"steps is {self.steps}; choose 1 to 1000.")
+        if not 1 <= self.steps <= MOST_STEPS:
+            raise OptionError(f"steps is {self.steps}; choose 1 to {MOST_STEPS}.")
         if self.order not in ORDERS:
             raise OptionError(f"Unknown order {self.order!r}. Known: {', '.join(ORDERS)}.")
         _ = self.chat  # which refuses a system prompt without a template

@@ -29,7 +29,7 @@ def check_built_in(request: Request, model: str) -> None:
     """Raise StudyError where another model is given no data."""
     if request.model != model:
         raise StudyError(
-            f"Name the data with --data: only {model} has built-in data for the study "
+            f"Name the data: only {model} has built-in data for the study "
             f"{request.study!r}, and the model is {request.model!r}."
         )
 
