@@ -21,6 +21,7 @@
 
 import json
 import threading
+from contextlib import suppress
 
 import pytest
 from paging import (
@@ -40,6 +41,8 @@ from test_studies import write_questions
 from headviz.base.assets import built_in_models
 from headviz.base.store import Store
 from headviz.session.session import Session
+
+TooLate = pytest.importorskip("playwright.sync_api").TimeoutError
 
 pytest_plugins = ["loaded", "paging"]
 
@@ -135,12 +138,30 @@ def test_on_a_phone_answers_and_options_have_the_width(server, browser):
             assert label.evaluate("one => one.scrollWidth <= one.clientWidth + 1")
 
 
-def test_reading_says_how_far_it_is_and_stops_calmly(page, server):
-    first = server[1].model("tiny-lm").projections[0]
+@pytest.fixture
+def alone(browser, tmp_path):
+    """A page of tiny-lm alone and its session: no other visitor's model takes its place."""
+    with (
+        serving(Session(store=Store(tmp_path / "cache"), allowed=["tiny-lm"])) as (url, session),
+        visiting(browser, url) as visitor,
+    ):
+        yield visitor, session
+
+
+def test_reading_says_how_far_it_is_and_stops_calmly(alone):
+    page, session = alone
+    first = session.model("tiny-lm").projections[0]
     reads = threading.Semaphore(0)  # so many batches may be read, whatever the machine's speed
     held = first.register_forward_pre_hook(lambda *_: reads.acquire(timeout=60) and None)
-    told = """() => { const told = document.querySelector('#status .hv-progress');
-        return told?.querySelector('progress')?.value > 0 && / left/.test(told.textContent); }"""
+    begun = "document.querySelector('#status .hv-progress progress')?.value > 0"
+
+    def read_until(condition: str) -> None:
+        """Let one batch after the other be read; the next one only where that was not enough."""
+        while not page.evaluate(condition):
+            reads.release()
+            with suppress(TooLate):
+                page.wait_for_function(condition, timeout=5_000)
+
     try:
         choosing(page)
         change(page, "#words textarea", "one, two, six, ten")
@@ -148,12 +169,7 @@ def test_reading_says_how_far_it_is_and_stops_calmly(page, server):
         page.locator("#pooling input").click()
         page.locator("[role=option]:has-text('last token')").click()
         page.locator("#rank").click()
-        for _ in range(100):
-            if page.evaluate(told):
-                break
-            reads.release()
-            page.wait_for_timeout(300)
-        page.wait_for_function(told)
+        read_until(begun)
         page.locator("#stop-rank").click()
         page.wait_for_selector("#status .hv-progress:has-text('stopping')")
         reads.release(1000)
