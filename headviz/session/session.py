@@ -123,6 +123,9 @@ class Session:
             raise ModelError(
                 f"The model {name!r} is not offered here. Offered: {', '.join(self.allowed)}."
             )
+        # Without the lock where it is there: else every visitor would wait for a turn only to ask.
+        if (there := self._model_cache.find(name)) is not None:
+            return there
         with self.lock:
             return self._model_cache.find_or_open(
                 name,
