@@ -41,7 +41,7 @@ EDITS = (
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     """A token is handed out as soon as it is made."""
-    monkeypatch.setattr(crowds, "_PACE", 0.0)
+    monkeypatch.setattr(crowds, "_OTHERS", 1000)
 
 
 def last(streams):

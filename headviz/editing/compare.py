@@ -145,9 +145,15 @@ def compare(
     prompt = asked.prompt or default_prompt(model) if pictures else asked.prompt
     course = _Course(asked.edit, asked.earlier)
 
+    drawn: list[tuple[Edit, list[Edit]]] = []
+
     def rows_of(edit: Edit) -> list[Edit]:
+        for known, rows in drawn:
+            if known is edit:
+                return rows
         control = [control_of(model, edit, asked.control_seed)] if asked.control else []
-        return [NO_EDIT, edit, *control]
+        drawn.append((edit, [NO_EDIT, edit, *control]))
+        return drawn[-1][1]
 
     def turn(done: Sequence[bool]) -> list[Edit] | None:
         edit = course.next(None if done[1] else knob())

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,11 +35,14 @@ MOST_BYTES = 2**30
 _LARGE = 8  # a text that needs more than this part of them alone stays in a batch of its own
 LEAD = 32
 """Tokens that a text may be ahead of who reads it: then it is left out until it is asked for."""
-_PACE = 0.02
-"""Seconds for each further visitor after which a text is handed out again: what is made of every
-token on the way to a browser costs more than the token, so that a crowd gets several at a time."""
+_OTHERS = 4
+"""Other visitors for whom a text is handed out a token later: what is made of it on the way to a
+browser costs as much as the token, so that in a crowd several come at a time."""
+_AT_LATEST = 1.0  # seconds after which it is handed out in any case
+_READING = 0.03
+"""Seconds between two tokens for which prompts are begun to be read; one always is."""
 BEAT = 0.25
-"""Seconds after which who waits in the queue hears of it, so that one who has gone is noticed."""
+"""Seconds after which who waits hears of the place, so that one who has gone is noticed."""
 
 
 class Text(ABC):
@@ -188,7 +192,7 @@ class Crowd:
             with self._mutex:
                 while (place := self._handed_out(member, until)) is None and self._at_work:
                     member.waits = True
-                    member.told.wait(self._patience(member, until))
+                    member.told.wait(BEAT)
                     member.waits = False
                 if place is not None:
                     self._let_another_work()
@@ -216,17 +220,11 @@ class Crowd:
         return None
 
     def _is_due(self, member: _Member) -> bool:
-        if member.text.ended or member.error is not None or member.lead >= LEAD // 2:
+        if member.text.ended or member.error is not None:
             return True
-        return bool(member.lead) and self._due_in(member) <= 0
-
-    def _due_in(self, member: _Member) -> float:
-        return member.handed + _PACE * (len(self._members) - 1) - time.monotonic()
-
-    def _patience(self, member: _Member, until: float) -> float:
-        """Seconds to wait at most."""
-        left = until - time.monotonic() if member in self._queue else BEAT
-        return min(max(self._due_in(member), 0.001), BEAT) if member.lead else max(left, 0.001)
+        enough = min(len(self._members) // _OTHERS, LEAD // 2)
+        late = time.monotonic() > member.handed + _AT_LATEST
+        return member.lead > enough or bool(member.lead and late)
 
     def _let_another_work(self) -> None:
         """Who leaves with its text lets one of those that wait take over."""
@@ -257,19 +255,24 @@ class Crowd:
         self._members = [m for m in self._members if not m.is_over]
 
     def _round(self) -> None:
-        """One token of every text, and the prompt of one that has waited."""
+        """One token of every text, and the prompts of some that have waited."""
         with self._lock(), torch.inference_mode():
-            with self._mutex:
-                going = [m for m in self._members if not m.gone and m.lead < LEAD]
-                newcomer = self._queue[0] if self._queue and self._has_room() else None
-            if newcomer is not None:
-                self._try([newcomer], lambda: self._begin(newcomer))
+            going = [m for m in self._members if not m.gone and m.lead < LEAD]
+            until = time.monotonic() + _READING
+            while (newcomer := self._next_newcomer()) is not None:
+                self._try([newcomer], partial(self._begin, newcomer))
                 with self._mutex:
                     if newcomer in self._queue:
                         self._queue.remove(newcomer)
                     if not newcomer.is_over:
                         self._members.append(newcomer)
+                if time.monotonic() > until:
+                    break
             self._step(going)
+
+    def _next_newcomer(self) -> _Member | None:
+        with self._mutex:
+            return self._queue[0] if self._queue and self._has_room() else None
 
     def _has_room(self) -> bool:
         """Whether the first of the queue may be written now; one alone always may."""
@@ -308,7 +311,7 @@ class Crowd:
 
     def _step(self, going: list[_Member]) -> None:
         for member in going:
-            self._try([member], lambda m=member: self._turn(m))  # type: ignore[misc]
+            self._try([member], partial(self._turn, member))
         self._gather()
         for member in going:
             if member.own is not None and not member.is_over:
@@ -316,7 +319,7 @@ class Crowd:
                 member.lead += 1
         sharing = [m for m in going if m.own is None and not m.is_over]
         if sharing:
-            self._try(sharing, lambda: self._read_shared(sharing))
+            self._try(sharing, partial(self._read_shared, sharing))
 
     def _turn(self, member: _Member) -> None:
         if member.text.turned() and member.own is None:
@@ -359,7 +362,7 @@ class Crowd:
         likeliest = logits.argmax(1).tolist()
         for member in sharing:
             slots = mine[id(member)]
-            self._try([member], lambda m=member, s=slots: self._say(m, s, logits, likeliest))  # type: ignore[misc]
+            self._try([member], partial(self._say, member, slots, logits, likeliest))
 
     def _say(
         self,

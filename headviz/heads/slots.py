@@ -141,8 +141,8 @@ class Slots:
         rows, positions = self._capacity
         if n_rows <= rows and length <= positions:
             return
-        if n_rows > rows:  # a few more, so that not every newcomer has all copied
-            rows = max(n_rows, rows + rows // 2)
+        if n_rows > rows:  # some more, so that not every newcomer has all copied
+            rows = max(n_rows, 2 * rows)
         positions = max(-(-length // _STEP) * _STEP, positions)
         for layer in self._cache.layers:
             layer.resize(rows, positions)
