@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -436,7 +436,7 @@ class Soaked:
 
 def soak(server: Server, model: str, n: int, minutes: float, say: Callable[[str], None]) -> Soaked:
     """Visitors that come and go for so long; each text is held against the one it gave alone."""
-    with Visitor(server.url) as first:
+    with closing(Visitor(server.url)) as first:
         wanted = asks(first.usual, n, model)
         alone = [first.ask(one).texts for one in wanted]
     before, files = quiet(server), server.files()
@@ -450,7 +450,7 @@ def soak(server: Server, model: str, n: int, minutes: float, say: Callable[[str]
         draw = random.Random(number)
         while time.monotonic() < end:
             try:
-                with Visitor(server.url) as visitor:
+                with closing(Visitor(server.url)) as visitor:
                     for _ in range(draw.randrange(1, 6)):
                         which = draw.randrange(n)
                         stay = draw.random() if draw.random() < 0.25 else float("inf")

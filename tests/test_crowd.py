@@ -202,6 +202,25 @@ def test_a_stop_text_ends_its_row_alone(load):
     assert last(other).ids == last(visitor(model, 5, 20)).ids
 
 
+def test_a_knob_that_moves_among_others_moves_its_own_rows_alone(load):
+    model = shared_model(load)
+    crowd = Crowd(model)
+
+    def knob():
+        step = count()
+        edits = [NO_EDIT, Edit({Head(0, 0): -6.0, Head(2, 2): 8.0}), NO_EDIT]
+        return lambda _: edits if next(step) == 7 else None
+
+    still, moved = visitor(model, 5, 14, crowd), visitor(model, 2, 14, crowd, knob())
+    for _ in range(2):
+        next(still), next(moved)
+    assert crowd.n_rows == 6
+    alone = last(visitor(model, 2, 14, None, knob()))
+    assert alone.ids[1] != last(visitor(model, 2, 14)).ids[1]
+    assert last(moved).ids == alone.ids
+    assert last(still).ids == last(visitor(model, 5, 14)).ids
+
+
 def test_a_comparison_in_a_crowd_is_the_one_alone(load):
     model = shared_model(load)
     asked = [

@@ -4,7 +4,7 @@ No effect is shown without its control, and none without a quality figure.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate, pairwise
@@ -130,7 +130,7 @@ def compare(
     stems: Stems | None = None,
     kept: Kept | None = None,
     crowd: Crowd | None = None,
-) -> Iterator[Comparison]:
+) -> Generator[Comparison, None, None]:
     """Stream original, edited and control; the last one yielded has the perplexities as well.
 
     An empty prompt beside a picture is the model's usual one; `lock` is held for one token at a
@@ -194,7 +194,7 @@ def compare(
             ended=ended,
         )
 
-    def follow() -> Iterator[Comparison]:
+    def follow() -> Generator[Comparison, None, None]:
         for stream in streams:
             if not kept.done and (stream.done[0] or len(stream.ids[0]) > len(kept.ids)):
                 kept.text, kept.ids, kept.done = stream.texts[0], stream.ids[0], stream.done[0]

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import gradio as gr
@@ -141,8 +142,9 @@ class Api:
             pictures=pictures,
             chat=Chat(template, system, thinking),
         )
-        streams = self.session.compare(recipe.model, asked)
-        comparison = last_of(while_wanted(within(self.seconds, streams)))
+        # Closed at once where it ends early: an error would keep it until it is forgotten itself.
+        with closing(self.session.compare(recipe.model, asked)) as streams:
+            comparison = last_of(while_wanted(within(self.seconds, streams)))
         return {"model": recipe.model, "where": recipe.edit.where, **comparison.as_dict()}
 
     def _model(self, name: str) -> str:

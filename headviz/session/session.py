@@ -6,7 +6,7 @@ for another's whole reading.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -400,7 +400,7 @@ class Session:
 
     def compare(
         self, name: str, asked: CompareRequest, knob: Knob = lambda: None
-    ) -> Iterator[Comparison]:
+    ) -> Generator[Comparison, None, None]:
         """Original, edited and control, streamed; the lock is held for one token at a time.
 
         `knob` may turn the edit while they are written. Raises OptionError for a model that writes
