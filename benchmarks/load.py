@@ -125,7 +125,7 @@ class Visitor(Client):
                     longest = max(longest, now - before) if before else 0.0
                     before, drawn = now, text
             came = len(outputs)
-            time.sleep(0.02)
+            time.sleep(0.1)
         left = not job.done()
         if left:
             job.cancel()
