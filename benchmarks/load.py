@@ -2,8 +2,7 @@
 
 Each visitor turns other heads. All ask at once, come and go; then each asks the same alone, so that
 texts and times stand beside each other from one run. A server of its own process is started, whose
-memory, threads, hooks and rows are looked at from inside; it answers questions on its input. The
-same client drives a page that runs already (`--url`, of this machine's own address).
+memory, threads, hooks and rows are looked at from inside; it answers questions on its input.
 """
 
 import argparse
@@ -549,7 +548,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="tiny-lm", help=f"one of {', '.join(VISITORS)}")
     parser.add_argument("--visitors", type=int, metavar="N", help="30 for tiny-lm, 10 for others")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="come and go for so long")
-    parser.add_argument("--url", help="a page that runs on this machine: asked, not looked at")
     parser.add_argument("--write", action="store_true", help="write into docs/reliability.md")
     for hidden in ("--serve", "--store", "--visit"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
