@@ -280,9 +280,8 @@ def test_a_turned_knob_changes_the_text_from_the_next_token_on_and_only_the_edit
         assert column.ids[:4] == before.ids[:4]
     assert end.columns[1].ids != plain.columns[1].ids
     # The fifth token is that of the new factors over what the old ones have read.
-    *_, other = generate(
-        llama, [PROMPT], [EDIT], Sampling(10), turn=iter([None] * 4 + [[LATER]] * 6).__next__
-    )
+    turns = iter([None] * 4 + [[LATER]] * 6)
+    *_, other = generate(llama, [PROMPT], [EDIT], Sampling(10), turn=lambda _: next(turns))
     assert other.ids[0] == end.columns[1].ids
 
 

@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -16,6 +17,13 @@ class LRU(OrderedDict[Any, T]):
         super().__init__()
         self._size = size
         self._lock = threading.RLock()
+
+    def find(self, key: Any) -> T | None:
+        """What is kept under `key`, which counts as a use; never waits for what is being made."""
+        kept = self.get(key)
+        with suppress(KeyError):
+            self.move_to_end(key)
+        return kept
 
     def find_or_make(self, key: Any, make: Callable[[], T]) -> T:
         """What is kept under `key`, or what `make` gives, which is then kept."""

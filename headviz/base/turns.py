@@ -1,10 +1,12 @@
 """A lock with two ways in: for what a person waits for, and for work in the background.
 
-Knows nothing of what runs under it.
+Whoever waits gets it in the order in which they came: a thread that takes it again at once, token
+after token, would else keep all others out. Knows nothing of what runs under it.
 """
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -14,16 +16,24 @@ _AT_MOST = 10.0  # seconds that the background waits: a busy server gets its wor
 _LOOK = 0.02  # seconds between two looks
 
 
+class _Ticket:
+    """A thread that waits, told when the lock is its."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.called = threading.Event()
+
+
 class Turns:
     """A lock that a thread may take again while it has it."""
 
     def __init__(self) -> None:
         """Nobody has it."""
-        self._lock = threading.RLock()
         self._counting = threading.Lock()
+        self._line: deque[_Ticket] = deque()
+        self._holder, self._depth = 0, 0  # the thread that has it, and how often
         self._wanted = 0  # by threads in front that have it or wait for it
         self._left = 0.0
-        self._holder, self._depth = 0, 0  # the thread in front that has it, and how often
 
     def acquire(self, blocking: bool = True, timeout: int | float = -1) -> bool:
         """As of threading.RLock."""
@@ -31,22 +41,15 @@ class Turns:
             self._wanted += 1
         taken = False
         try:
-            taken = self._lock.acquire(blocking, timeout)
+            taken = self._take(blocking, timeout)
         finally:
             if not taken:
                 self._leave()
-        if taken:
-            self._holder = threading.get_ident()
-            self._depth += 1
         return taken
 
     def release(self) -> None:
         """As of threading.RLock."""
-        assert self._depth, "released more often than taken"
-        self._depth -= 1
-        if not self._depth:
-            self._holder = 0
-        self._lock.release()
+        self._give()
         self._leave()
 
     def __enter__(self) -> bool:
@@ -68,8 +71,49 @@ class Turns:
         until = time.monotonic() + _AT_MOST
         while self._busy() and time.monotonic() < until:
             time.sleep(_LOOK)
-        with self._lock:
+        self._take()
+        try:
             yield
+        finally:
+            self._give()
+
+    def _take(self, blocking: bool = True, timeout: int | float = -1) -> bool:
+        ticket = _Ticket()
+        with self._counting:
+            if self._holder in (0, ticket.thread):
+                self._holder = ticket.thread
+                self._depth += 1
+                return True
+            if not blocking:
+                return False
+            self._line.append(ticket)
+        is_mine = False
+        try:
+            is_mine = ticket.called.wait(None if timeout < 0 else timeout)
+        finally:
+            if not is_mine:
+                # It may have been called in the last moment, or this thread was interrupted.
+                with self._counting:
+                    if ticket.called.is_set():
+                        self._pass_on()
+                    else:
+                        self._line.remove(ticket)
+        return is_mine
+
+    def _give(self) -> None:
+        with self._counting:
+            assert self._holder == threading.get_ident(), "released by a thread that has it not"
+            self._depth -= 1
+            if not self._depth:
+                self._pass_on()
+
+    def _pass_on(self) -> None:
+        """The first in line has it now; `_counting` is held."""
+        self._holder, self._depth = 0, 0
+        if self._line:
+            ticket = self._line.popleft()
+            self._holder, self._depth = ticket.thread, 1
+            ticket.called.set()
 
     def _busy(self) -> bool:
         if self._holder == threading.get_ident():

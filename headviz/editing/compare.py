@@ -4,13 +4,14 @@ No effect is shown without its control, and none without a quality figure.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
 from headviz.editing.control import control_of
+from headviz.editing.crowd import Crowd
 from headviz.editing.generate import Sampling, Streams, generate
 from headviz.editing.measures import concept_spans, first_difference, surprise
 from headviz.heads.chat import PLAIN, Chat, Span, thinking_in
@@ -93,6 +94,8 @@ class Comparison:
     """Which the edited column ends under."""
     earlier: tuple[Stretch, ...] = ()
     """What it was written under before; empty unless the edit was moved."""
+    place: int = 0
+    """In the queue of those that wait to be written, from 1; 0 for what is written."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON: the texts as original, edited and control, and what was measured."""
@@ -126,27 +129,34 @@ def compare(
     knob: Knob = lambda: None,
     stems: Stems | None = None,
     kept: Kept | None = None,
-) -> Iterator[Comparison]:
+    crowd: Crowd | None = None,
+) -> Generator[Comparison, None, None]:
     """Stream original, edited and control; the last one yielded has the perplexities as well.
 
     An empty prompt beside a picture is the model's usual one; `lock` is held for one token at a
     time. Whoever turns the `knob` has the edit changed from the next token on, until the edited
     text has ended; the control follows. `stems` are prompts that were read before, `kept` is what
     the model has said to this one unedited: the original begins there, and leaves there what it
-    adds. Raises OptionError or PromptError before the first token for a bad head or prompt.
+    adds. In a `crowd`, who is written to under the same lock, tokens come several at a time.
+    Raises OptionError or PromptError before the first token for a bad head or prompt.
     """
     kept = kept if kept is not None else Kept()
     pictures, words = asked.pictures, asked.words
     prompt = asked.prompt or default_prompt(model) if pictures else asked.prompt
     course = _Course(asked.edit, asked.earlier)
-    has_ended = [False]
+
+    drawn: list[tuple[Edit, list[Edit]]] = []
 
     def rows_of(edit: Edit) -> list[Edit]:
+        for known, rows in drawn:
+            if known is edit:
+                return rows
         control = [control_of(model, edit, asked.control_seed)] if asked.control else []
-        return [NO_EDIT, edit, *control]
+        drawn.append((edit, [NO_EDIT, edit, *control]))
+        return drawn[-1][1]
 
-    def turn() -> list[Edit] | None:
-        edit = course.next(None if has_ended[0] else knob())
+    def turn(done: Sequence[bool]) -> list[Edit] | None:
+        edit = course.next(None if done[1] else knob())
         return rows_of(edit) if edit is not None else None
 
     for stretch in asked.earlier:
@@ -162,6 +172,7 @@ def compare(
         asked.chat,
         turn,
         stems,
+        crowd,
     )
     names = tuple(picture.name for picture in pictures)
     is_open = sent(model, prompt, len(pictures), asked.chat).is_thinking
@@ -183,16 +194,18 @@ def compare(
             ended=ended,
         )
 
-    def follow() -> Iterator[Comparison]:
+    def follow() -> Generator[Comparison, None, None]:
         for stream in streams:
-            has_ended[0] = stream.done[1]
             if not kept.done and (stream.done[0] or len(stream.ids[0]) > len(kept.ids)):
                 kept.text, kept.ids, kept.done = stream.texts[0], stream.ids[0], stream.done[0]
             columns = tuple(column(row, stream) for row in range(n))
-            current = Comparison(prompt, columns, False, names, course.edits[-1], course.earlier)
+            current = Comparison(
+                prompt, columns, False, names, course.edits[-1], course.earlier, stream.place
+            )
             yield current
             if kept.done and all(stream.done[1:]):
                 break
+        streams.close()
         with lock():
             encoded = encode_prompt(model, prompt, 0, pictures, asked.chat)
             known = kept.perplexity is not None

@@ -1,31 +1,33 @@
 """One batch, several edits, streamed: each row is a prompt under its own edit.
 
 Hooks are set for one forward pass at a time and never across a `yield`, so a consumer that goes
-away, or a second visitor, finds the model as it was. There is no thread. Sampling adds the same
-Gumbel noise to the logits of every row, so what differs between rows is the edit.
+away, or a second visitor, finds the model as it was. There is no thread; crowd.py says who makes a
+token. Sampling adds the same Gumbel noise to the logits of every row, so what differs between rows
+is the edit.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from headviz.base.errors import OptionError
 from headviz.base.shapes import Float, Int, Tensor
+from headviz.editing.crowd import Crowd, Text
 from headviz.heads.chat import PLAIN, Chat
 from headviz.heads.edits import Edit, applied, factor_table, places
-from headviz.heads.forward import Batch, batch_of, end_ids, is_plain, read_on, sayable
+from headviz.heads.forward import Batch, batch_of, end_ids, read_on, sayable
 from headviz.heads.prompts import EncodedPrompt, encode_prompt
-from headviz.heads.rows import filler_rows
 from headviz.heads.stem import Stems, stem_of
 from headviz.inputs.images import Picture
 from headviz.models.loaded import LoadedModel
 
 MAX_NEW_TOKENS = 2048
 _LARGEST_SEED = 2**53  # what a recipe's JSON holds exactly
-Turn = Callable[[], Sequence[Edit] | None]
+Turn = Callable[[Sequence[bool]], Sequence[Edit] | None]
+"""Which rows are done -> the edits that hold from here on, one a row; None where they stay."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Streams:
     """Generated token ids of each row, the end-of-text token left out."""
     done: tuple[bool, ...]
     """Rows that said their end-of-text token, or reached the length limit."""
+    place: int = 0
+    """In the queue, from 1; 0 for what is written."""
 
 
 def usual_stop(prompt: str) -> str:
@@ -77,10 +81,13 @@ def generate(
     lock: Callable[[], AbstractContextManager[Any]] = nullcontext,
     pictures: Sequence[Sequence[Picture]] = (),
     chat: Chat = PLAIN,
-    turn: Turn = lambda: None,
+    turn: Turn = lambda _: None,
     stems: Stems | None = None,
-) -> Iterator[Streams]:
+    crowd: Crowd | None = None,
+) -> Generator[Streams, None, None]:
     """Continue prompts[r] under edits[r] for all rows at once; yields after every token.
+
+    Among others it yields the newest whenever there are more, and its place while it waits.
 
     Args:
         model: the model.
@@ -90,9 +97,9 @@ def generate(
         lock: held for each forward pass.
         pictures: those of each row, or nothing for a language model.
         chat: how each prompt is put to the model.
-        turn: asked before every token for the edits that hold from there on, one a row; None where
-            they stay. What was read before keeps what it was read with.
+        turn: asked before every token. What was read before keeps what it was read with.
         stems: prompts that were read before; this one is kept there.
+        crowd: the texts to write this one among, under their lock; None: it is alone.
 
     Raises:
         PromptError: for a prompt that is empty or too long.
@@ -112,65 +119,119 @@ def generate(
         encode_prompt(model, prompt, sampling.max_new_tokens, seen, chat)
         for prompt, seen in zip(prompts, rows, strict=True)
     ]
-    table = factor_table(model, edits)
-    return _stream(model, encoded, edits, table, sampling, lock, turn, stems)
+    writing = Writing(model, encoded, edits, sampling, turn, stems)
+    return _stream(writing, Crowd(model, lock) if crowd is None else crowd)
 
 
-def _stream(
-    model: LoadedModel,
-    prompts: list[EncodedPrompt],
-    edits: Sequence[Edit],
-    table: Float[Tensor, "row layer head"],
-    sampling: Sampling,
-    lock: Callable[[], AbstractContextManager[Any]],
-    turn: Turn,
-    stems: Stems | None,
-) -> Iterator[Streams]:
-    n_rows = len(prompts)
-    ends = end_ids(model)
-    noise = torch.Generator().manual_seed(sampling.seed)
-    rows: list[list[int]] = [[] for _ in range(n_rows)]
-    done = [False] * len(rows)
-    batch: Batch | None = None
-    cache: Any = None
-    for step in range(sampling.max_new_tokens):
-        if turned := turn():
-            edits = [*turned, *[turned[0]] * (len(edits) - n_rows)]
-            table = factor_table(model, edits)
-        with lock(), torch.inference_mode():
-            stem = stem_of(model, prompts, stems) if batch is None and n_rows > 1 else None
-            if stem is not None and stem.given is not None:
-                batch = stem.batch.narrowed(torch.zeros(n_rows, dtype=torch.long))
-                logits, cache = stem.rows(table, places(edits, batch))
-            else:
-                # The first pass encodes pictures, so that it belongs under the lock.
-                batch = batch or batch_of(model, prompts, left=True)
-                with applied(model, table, places(edits, batch)):
-                    logits, cache = read_on(model, batch, cache)
-        chosen = _choose(sayable(model, logits[:n_rows]), sampling, noise)
-        for row, token in enumerate(chosen.tolist()):
-            done[row] = done[row] or token in ends
-            if not done[row]:
-                rows[row].append(token)
-        last = step + 1 == sampling.max_new_tokens
-        texts = model.tokenizer.batch_decode(rows, skip_special_tokens=True)
-        if sampling.stop:
-            for row, text in enumerate(texts):
-                if sampling.stop in text:
-                    done[row] = True
-                    rows[row] = _ids_before(model, rows[row], sampling.stop)
-                    texts[row] = text.partition(sampling.stop)[0].rstrip()
-        finished = tuple(d or last for d in done)
-        yield Streams(tuple(texts), tuple(map(tuple, rows)), finished)
-        if all(done):
+def _stream(writing: "Writing", crowd: Crowd) -> Generator[Streams, None, None]:
+    with closing(crowd.write(writing)) as places_in_queue:
+        for place in places_in_queue:
+            yield replace(writing.streams, place=place)
+
+
+class Writing(Text):
+    """What is written: every row under its own edit, all with the same way to choose a token.
+
+    One thread at a time goes on with it; `streams` is what another may read meanwhile.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        prompts: list[EncodedPrompt],
+        edits: Sequence[Edit],
+        sampling: Sampling,
+        turn: Turn = lambda _: None,
+        stems: Stems | None = None,
+    ) -> None:
+        """Nothing yet. Raises OptionError for a head that the model does not have."""
+        self._model, self._sampling, self._turn, self._stems = model, sampling, turn, stems
+        self.prompts: Sequence[EncodedPrompt] = prompts
+        self.edits: Sequence[Edit] = list(edits)
+        self.table = factor_table(model, edits)
+        self.length = max(len(prompt.ids) for prompt in prompts) + sampling.max_new_tokens
+        self.ended = False
+        self._ends = end_ids(model)
+        self._noise = torch.Generator().manual_seed(sampling.seed)
+        self._last = [0] * len(prompts)
+        self._ids: list[list[int]] = [[] for _ in prompts]
+        self._done = [False] * len(prompts)
+        self._cut: list[str | None] = [None] * len(prompts)
+        """Texts that have come to `stop`, without it."""
+        self._n_said = 0
+        self._shown = self._as_it_stands()
+
+    @property
+    def going(self) -> Sequence[int]:
+        """Numbers of the rows that go on."""
+        return [] if self.ended else [row for row, done in enumerate(self._done) if not done]
+
+    def turned(self) -> bool:
+        """Before a token: take the edits of whoever turns them, if there are any."""
+        edits = self._turn(tuple(self._done))
+        if not edits:
+            return False
+        self.table, self.edits = factor_table(self._model, edits), edits
+        return True
+
+    def read(self) -> tuple[Float[Tensor, "row vocab"], Batch, Any]:
+        """Logits after the prompts, what was read, keys and values; pictures are encoded here."""
+        model, prompts, n_rows = self._model, list(self.prompts), len(self.prompts)
+        stem = stem_of(model, prompts, self._stems) if n_rows > 1 else None
+        if stem is not None and stem.given is not None:
+            batch = stem.batch.narrowed(torch.zeros(n_rows, dtype=torch.long))
+            logits, cache = stem.rows(self.table, places(self.edits, batch))
+            return logits, batch, cache
+        batch = batch_of(model, prompts, left=True)
+        with applied(model, self.table, places(self.edits, batch)):
+            logits, cache = read_on(model, batch, None)
+        return logits, batch, cache
+
+    def say(
+        self, rows: Sequence[int], logits: Float[Tensor, "row vocab"], likeliest: Sequence[int]
+    ) -> None:
+        """Choose the next token of these rows, each from its logits, of which one is likeliest."""
+        chosen = likeliest
+        if self._sampling.temperature or self._model.vision is not None:
+            said = sayable(self._model, logits)
+            chosen = _choose(said, self._sampling, self._noise).tolist()
+        for row, token in zip(rows, chosen, strict=True):
+            self._last[row] = token
+            self._done[row] = self._done[row] or token in self._ends
+            if not self._done[row]:
+                self._ids[row].append(token)
+                self._stop(row)
+        self._n_said += 1
+        self.ended = all(self._done) or self._n_said == self._sampling.max_new_tokens
+        self._shown = self._as_it_stands()
+
+    def token(self, row: int) -> int:
+        """What a row has said last."""
+        return self._last[row]
+
+    @property
+    def streams(self) -> Streams:
+        """What every row has said so far."""
+        ids, done, cut = self._shown
+        texts = self._model.tokenizer.batch_decode(list(ids), skip_special_tokens=True)
+        whole = (t if short is None else short for t, short in zip(texts, cut, strict=True))
+        return Streams(tuple(whole), ids, done)
+
+    def _stop(self, row: int) -> None:
+        stop = self._sampling.stop
+        if not stop:
             return
-        batch = batch.following(torch.cat([chosen, chosen[:1].expand(len(edits) - n_rows)]))
-        filler = filler_rows(model, n_rows) if step == 0 and is_plain(cache) else 0
-        if filler:
-            wider = torch.tensor([*range(n_rows), *[0] * filler], device=model.device)
-            cache.batch_select_indices(wider)
-            batch, table = batch.narrowed(wider), table[wider]
-            edits = [*edits, *[edits[0]] * filler]
+        text = self._model.tokenizer.decode(self._ids[row], skip_special_tokens=True)
+        if stop in text:
+            self._done[row] = True
+            self._ids[row] = _ids_before(self._model, self._ids[row], stop)
+            self._cut[row] = text.partition(stop)[0].rstrip()
+
+    def _as_it_stands(
+        self,
+    ) -> tuple[tuple[tuple[int, ...], ...], tuple[bool, ...], tuple[str | None, ...]]:
+        done = tuple(done or self.ended for done in self._done)
+        return tuple(map(tuple, self._ids)), done, tuple(self._cut)
 
 
 def _ids_before(model: LoadedModel, ids: list[int], stop: str) -> list[int]:

@@ -21,6 +21,10 @@ class ModelCache:
         self._models: LRU[LoadedModel] = LRU(size)
         self._beside = beside
 
+    def find(self, name: str) -> LoadedModel | None:
+        """The model of that name where it is in memory; it then counts as used."""
+        return self._models.find(name)
+
     def find_or_open(
         self, name: str, open_model: Callable[[Callable[[], None], int], LoadedModel]
     ) -> LoadedModel:

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import gradio as gr
@@ -35,8 +36,8 @@ from headviz.inputs.prompt_sets import (
 )
 from headviz.page.ask import MAX_PROMPT
 from headviz.page.errors import for_program
-from headviz.page.limits import deadline, within
-from headviz.page.shared import MODEL_QUEUE
+from headviz.page.limits import deadline, while_wanted, within
+from headviz.page.shared import ANSWER_QUEUE, MODEL_QUEUE
 from headviz.session.rankings import rank
 from headviz.session.session import Session
 
@@ -141,8 +142,9 @@ class Api:
             pictures=pictures,
             chat=Chat(template, system, thinking),
         )
-        streams = self.session.compare(recipe.model, asked)
-        comparison = last_of(within(self.seconds, streams))
+        # Closed at once where it ends early: an error would keep it until it is forgotten itself.
+        with closing(self.session.compare(recipe.model, asked)) as streams:
+            comparison = last_of(while_wanted(within(self.seconds, streams)))
         return {"model": recipe.model, "where": recipe.edit.where, **comparison.as_dict()}
 
     def _model(self, name: str) -> str:
@@ -234,10 +236,12 @@ def checked(endpoint: Callable[..., Any]) -> Callable[..., Any]:
 def build(session: Session, seconds: float | None = None) -> None:
     """Offer the endpoints, each call for so many seconds; call it inside the page."""
     api = Api(session, seconds)
-    for endpoint in (api.concepts, api.rank, api.spectrum, api.generate):
+    reading, answering = (api.concepts, api.rank, api.spectrum), (api.generate,)
+    queues = [*((one, MODEL_QUEUE) for one in reading), *((one, ANSWER_QUEUE) for one in answering)]
+    for endpoint, queue in queues:
         gr.api(
             for_program(checked(endpoint)),
             api_name=endpoint.__name__,
             api_description=(endpoint.__doc__ or "").split("\n\n")[0],
-            **MODEL_QUEUE,
+            **queue,
         )

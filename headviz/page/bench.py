@@ -14,9 +14,9 @@ from headviz.heads.edits import Edit
 from headviz.inputs.images import Picture
 from headviz.page import html
 from headviz.page.ask import Ask
-from headviz.page.captioning import stream
+from headviz.page.captioning import Waits, stream
 from headviz.page.errors import told_stream
-from headviz.page.shared import MODEL_QUEUE, QUIET, Result, Scene, Shared, Updates
+from headviz.page.shared import ANSWER_QUEUE, QUIET, Result, Scene, Shared, Updates
 
 LOADING_STOPPED = "The loading was stopped, so there is no new answer."
 STOPPED = "Stopped here. Change something, or press Again, for a new answer."
@@ -48,7 +48,7 @@ def wire(shared: Shared) -> None:
         trigger_mode="multiple",
         api_visibility="private",
         show_progress="hidden",
-        **MODEL_QUEUE,
+        **ANSWER_QUEUE,
     )
 
     def turn(event: gr.EventData, request: gr.Request) -> None:
@@ -87,6 +87,9 @@ def _run(
     results: list[Any] = []
     shown: Updates = {}
     for drawn in stream(shared, ask, seen, results, knob):
+        if isinstance(drawn, Waits):
+            yield {parts.said: html.note(_in_line(drawn.place))}
+            continue
         shown = {parts.answers: drawn}
         if shared.work.stopped(request, KIND):
             yield {parts.answers: _stopped(str(drawn)), parts.said: html.note(STOPPED)}
@@ -95,6 +98,14 @@ def _run(
     if len(results) == 1 and isinstance(results[0], Comparison):
         ask = ask.under(results[0])
     yield {**shown, parts.said: "", shared.result: Result(ask, tuple(results))}
+
+
+def _in_line(place: int) -> str:
+    """Of a visitor whose answer is not yet written."""
+    if place == 1:
+        return "You are next: other visitors are being answered."
+    before = "1 visitor is" if place == 2 else f"{place - 1} visitors are"
+    return f"{before} before you."
 
 
 def _stopped(drawn: str) -> str:

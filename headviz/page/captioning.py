@@ -4,7 +4,7 @@ Also a CLIP model's choice among classes. Yields HTML; the results themselves ar
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from headviz.base.errors import OptionError
 from headviz.editing.compare import CompareRequest, Comparison, Knob
@@ -20,14 +20,21 @@ MOST = 32
 """Pictures that are described in one go."""
 
 
+class Waits(NamedTuple):
+    """Nothing is written yet."""
+
+    place: int
+    """In the queue, from 1."""
+
+
 def stream(
     shared: Shared,
     ask: Ask,
     pictures: tuple[Picture, ...],
     results: list[Any],
     knob: Knob = lambda: None,
-) -> Iterator[str]:
-    """The answers' HTML, word by word; finished results are added to `results`.
+) -> Iterator[str | Waits]:
+    """The answers' HTML, as it is written; finished results are added to `results`.
 
     `knob` may turn the edit while one answer is written.
     """
@@ -45,6 +52,9 @@ def stream(
     rows = picture_html.captions((), len(pictures), ())
     for picture in pictures:
         for comparison in _compare(shared, ask, (picture,)):
+            if comparison.place:
+                yield Waits(comparison.place)
+                continue
             yield answers(ask, comparison, "running", more=rows)
         results.append(comparison)
         done.append(Captioned(picture, comparison, _fit(shared, picture, comparison)))
@@ -55,8 +65,11 @@ def stream(
 
 def _one(
     shared: Shared, ask: Ask, pictures: tuple[Picture, ...], results: list[Any], knob: Knob
-) -> Iterator[str]:
+) -> Iterator[str | Waits]:
     for comparison in _compare(shared, ask, pictures, knob):
+        if comparison.place:
+            yield Waits(comparison.place)
+            continue
         state = "done" if comparison.done else "running"
         yield answers(ask.under(comparison), comparison, state)
     results.append(comparison)

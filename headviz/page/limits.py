@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
+from gradio.context import LocalContext
+
 from headviz.base.errors import Cancelled
 from headviz.base.progress import Progress, no_progress
 
@@ -43,6 +45,20 @@ def within(seconds: float | None, results: Iterator[T]) -> Iterator[T]:
     in_time = deadline(seconds)
     for result in results:
         in_time(0.0, "")
+        yield result
+
+
+def while_wanted(results: Iterator[T]) -> Iterator[T]:
+    """The results as they come. Raises Cancelled where the program that asked has gone.
+
+    gradio ends what yields to it, and leaves alone what only returns: this is for the latter.
+    """
+    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    events = blocks._queue.event_ids_to_events if blocks is not None else {}
+    event = events.get(event_id) if event_id else None
+    for result in results:
+        if event is not None and not event.alive:
+            raise Cancelled("Nobody waits for this any more.")
         yield result
 
 

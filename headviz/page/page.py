@@ -40,7 +40,16 @@ from headviz.page.limits import KEPT_SECONDS, MOST_SECONDS, RequestLimit
 from headviz.page.model_handlers import OWN_WORDS, name_of
 from headviz.page.scene import Opening, drawn, headline, opening
 from headviz.page.scene import bench as bench_value
-from headviz.page.shared import MODEL_QUEUE, QUIET, Parts, Result, Scene, Shared, Updates
+from headviz.page.shared import (
+    MAX_THREADS,
+    MODEL_QUEUE,
+    QUIET,
+    Parts,
+    Result,
+    Scene,
+    Shared,
+    Updates,
+)
 from headviz.page.view import first_view, shipped_of, shown_before
 from headviz.page.work import Work
 from headviz.session.causal import Causes
@@ -281,6 +290,7 @@ def launch_options() -> dict[str, Any]:
         # gradio's own button of settings says its name twice to a screen reader.
         "footer_links": ["api", "gradio"],
         "app_kwargs": {"middleware": [Middleware(RequestLimit)]},
+        "max_threads": MAX_THREADS,
         "theme": theme,
         "css": (_HERE / "style.css").read_text(encoding="utf-8"),
         # In the head, so that it is there before any part of the page asks for it.

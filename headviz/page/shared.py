@@ -14,7 +14,13 @@ from headviz.session.causal import Causes
 from headviz.session.session import Session
 
 MODEL_QUEUE: Any = {"concurrency_id": "model", "concurrency_limit": 4}
-"""Steps that run a model. Several visitors take turns at every token, so a few run at once."""
+"""Steps that read with a model. Several visitors take turns at every pass: a few run at once."""
+
+ANSWER_QUEUE: Any = {"concurrency_id": "answers", "concurrency_limit": 128}
+"""Answers: those of all visitors are written side by side, and who finds no room in the batch is
+told the place in the model's own queue (editing/crowd.py), which gradio's would hide."""
+MAX_THREADS = 192
+"""An answer takes one for as long as it waits for its next words."""
 
 Number = int | float
 """A number of the page: JSON does not tell 1 from 1.0."""

@@ -11,7 +11,7 @@ import logging
 import queue
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -121,7 +121,7 @@ class ZeroGpuSession(Session):
 
     def compare(
         self, name: str, asked: CompareRequest, knob: Knob = lambda: None
-    ) -> Iterator[Comparison]:
+    ) -> Generator[Comparison, None, None]:
         """As `Session.compare`.
 
         No hand reaches into the other process: where the knob is turned, the work begins again

@@ -6,7 +6,7 @@ for another's whole reading.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from headviz.base.turns import Turns
 from headviz.clip.tower import tower_of
 from headviz.clip.zero_shot import ZeroShot, ZeroShotRequest, zero_shot
 from headviz.editing.compare import CompareRequest, Comparison, Kept, Knob, compare
+from headviz.editing.crowd import Crowd
 from headviz.heads.capture import SCHEME, HeadActivations, Reading
 from headviz.heads.chat import PLAIN, Chat
 from headviz.heads.pooling import Part
@@ -88,7 +89,13 @@ class Session:
         self._precomputed: LRU[PrecomputedHeads] = LRU(2)
         self._stems: Stems = LRU(KEPT)
         self._originals: LRU[Kept] = LRU(64)
-        self._beside: list[LRU[Any]] = [self._readings, self._precomputed, self._stems]
+        self._crowds: LRU[Crowd] = LRU(keep_models)
+        self._beside: list[LRU[Any]] = [
+            self._readings,
+            self._precomputed,
+            self._stems,
+            self._crowds,
+        ]
         self._model_cache = ModelCache(keep_models, self._beside)
         self._rankings: LRU[Ranking] = LRU(64)
         self._spectra: LRU[Spectrum] = LRU(512)
@@ -116,6 +123,9 @@ class Session:
             raise ModelError(
                 f"The model {name!r} is not offered here. Offered: {', '.join(self.allowed)}."
             )
+        # Without the lock where it is there: else every visitor would wait for a turn only to ask.
+        if (there := self._model_cache.find(name)) is not None:
+            return there
         with self.lock:
             return self._model_cache.find_or_open(
                 name,
@@ -402,7 +412,7 @@ class Session:
 
     def compare(
         self, name: str, asked: CompareRequest, knob: Knob = lambda: None
-    ) -> Iterator[Comparison]:
+    ) -> Generator[Comparison, None, None]:
         """Original, edited and control, streamed; the lock is held for one token at a time.
 
         `knob` may turn the edit while they are written. Raises OptionError for a model that writes
@@ -417,7 +427,11 @@ class Session:
         seen = tuple(picture.digest for picture in asked.pictures)
         key = (model.name, model.revision, asked.prompt, seen, asked.sampling, asked.chat)
         kept = self._originals.find_or_make(key, Kept)
-        return compare(model, asked, lambda: self.lock, knob, self._stems, kept)
+        return compare(model, asked, lambda: self.lock, knob, self._stems, kept, self.crowd(model))
+
+    def crowd(self, model: LoadedModel) -> Crowd:
+        """Where all visitors of a model are written to."""
+        return self._crowds.find_or_make(model, lambda: Crowd(model, lambda: self.lock))
 
     def zero_shot(self, name: str, asked: ZeroShotRequest) -> ZeroShot:
         """What a CLIP model takes pictures for: original, edited and control.
