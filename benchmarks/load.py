@@ -94,6 +94,8 @@ class Visitor(Client):
         self.endpoints[self._run].is_valid = True  # the page's own, which programs are not offered
         self._event: dict[str, Any] = {}
         self._number = 0
+        self.told_place = 0
+        """In the queue, as the page says it of the answer that is asked for now."""
 
     def send_data(self, data: Any, *args: Any, **more: Any) -> Any:
         """With what the browser says of the event."""
@@ -107,6 +109,7 @@ class Visitor(Client):
     ) -> Answered:
         """Ask, and read until the end, for so many seconds, or until told."""
         self._number += 1
+        self.told_place = 0
         self._event = {"ask": ask, "number": self._number}
         began = time.monotonic()
         job = self.submit(fn_index=self._run)
@@ -116,7 +119,7 @@ class Visitor(Client):
                 break
             outputs = job.outputs()
             for output in outputs[came:]:
-                place = _place(str(output[self._said])) or place
+                place = self.told_place = _place(str(output[self._said])) or place
                 text = output[self._answers]
                 if isinstance(text, str) and "hv-text" in text:
                     now = time.monotonic()

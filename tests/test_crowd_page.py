@@ -112,7 +112,7 @@ def test_who_waits_is_told_the_place(server):
             threads.append(threading.Thread(target=visit, args=(number, 4)))
             threads[-1].start()
             until(lambda n=number: len(crowd) == n + 1)
-        time.sleep(1)
+        until(lambda: all(visitors[number].told_place for number in (1, 2)))
         enough.set()
         for thread in threads:
             thread.join(WAIT)
