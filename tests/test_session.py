@@ -10,6 +10,7 @@ from tiny_models import WORDS
 
 from headviz.base.errors import Cancelled, ConceptError, ModelError
 from headviz.base.head import Head
+from headviz.base.lru import LRU
 from headviz.base.turns import Turns
 from headviz.editing.compare import CompareRequest, last_of
 from headviz.editing.generate import Sampling
@@ -197,3 +198,41 @@ def test_who_has_the_turn_needs_not_wait_for_itself():
         pass
     assert turns.acquire(blocking=False)
     turns.release()
+
+
+def test_a_thread_that_takes_the_turn_again_and_again_keeps_nobody_out():
+    turns, taken, is_waiting = Turns(), [], threading.Event()
+
+    def writes():
+        """Token after token, as an answer comes."""
+        for number in range(200):
+            with turns:
+                taken.append(number)
+                if number == 0:
+                    is_waiting.wait(10)
+                    # The other stands in line from a moment on that it cannot tell itself.
+                    while not turns.is_awaited:
+                        pass
+
+    thread = threading.Thread(target=writes)
+    thread.start()
+    while not taken:
+        pass
+    is_waiting.set()
+    with turns:
+        between = len(taken)
+    thread.join(60)
+    assert between == 1
+
+
+def test_what_is_kept_is_found_while_something_else_is_made():
+    kept, go_on = LRU(2), threading.Event()
+    kept.find_or_make("old", lambda: 1)
+    thread = threading.Thread(target=lambda: kept.find_or_make("new", lambda: go_on.wait(60)))
+    thread.start()
+    assert kept.find("old") == 1
+    assert kept.find("new") is None
+    go_on.set()
+    thread.join(60)
+    kept.find_or_make("newest", lambda: 2)
+    assert list(kept) == ["new", "newest"]

@@ -52,6 +52,11 @@ class Turns:
         self._give()
         self._leave()
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether another thread stands in line."""
+        return bool(self._line)
+
     def __enter__(self) -> bool:
         """Take it."""
         return self.acquire()
