@@ -98,7 +98,10 @@ def test_who_wants_no_motion_gets_none(server, browser):
             change(page, "#tokens", 300)
             change(page, "#prompt", "Story: On a sunny morning")
             page.wait_for_selector(".hv-caret", state="attached")
-            assert bool(page.evaluate(moving)) == expected
+            if expected:
+                page.wait_for_function(f"{moving} > 0")
+            else:
+                assert page.evaluate(moving) == 0
             change(page, "#tokens", 4)
 
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import gradio as gr
 from markupsafe import Markup
@@ -122,11 +123,15 @@ class Lesson:
     explain: str
 
 
-@cache
 def lessons() -> tuple[Lesson, ...]:
     """All lessons, in the order of their files' names."""
+    return _lessons_in(assets.ASSETS)
+
+
+@cache
+def _lessons_in(folder: Path) -> tuple[Lesson, ...]:
     found = []
-    for path in sorted(assets.ASSETS.glob("lessons/*.json")):
+    for path in sorted(folder.glob("lessons/*.json")):
         data = json.loads(path.read_text(encoding="utf-8"))
         data["heads"] = {head: float(factor) for head, factor in data["heads"].items()}
         found.append(Lesson(**{**data, "options": tuple(data["options"])}))

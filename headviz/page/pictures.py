@@ -4,8 +4,12 @@ What is no picture is named in one notice and left out; the others stay. The box
 so that a browser draws also what it cannot read itself; the pictures are kept beside it.
 """
 
+import atexit
+import io
+import tempfile
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import gradio as gr
 from PIL import Image
 
 from headviz.base.errors import PictureError
+from headviz.base.write_whole import write_whole
 from headviz.inputs.images import Picture, open_picture
 from headviz.page import html
 from headviz.page.errors import told
@@ -23,6 +28,7 @@ MOST = 200
 """Pictures that a box takes."""
 SIDE = 480  # pixels, of the copies
 _NAMED = 3  # refused files that a notice names
+_MOST_COPIES = 512  # small copies that are kept as files
 
 Entry = tuple[Any, str | None]
 """A picture as gradio shows it, and the line below it: its name once it is kept."""
@@ -149,7 +155,31 @@ def with_own_names(pictures: Iterable[Picture], taken: Collection[str]) -> list[
 
 def entries_of(pictures: Iterable[Picture]) -> list[Entry]:
     """The pictures for a gallery."""
-    return [(small(picture), picture.name) for picture in pictures]
+    return [(str(_copy(picture)), picture.name) for picture in pictures]
+
+
+def _copy(picture: Picture) -> Path:
+    """A file with the small copy, from which gradio takes one of its own.
+
+    Of an image gradio writes the file anew at each time, also while another browser reads it.
+    """
+    path = _copies() / f"{picture.digest}.webp"
+    if not path.is_file():
+        old = sorted(path.parent.glob("*.webp"), key=lambda file: file.stat().st_mtime)
+        for file in old[:-_MOST_COPIES]:
+            file.unlink(missing_ok=True)
+        buffer = io.BytesIO()
+        small(picture).save(buffer, "WEBP")
+        write_whole(path, buffer.getvalue())
+    return path
+
+
+@cache
+def _copies() -> Path:
+    """A folder of this process, removed with it."""
+    folder = tempfile.TemporaryDirectory(prefix="headviz-pictures-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 def small(picture: Picture, side: int = SIDE) -> Image.Image:
