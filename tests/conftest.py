@@ -6,6 +6,10 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+# Several processes at a time (scripts/test) take a core each, and so do their own threads, which
+# torch would else give all cores: those of many threads wait for one another in busy loops.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +39,6 @@ NO_BROWSER = "no Chromium was found and none could be installed"
 USUAL_CACHE = os.environ.get("HEADVIZ_CACHE")
 """The cache that whoever runs the tests has named, None where that is headviz's own affair."""
 
-# Several processes at a time (scripts/test) take a core each.
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 # The first example of a property loads models and compiles checks: its time says nothing.
 hypothesis.settings.register_profile("headviz", deadline=None, derandomize=True)

@@ -57,6 +57,7 @@ def test_a_clip_model_that_names_a_concept_is_fetched_with_progress(
         choose_model(page, str(vision_folder("llava")))
         page.locator("#naming button").first.click()
         page.locator("#like input[type=file]").first.set_input_files(tmp_path / "red.png")
+        page.locator("#like .caption-label").wait_for()
         page.locator("#clip input").fill("hf-hub:tiny/clip")
         page.locator("#clip input").press("Enter")
         page.locator("#propose").click()
