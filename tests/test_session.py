@@ -236,3 +236,29 @@ def test_what_is_kept_is_found_while_something_else_is_made():
     thread.join(60)
     kept.find_or_make("newest", lambda: 2)
     assert list(kept) == ["new", "newest"]
+
+
+def test_a_spectrum_that_is_kept_is_found_while_another_s_texts_are_read(session, llama, texts):
+    head, other = Head(0, 1), PromptSet("other", ("the cat is red and the dog", "one"))
+    kept = session.spectrum(llama.name, head, texts)
+    is_reading, go_on = threading.Event(), threading.Event()
+
+    def held(share, what):
+        is_reading.set()
+        assert go_on.wait(60)
+
+    thread = threading.Thread(
+        target=lambda: session.spectrum(llama.name, head, other, progress=held)
+    )
+    thread.start()
+    assert is_reading.wait(60)
+    found = []
+    asking = threading.Thread(
+        target=lambda: found.append(session.spectrum(llama.name, head, texts))
+    )
+    asking.start()
+    asking.join(10)
+    at_once = list(found)
+    go_on.set()
+    thread.join(60)
+    assert at_once == [kept]

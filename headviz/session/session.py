@@ -367,9 +367,12 @@ class Session:
         options = options or self.default_options(name)
         model = self.model(name)
         key = (model.name, model.revision, prompt_set.digest, head, steps, options)
-        return self._spectra.find_or_make(
-            key, lambda: self._spectrum_anew(name, head, prompt_set, steps, options, progress)
-        )
+        kept = self._spectra.find(key)
+        if kept is None:
+            # Outside the cache's lock, or the heads of all others would wait for these texts.
+            made = self._spectrum_anew(name, head, prompt_set, steps, options, progress)
+            kept = self._spectra.find_or_make(key, lambda: made)
+        return kept
 
     def _spectrum_anew(
         self,
