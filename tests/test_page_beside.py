@@ -1,28 +1,14 @@
 """Two edits side by side: an earlier answer beside the present one, both beside the original."""
 
 import pytest
-from paging import ask, change, serving, settled, slide, texts, visiting
+from paging import ask, change, settled, slide, texts, visiting
 
 from headviz.base.assets import built_in_models
-from headviz.base.store import Store
-from headviz.session.session import Session
+
+pytest_plugins = ["paging"]
 
 if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    store = Store(tmp_path_factory.mktemp("cache"))
-    with serving(Session(store=store, allowed=["tiny-lm"])) as served:
-        yield served
-
-
-@pytest.fixture
-def page(server, browser):
-    with visiting(browser, server[0]) as visitor:
-        visitor.wait_for_selector(".hv-map .hv-cell")
-        yield visitor
 
 
 def brought_forward(page) -> tuple[list[str], list[str]]:

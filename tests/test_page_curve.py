@@ -16,25 +16,13 @@ from headviz.page.ribbon import ALPHAS
 from headviz.page.shared import Result
 from headviz.session.session import Session
 
+pytest_plugins = ["paging"]
+
 if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
 
 TOMATO = "Question: What is the usual color of a tomato? Answer:"
 DRAWN = "#curve-told:not(:empty)"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    store = Store(tmp_path_factory.mktemp("cache"))
-    with serving(Session(store=store, allowed=["tiny-lm"])) as served:
-        yield served
-
-
-@pytest.fixture
-def page(server, browser):
-    with visiting(browser, server[0]) as visitor:
-        visitor.wait_for_selector(".hv-map .hv-cell")
-        yield visitor
 
 
 def drawn(page) -> dict:
