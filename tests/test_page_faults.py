@@ -151,13 +151,22 @@ def alone(browser, tmp_path):
 def test_reading_says_how_far_it_is_and_stops_calmly(alone):
     page, session = alone
     first = session.model("tiny-lm").projections[0]
-    reads = threading.Semaphore(0)  # so many batches may be read, whatever the machine's speed
-    held = first.register_forward_pre_hook(lambda *_: reads.acquire(timeout=60) and None)
+    reads, waiting = threading.Semaphore(0), threading.Semaphore(0)
     begun = "document.querySelector('#status .hv-progress progress')?.value > 0"
+
+    def hold(*_) -> None:
+        waiting.release()
+        reads.acquire(timeout=120)
+
+    held = first.register_forward_pre_hook(hold)
+
+    def a_batch_is_held() -> None:
+        assert waiting.acquire(timeout=60), "all was read before the page had told of it"
 
     def read_until(condition: str) -> None:
         """Let one batch after the other be read; the next one only where that was not enough."""
         while not page.evaluate(condition):
+            a_batch_is_held()
             reads.release()
             with suppress(TooLate):
                 page.wait_for_function(condition, timeout=5_000)
@@ -170,6 +179,7 @@ def test_reading_says_how_far_it_is_and_stops_calmly(alone):
         page.locator("[role=option]:has-text('last token')").click()
         page.locator("#rank").click()
         read_until(begun)
+        a_batch_is_held()
         page.locator("#stop-rank").click()
         page.wait_for_selector("#status .hv-progress:has-text('stopping')")
         reads.release(1000)
