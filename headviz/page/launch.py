@@ -4,11 +4,18 @@ gradio is imported only then, so that the command line has this command and need
 """
 
 import argparse
+import errno
 import importlib
 import os
+import socket
 import sys
 import threading
 from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
 
 from headviz.cli.first_start import bring_default
 from headviz.clip.load import built_in_clips
@@ -22,7 +29,13 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where the page is served, and what its visitors may load."""
     parser.add_argument("--host", default=None, metavar="H", help="address, 127.0.0.1 by default")
-    parser.add_argument("--port", type=int, default=None, metavar="P", help="7860 by default")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=None,
+        metavar="P",
+        help="the first free one from 7860 on by default",
+    )
     parser.add_argument("--share", action="store_true", help="a public link through gradio.live")
     parser.add_argument(
         "--models",
@@ -49,6 +62,10 @@ def serve(options: argparse.Namespace) -> int:
     on_spaces = "SPACE_ID" in os.environ
     host = options.host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
     public = options.share or on_spaces or host not in LOOPBACK
+    refusal = None if on_spaces else _why_not(host, options.port)
+    if refusal:
+        print(f"headviz: {refusal}", file=sys.stderr)
+        return 2
     if options.models is None or DEFAULT in options.models.split(","):
         bring_default()
     session = make_session(allowed_models(options.models, public))
@@ -56,12 +73,13 @@ def serve(options: argparse.Namespace) -> int:
         print("headviz: --models names no model.", file=sys.stderr)
         return 2
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    sys.meta_path.insert(0, _WithoutStubs())
     from headviz.page.page import build_page, launch_options
 
     page = build_page(session)
     page.launch(
         server_name=None if on_spaces else host,
-        server_port=options.port or (None if on_spaces else 7860),
+        server_port=options.port,
         share=options.share,
         max_file_size="200mb",
         prevent_thread_lock=True,
@@ -73,6 +91,58 @@ def serve(options: argparse.Namespace) -> int:
     threading.Thread(target=session.model, args=(first,), daemon=True).start()
     page.block_thread()
     return 0
+
+
+def _why_not(host: str, port: int | None) -> str | None:
+    """Why the page cannot be served there, in a sentence; None where it can.
+
+    Without a port only the address is tried: gradio takes the first free port from 7860 on.
+    """
+    if port is not None and not 1 <= port <= 65535:
+        return f"--port is {port}; choose 1 to 65535."
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
+    except OSError:
+        return f"The address {host} is not known. Leave --host out, or name one of this machine's."
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return (
+                f"Port {port} is in use, perhaps by another page of headviz: open "
+                f"http://{host}:{port}, or choose another --port."
+            )
+        if error.errno == errno.EACCES:
+            return f"Port {port} is kept for others by this system; choose a --port above 1023."
+        return f"{host} is no address of this machine. Leave --host out, or name one of its own."
+    return None
+
+
+class _WithoutStubs(MetaPathFinder):
+    """Lets gradio be imported without its stubs.
+
+    For whoever writes components in an editor, gradio 6 parses the source of every component at
+    each import and writes a .pyi beside it: a second of two, before the page can answer.
+    """
+
+    def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> Any:
+        """The module that writes them, with nothing in place of the function that does."""
+        if name != "gradio.component_meta":
+            return None
+        sys.meta_path.remove(self)
+        spec: ModuleSpec | None = find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            vars(module)["create_or_modify_pyi"] = lambda *_: None
+
+        vars(spec.loader)["exec_module"] = exec_module
+        return spec
 
 
 def make_session(allowed: list[str] | None) -> Session:

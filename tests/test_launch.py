@@ -1,0 +1,77 @@
+"""Where the page is served: told at once where it cannot be, answering soon where it can."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from headviz.page.launch import main
+
+# Serves as app.py does; once the page answers, says what is asked and ends.
+SERVED = """
+import os, sys, threading, time
+from urllib.request import urlopen
+from headviz.page.launch import main
+
+def look():
+    while True:
+        try:
+            urlopen("http://127.0.0.1:{port}/", timeout=60).read()
+            break
+        except OSError:
+            time.sleep(0.1)
+    print({expression}, flush=True)
+    os._exit(0)
+
+threading.Thread(target=look, daemon=True).start()
+main(["--port", "{port}", "--models", "tiny-lm"])
+"""
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as tried:
+        tried.bind(("127.0.0.1", 0))
+        port: int = tried.getsockname()[1]
+    return port
+
+
+def test_a_port_in_use_is_said_with_what_may_stand_there(capsys):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert main(["--port", str(port), "--models", "tiny-lm"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"Port {port} is in use" in told and f"http://127.0.0.1:{port}" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--port", "99999"], "choose 1 to 65535"),
+        (["--port", "0"], "choose 1 to 65535"),
+        (["--host", "203.0.113.1"], "203.0.113.1 is no address of this machine"),
+        (["--host", "no-such-host.invalid"], "no-such-host.invalid is not known"),
+    ],
+)
+def test_a_place_that_there_is_not_is_one_sentence(arguments, says, capsys):
+    assert main([*arguments, "--models", "tiny-lm"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and says in told
+
+
+def test_the_page_is_opened_without_the_stubs_that_gradio_writes(free_port):
+    expression = "sys.modules['gradio.component_meta'].create_or_modify_pyi.__module__"
+    done = subprocess.run(
+        [sys.executable, "-c", SERVED.format(port=free_port, expression=expression)],
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.splitlines()[-1:] == ["headviz.page.launch"], done.stderr
