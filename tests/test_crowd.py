@@ -2,7 +2,10 @@
 
 import gc
 import threading
+import time
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 import pytest
@@ -18,6 +21,7 @@ from headviz.editing import crowd as crowds
 from headviz.editing.compare import CompareRequest, compare, last_of
 from headviz.editing.crowd import Crowd
 from headviz.editing.generate import Sampling, generate
+from headviz.editing.measures import surprise
 from headviz.heads import slots
 from headviz.heads.edits import NO_EDIT, Edit
 from headviz.heads.prompts import encode_prompt
@@ -277,6 +281,121 @@ def test_a_pass_that_fails_is_told_to_all_that_it_was_for_and_nothing_is_left(lo
                     next(one)
     assert_empty(model, crowd)
     assert last(visitor(model, 3, into=crowd)).ids == last(visitor(model, 3)).ids
+
+
+@contextmanager
+def waiting(crowd, held, works):
+    """These run in threads of their own and wait until this ends; then all come to their end."""
+    threads = [threading.Thread(target=work) for work in works]
+    with held:
+        for thread in threads:
+            thread.start()
+        yield
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def until(holds):
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+@pytest.fixture
+def passes(load, monkeypatch):
+    """(rows, positions) of every forward pass from now on."""
+    model, seen = shared_model(load), []
+    forward = model.model.forward
+
+    def noted(*args, **more):
+        seen.append(tuple(more["input_ids"].shape))
+        return forward(*args, **more)
+
+    monkeypatch.setattr(model.model, "forward", noted)
+    return seen
+
+
+def together(model, numbers, turns=None):
+    """What visitors are told who came while another one's token was made; and the empty crowd."""
+    held, said = threading.RLock(), {}
+    crowd = Crowd(model, lambda: held)
+    first = visitor(model, 2, 30, crowd)
+    next(first)
+
+    def write(number):
+        try:
+            said[number] = last(visitor(model, number, into=crowd, turns=turns and turns(number)))
+        except OptionError as error:
+            said[number] = str(error)
+
+    with waiting(crowd, held, [partial(write, number) for number in numbers]):
+        until(lambda: len(crowd) == 1 + len(numbers))
+    first.close()
+    assert_empty(model, crowd)
+    return said
+
+
+def test_those_who_come_together_are_read_in_one_pass(load, passes):
+    model = load("llama")
+    said = together(model, (3, 4, 5, 6, 8))
+    rows = sum(1 + number % 3 for number in said)
+    longest = max(len(encode_prompt(model, prompt).ids) for prompt in PROMPTS)
+    assert passes.count((rows, longest)) == 1
+    read = [shape for shape in passes if shape[1] > 2]
+    assert len(read) == 2, "the first one's prompt, and all others'"
+    for number, found in said.items():
+        assert found.ids == last(visitor(model, number)).ids
+
+
+def test_who_comes_with_a_wrong_head_hears_it_alone(load):
+    model = shared_model(load)
+    said = together(
+        model, (3, 4, 5), lambda n: (lambda _: [Edit({Head(9, 9): 0.0})]) if n == 3 else None
+    )
+    assert "There is no head L9.H9" in said.pop(3)
+    for number, found in said.items():
+        assert found.ids == last(visitor(model, number)).ids
+
+
+def test_prompts_that_cannot_be_read_together_are_read_one_by_one(load, monkeypatch):
+    model = shared_model(load)
+    forward, refused = model.model.forward, []
+
+    def narrow(*args, **more):
+        if more["input_ids"].shape[1] > 2 and len(more["input_ids"]) > 3:
+            refused.append(1)
+            raise RuntimeError("out of memory")
+        return forward(*args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.model, "forward", narrow)
+        said = together(model, (3, 4, 5, 6))
+    assert refused
+    for number, found in said.items():
+        assert found.ids == last(visitor(model, number)).ids
+
+
+def test_texts_that_end_together_are_measured_in_one_pass(load, passes):
+    model, held = load("llama"), threading.RLock()
+    crowd = Crowd(model, lambda: held)
+    asked = [
+        (encode_prompt(model, p), [(20, 30, 40)[:n], (), (7,)]) for n, p in enumerate(PROMPTS, 1)
+    ]
+    found = {}
+
+    def ask(number):
+        found[number] = crowd.surprise(*asked[number])
+
+    passes.clear()
+    with waiting(crowd, held, [partial(ask, number) for number in range(3)]):
+        until(lambda: len(crowd._to_measure) == 3)
+    assert len(passes) == 1
+    for number, values in found.items():
+        alone = surprise(model, *asked[number])
+        assert values[1] is None is alone[1]
+        assert values[::2] == pytest.approx(alone[::2], rel=1e-4)
 
 
 def test_who_finds_no_room_waits_in_turn_and_is_told_the_place(load, monkeypatch):

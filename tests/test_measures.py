@@ -5,7 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headviz.editing.measures import concept_spans, first_difference, repetition, surprise
+from headviz.editing.measures import (
+    concept_spans,
+    first_difference,
+    repetition,
+    surprise,
+    surprises,
+)
 from headviz.heads.capture import encode_prompt
 
 pytest_plugins = ["loaded"]
@@ -61,3 +67,17 @@ def test_surprise_is_the_models_own_perplexity_of_the_continuation(model):
             with torch.no_grad():
                 expected = model.model(input_ids=row, labels=labels).loss.exp().item()
             assert value == pytest.approx(expected, rel=1e-4)
+
+
+def test_several_prompts_read_together_are_as_surprising_as_each_alone(model):
+    asked = [
+        (encode_prompt(model, "the cat is red"), [(20, 30, 40, 50), (), (7,)]),
+        (encode_prompt(model, "what color has the house and the bird"), [(7, 9)]),
+        (encode_prompt(model, "the cat is red"), [(20, 30, 40, 50), (8, 8, 8)]),
+    ]
+    together = surprises(model, asked)
+    for (prompt, continuations), values in zip(asked, together, strict=True):
+        alone = surprise(model, prompt, continuations)
+        assert [v is None for v in values] == [v is None for v in alone]
+        pairs = [(a, b) for a, b in zip(values, alone, strict=True) if b is not None]
+        assert [a for a, _ in pairs] == pytest.approx([b for _, b in pairs], rel=1e-4)

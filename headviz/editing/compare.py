@@ -13,7 +13,7 @@ from typing import Any
 from headviz.editing.control import control_of
 from headviz.editing.crowd import Crowd
 from headviz.editing.generate import Sampling, Streams, generate
-from headviz.editing.measures import concept_spans, first_difference, surprise
+from headviz.editing.measures import concept_spans, first_difference
 from headviz.heads.chat import PLAIN, Chat, Span, thinking_in
 from headviz.heads.edits import NO_EDIT, Edit
 from headviz.heads.prompts import default_prompt, encode_prompt, sent
@@ -208,8 +208,9 @@ def compare(
         streams.close()
         with lock():
             encoded = encode_prompt(model, prompt, 0, pictures, asked.chat)
-            known = kept.perplexity is not None
-            values = surprise(model, encoded, [c.ids for c in current.columns[known:]])
+        known = kept.perplexity is not None
+        measured = Crowd(model, lock) if crowd is None else crowd
+        values = measured.surprise(encoded, [c.ids for c in current.columns[known:]])
         if known:
             values = [kept.perplexity, *values]
         kept.perplexity = values[0]

@@ -21,8 +21,9 @@ from typing import Any
 import torch
 
 from headviz.base.shapes import Float, Tensor
+from headviz.editing.measures import surprise, surprises
 from headviz.heads.edits import Edit, applied, places
-from headviz.heads.forward import Batch, is_plain, read_on
+from headviz.heads.forward import Batch, batch_of, is_plain, read_on
 from headviz.heads.prompts import EncodedPrompt
 from headviz.heads.rows import filler_rows
 from headviz.heads.slots import Slots, bytes_of_position, can_share, longest_shared
@@ -40,7 +41,9 @@ _OTHERS = 4
 browser costs as much as the token, so that in a crowd several come at a time."""
 _AT_LATEST = 1.0  # seconds after which it is handed out in any case
 _READING = 0.03
-"""Seconds between two tokens for which prompts are begun to be read; one always is."""
+"""Seconds between two tokens for which prompts are begun to be read; some always are."""
+_TOGETHER = 1024
+"""Tokens of prompts that are read in one pass, padding counted."""
 BEAT = 0.25
 """Seconds after which who waits hears of the place, so that one who has gone is noticed."""
 
@@ -138,6 +141,14 @@ class _Member:
         return self.text.ended or self.gone or self.error is not None
 
 
+class _Measured:
+    """Texts that have ended, whose perplexity is asked for."""
+
+    def __init__(self, prompt: EncodedPrompt, said: Sequence[Sequence[int]]) -> None:
+        self.prompt, self.said = prompt, said
+        self.found: list[float | None] | None = None
+
+
 class Crowd:
     """The texts that a model writes now."""
 
@@ -160,6 +171,9 @@ class Crowd:
         self._rows: list[tuple[_Member, int]] = []
         """Of each slot: whose row, and which."""
         self._factors: Tensor | None = None
+        self._to_measure: list[_Measured] = []
+        self._longest: int | None = None
+        """Tokens up to which a text shares the batch; None before it was tried."""
 
     def __len__(self) -> int:
         """Texts that are written or wait."""
@@ -185,6 +199,24 @@ class Crowd:
                     return
         finally:
             self._leave(member)
+
+    def surprise(self, prompt: EncodedPrompt, said: Sequence[Sequence[int]]) -> list[float | None]:
+        """As in measures.py; what several ask for while the model is at work is read in one go."""
+        own = _Measured(prompt, said)
+        if not prompt.pictures:
+            with self._mutex:
+                self._to_measure.append(own)
+        with self._lock():
+            with self._mutex:
+                asked = self._to_measure if own.found is None else []
+                self._to_measure = [] if asked else self._to_measure
+            if len(asked) > 1:
+                together = surprises(self._model, [(one.prompt, one.said) for one in asked])
+                for one, found in zip(asked, together, strict=True):
+                    one.found = found
+            if own.found is None:
+                own.found = surprise(self._model, prompt, said)
+        return own.found
 
     def _next(self, member: _Member) -> int:
         until = time.monotonic() + BEAT
@@ -259,32 +291,58 @@ class Crowd:
         with self._lock(), torch.inference_mode():
             going = [m for m in self._members if not m.gone and m.lead < LEAD]
             until = time.monotonic() + _READING
-            while (newcomer := self._next_newcomer()) is not None:
-                self._try([newcomer], partial(self._begin, newcomer))
+            while newcomers := self._next_newcomers():
+                self._read(newcomers)
                 with self._mutex:
-                    if newcomer in self._queue:
-                        self._queue.remove(newcomer)
-                    if not newcomer.is_over:
-                        self._members.append(newcomer)
+                    for newcomer in newcomers:
+                        if newcomer in self._queue:
+                            self._queue.remove(newcomer)
+                        if not newcomer.is_over:
+                            self._members.append(newcomer)
                 if time.monotonic() > until:
                     break
             self._step(going)
 
-    def _next_newcomer(self) -> _Member | None:
+    def _next_newcomers(self) -> list[_Member]:
+        """The first of the queue that may be written now: as many as one pass reads, or one."""
         with self._mutex:
-            return self._queue[0] if self._queue and self._has_room() else None
+            waiting = list(self._queue)
+        taken, n_rows, longest = waiting[:1], 0, 0
+        for number, member in enumerate(waiting, 1):
+            prompts = member.text.prompts
+            n_rows += len(prompts)
+            longest = max(longest, *(len(prompt.ids) for prompt in prompts))
+            if n_rows * longest > _TOGETHER or not self._shares(member.text):
+                break
+            taken = waiting[:number]
+        while taken and not self._has_room(taken):
+            taken.pop()
+        return taken
 
-    def _has_room(self) -> bool:
-        """Whether the first of the queue may be written now; one alone always may."""
-        if not self._members:
+    def _has_room(self, newcomers: Sequence[_Member]) -> bool:
+        """Whether these of the queue may be written now; one alone always may."""
+        if not self._members and len(newcomers) == 1:
             return True
-        texts = [m.text for m in (*self._members, self._queue[0])]
+        texts = [m.text for m in (*self._members, *newcomers)]
         n_rows = sum(len(text.prompts) for text in texts)
         shared = [m for m in self._members if m.own is None or m.may_share]
-        longest = max([texts[-1].length, *(m.text.length for m in shared)])
+        longest = max(m.text.length for m in (*shared, *newcomers))
         return n_rows <= self._most_rows and (
             n_rows * longest * self._bytes_of_position <= self._most_bytes
         )
+
+    def _shares(self, text: Text) -> bool:
+        """Whether it may be read and written beside others from its prompt on."""
+        if not self._bytes_of_position:  # no prompt was read yet
+            return False
+        need = len(text.prompts) * text.length * self._bytes_of_position
+        return need * _LARGE <= self._most_bytes and self._fits_slots(text)
+
+    def _fits_slots(self, text: Text) -> bool:
+        if self._longest is None:
+            can = can_share(self._model, text.prompts[0])
+            self._longest = longest_shared(self._model) if can else 0
+        return text.length <= self._longest
 
     _bytes_of_position = 0  # known with the first prompt that was read
 
@@ -296,9 +354,46 @@ class Crowd:
             for member in members:
                 member.error = error
 
+    def _read(self, newcomers: list[_Member]) -> None:
+        for member in newcomers:
+            self._try([member], partial(self._turn, member))
+        newcomers = [m for m in newcomers if m.error is None]
+        if len(newcomers) < 2 or not self._begin_together(newcomers):
+            for member in newcomers:
+                self._try([member], partial(self._begin, member))
+
+    def _begin_together(self, members: list[_Member]) -> bool:
+        """Read the prompts of all in one pass, as rows of the shared batch from the start.
+
+        False where that cannot be done: then whoever it comes from is to hear it alone.
+        """
+        texts, model = [member.text for member in members], self._model
+        prompts = [prompt for text in texts for prompt in text.prompts]
+        edits = [edit for text in texts for edit in text.edits]
+        try:
+            batch = batch_of(model, prompts, left=True)
+            with applied(model, torch.cat([text.table for text in texts]), places(edits, batch)):
+                logits, cache = read_on(model, batch, None)
+        except Exception:
+            return False
+        likeliest, lengths = logits.argmax(1).tolist(), batch.attention.sum(1).tolist()
+        going: list[int] = []
+        start = 0
+        for member, text in zip(members, texts, strict=True):
+            rows, stop = range(len(text.prompts)), start + len(text.prompts)
+            self._try([member], partial(text.say, rows, logits[start:stop], likeliest[start:stop]))
+            member.lead += 1
+            if not member.is_over:
+                going += [start + row for row in text.going]
+                self._rows += [(member, row) for row in text.going]
+            start = stop
+        if going:
+            self._slots.put(cache, going, [lengths[row] for row in going])
+            self._factors = None
+        return True
+
     def _begin(self, member: _Member) -> None:
         text = member.text
-        text.turned()
         logits, batch, cache = text.read()
         member.may_share = self._model.vision is None and is_plain(cache)
         if member.may_share:
@@ -330,11 +425,10 @@ class Crowd:
         apart = [m for m in self._members if m.own is not None and m.may_share and not m.is_over]
         if not apart or len(apart) + bool(self._rows) < 2:
             return
-        longest = longest_shared(self._model)
         for member in apart:
             text, own = member.text, member.own
             assert own is not None
-            if text.length > longest or not can_share(self._model, text.prompts[0]):
+            if not self._fits_slots(text):
                 member.may_share = False
                 continue
             going = list(text.going)

@@ -21,7 +21,7 @@ from headviz.editing.passages import Passage, begins_word
 from headviz.heads.capture import Progress, no_progress
 from headviz.heads.edits import Edit, factor_table
 from headviz.heads.forward import batch_of
-from headviz.heads.pooling import Lock
+from headviz.heads.pooling import Lock, batches
 from headviz.heads.replay import Replay
 from headviz.models.loaded import LoadedModel
 
@@ -127,7 +127,8 @@ class Reader:
         kept = _kept_others(model, marks)
         parts: list[Part] = []
         read, total = 0, len(passages)
-        for rows in _batches(model, passages):
+        most = BATCH_TOKENS.get(model.device.type, 4096)
+        for rows in batches([len(one.prompt.ids) for one in passages], most):
             progress(read / total, f"reading without an edit, text {read + 1} of {total}")
             read += len(rows)
             with lock():
@@ -248,18 +249,6 @@ def _kept_others(model: LoadedModel, marks: Sequence[Sequence[bool]]) -> list[tu
     keep = torch.rand(n_others, generator=generator).argsort() < room
     chosen = iter(keep.tolist())
     return [tuple(own or next(chosen) for own in mark) for mark in marks]
-
-
-def _batches(model: LoadedModel, passages: Sequence[Passage]) -> Iterator[list[int]]:
-    most = BATCH_TOKENS.get(model.device.type, 4096)
-    rows: list[int] = []
-    for row in sorted(range(len(passages)), key=lambda n: len(passages[n].prompt.ids)):
-        if rows and len(passages[row].prompt.ids) * (len(rows) + 1) > most:
-            yield rows
-            rows = []
-        rows.append(row)
-    if rows:
-        yield rows
 
 
 def _read(

@@ -8,6 +8,7 @@ import torch
 
 from headviz.base.shapes import Float, Tensor
 from headviz.heads.forward import NO_PREFIX, Prefix, batch_of, read_prefix
+from headviz.heads.pooling import batch_tokens, batches
 from headviz.heads.prompts import EncodedPrompt
 from headviz.models.loaded import LoadedModel
 
@@ -68,6 +69,39 @@ def surprise(
         values = _log_probabilities(model, prompt, rows, prefix)
         found |= {ids: float(v.mean().neg().exp()) for ids, v in zip(rows, values, strict=True)}
     return [found.get(tuple(ids)) for ids in continuations]
+
+
+@torch.inference_mode()
+def surprises(
+    model: LoadedModel, asked: Sequence[tuple[EncodedPrompt, Sequence[Sequence[int]]]]
+) -> list[list[float | None]]:
+    """`surprise` of several prompts without pictures, each with its continuations, read together.
+
+    A row in another batch is summed in another order: the last digits may differ.
+    """
+    wholes = {
+        (prompt.ids, tuple(ids)): prompt.continued(ids)
+        for prompt, continuations in asked
+        for ids in continuations
+        if ids
+    }
+    keys = sorted(wholes, key=lambda key: len(wholes[key].ids))
+    most = min(batch_tokens(model), _MOST_LOGITS // model.n_tokens)
+    found: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
+    for some in batches([len(wholes[key].ids) for key in keys], most):
+        # Padded on the left, so that all end together.
+        longest = max(len(keys[row][1]) for row in some)
+        batch = batch_of(model, [wholes[keys[row]] for row in some], left=True)
+        logits: Tensor = model.model(
+            **batch.inputs(), use_cache=False, logits_to_keep=longest + 1
+        ).logits[:, :-1]
+        chosen = logits.float().log_softmax(2).gather(2, batch.ids[:, -longest:, None])[..., 0]
+        for row, values in zip(some, chosen, strict=True):
+            found[keys[row]] = float(values[-len(keys[row][1]) :].mean().neg().exp())
+    return [
+        [found.get((prompt.ids, tuple(ids))) for ids in continuations]
+        for prompt, continuations in asked
+    ]
 
 
 def _log_probabilities(

@@ -103,7 +103,7 @@ def pool(
     z, n_positions, done = torch.zeros(size, device=model.home), 0, 0
     more = reserve_for(pooling) - prefix.length
     lengths = [_end(model, prompt, pooling) + more for prompt in prompts]
-    for rows in _batches(lengths, batch_tokens(model)):
+    for rows in batches(lengths, batch_tokens(model)):
         some = [prompts[row] for row in rows]
 
         def watch_batch(share: float, start: int = done, many: int = len(rows)) -> None:
@@ -120,7 +120,7 @@ def batch_tokens(model: LoadedModel) -> int:
     return CPU_BATCH_TOKENS if model.device.type == "cpu" else GPU_BATCH_TOKENS
 
 
-def _batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
     """Row numbers in batches of like length, each at most `most` tokens with its padding."""
     batch: list[int] = []
     for row in sorted(range(len(lengths)), key=lambda r: lengths[r]):

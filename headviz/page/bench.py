@@ -3,6 +3,7 @@
 The browser holds the ask (state.js, bench.js) and sends the whole of it; here it becomes answers.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,10 @@ from headviz.page.shared import ANSWER_QUEUE, QUIET, Result, Scene, Shared, Upda
 LOADING_STOPPED = "The loading was stopped, so there is no new answer."
 STOPPED = "Stopped here. Change something, or press Again, for a new answer."
 KIND = "answers"
+PATIENCE = 0.8
+"""Seconds after which a visitor who waits hears the place in the queue, and again. Whether the tab
+is still there is noticed then; gradio makes anew every part of the page that such an update leaves
+out, so that in a crowd it costs more than a token of all texts."""
 _SCRIPT = "headviz.{part}({{ element, trigger, props, watch }}, {events});"
 
 
@@ -86,9 +91,12 @@ def _run(
 
     results: list[Any] = []
     shown: Updates = {}
+    told = time.monotonic()
     for drawn in stream(shared, ask, seen, results, knob):
         if isinstance(drawn, Waits):
-            yield {parts.said: html.note(_in_line(drawn.place))}
+            if time.monotonic() >= told + PATIENCE:
+                told = time.monotonic()
+                yield {parts.said: html.note(_in_line(drawn.place))}
             continue
         shown = {parts.answers: drawn}
         if shared.work.stopped(request, KIND):
