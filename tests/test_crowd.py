@@ -256,6 +256,8 @@ def test_an_error_is_its_own_visitors(load):
     good = visitor(model, 2, 12, crowd)
     wrong = visitor(model, 5, 12, crowd, bad)
     next(good), next(wrong)
+    for _ in range(5):
+        next(good)  # it is in its turn that the other one's goes wrong
     with pytest.raises(OptionError, match=r"There is no head L9\.H9"):
         last(wrong)
     assert last(good).ids == last(visitor(model, 2, 12)).ids
@@ -420,19 +422,17 @@ def test_who_finds_no_room_waits_in_turn_and_is_told_the_place(load, monkeypatch
 
 def test_keys_and_values_of_a_crowd_are_bounded(load):
     model = shared_model(load)
-    one = 3 * (len(encode_prompt(model, PROMPTS[2]).ids) + 12 + 1)
-    crowd = Crowd(model, most_bytes=1)
-    first = visitor(model, 2, 12, crowd)
+    crowd = Crowd(model)
+    first = visitor(model, 2, 40, crowd)
     next(first)
-    bytes_of_one = one * crowd._bytes_of_position
+    n_tokens = len(encode_prompt(model, PROMPTS[2]).ids) + 40 + 2
+    bytes_of_one = 3 * n_tokens * crowd._bytes_of_position
     first.close()
     crowd = Crowd(model, most_bytes=10 * bytes_of_one)
-    inside = [visitor(model, 2, 10, crowd) for _ in range(12)]
-    for text in inside[:10]:
-        next(text)
-    for _ in range(2):
-        next(inside[0])
-    assert len(crowd._members) <= 10
+    inside = [visitor(model, 2, 40, crowd) for _ in range(12)]
+    streams = [next(text) for text in inside]
+    assert len(crowd._members) == 10
+    assert [stream.place for stream in streams[10:]] == [1, 2]
     for text in inside:
         text.close()
     assert_empty(model, crowd)

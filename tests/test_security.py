@@ -19,10 +19,12 @@ from pathlib import Path
 import gradio as gr
 import pytest
 from fuzzing import picture, zipped
+from gradio.state_holder import StateHolder
 from paging import serving
 from promises import BEGIN, DOC, END, REPO, promises, table
 from tiny_models import make_model
 
+from benchmarks.load import Visitor
 from headviz.base.errors import Cancelled, HeadvizError
 from headviz.base.head import Head
 from headviz.base.store import Store
@@ -41,6 +43,7 @@ from headviz.page.api import MAX_TEXTS, Api, checked
 from headviz.page.arriving import arrive, open_file
 from headviz.page.ask import MAX_PROMPT, Ask
 from headviz.page.errors import for_program
+from headviz.page.page import build_page
 from headviz.page.pictures import check_bytes, entries_of
 from headviz.page.view import ModelShown
 from headviz.page.work import Work
@@ -569,6 +572,47 @@ def test_a_step_ends_in_time(session):
         list(Work(0.0).until_next(lambda: True, iter("abc")))
     assert "longer than" in refused(Api(session, 0.0).rank, "toy", "colors")
     assert "longer than" in refused(Api(session, 0.0).generate, "toy", "red", max_new_tokens=3)
+
+
+@pytest.mark.promise(
+    "What closed tabs showed does not stay in memory",
+    "a page for others",
+    without={"headviz/page/page.py": ("page.unload(Closed(page, work.forget).add)", "pass")},
+)
+def test_of_closed_tabs_the_page_is_not_kept_for_ever(session, monkeypatch):
+    pages, forgotten = [], []
+
+    def closed(page, forget):
+        pages.append(page)
+        return limits.Closed(page, lambda tab: (forget(tab), forgotten.append(tab)), most=1)
+
+    monkeypatch.setattr("headviz.page.page.Closed", closed)
+    with serving(session) as (url, _):
+        tabs = [Visitor(url) for _ in range(4)]
+        names = [tab.session_hash for tab in tabs]
+        kept = pages[0].state_holder.session_data
+        assert [*kept] == names
+        for tab in tabs[:3]:
+            tab.close()
+        end = time.monotonic() + 30
+        while len(forgotten) < 2:  # all but the last one that was closed
+            assert time.monotonic() < end, "they are still kept"
+            time.sleep(0.01)
+        assert {*forgotten} < {*names[:3]} and len(kept) == 2 and names[3] in kept
+        tabs[3].close()
+
+
+def test_a_tab_that_comes_back_finds_its_page(session):
+    page, forgotten = build_page(session), []
+    page.state_holder = StateHolder()
+    page.state_holder.set_blocks(page)
+    closed = limits.Closed(page, forgotten.append, most=1)
+    for name in ("lost its network", "second", "third"):
+        page.state_holder[name]
+        closed.add(gr.Request(session_hash=name))
+        page.state_holder["lost its network"]
+    assert forgotten == ["second"]
+    assert [*page.state_holder.session_data] == ["third", "lost its network"]
 
 
 # The table.

@@ -1,6 +1,7 @@
 """One place for models and results: made once, kept apart, and safe for two visitors at a time."""
 
 import threading
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -190,6 +191,25 @@ def test_work_in_the_background_waits_for_the_turns_of_those_in_front():
             order.append(number)
     other.join(5)
     assert order == [0, 1, 2, "behind"]
+
+
+def test_who_came_first_is_first():
+    turns, order = Turns(), []
+    threads = []
+
+    def take(number):
+        with turns:
+            order.append(number)
+
+    with turns:
+        for number in range(3):
+            threads.append(threading.Thread(target=take, args=(number,)))
+            threads[-1].start()
+            while len(turns._line) <= number:
+                time.sleep(0.001)
+    for thread in threads:
+        thread.join(10)
+    assert order == [0, 1, 2]
 
 
 def test_who_has_the_turn_needs_not_wait_for_itself():

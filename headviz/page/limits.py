@@ -1,12 +1,15 @@
-"""What one visitor may take of the server: bytes of a request, seconds of a step, pictures.
+"""What one visitor may take of the server: bytes of a request, seconds of a step, pictures, memory.
 
 Uploaded files are limited by gradio itself (`max_file_size`). Knows nothing of what is asked.
 """
 
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any, TypeVar
 
+import gradio as gr
 from gradio.context import LocalContext
 
 from headviz.base.errors import Cancelled
@@ -21,7 +24,35 @@ MOST_SECONDS = 600.0
 """Of one step on a page that offers its models to others."""
 KEPT_SECONDS = 24 * 3600
 """After which gradio removes an uploaded file."""
+KEPT_TABS = 100
+"""Tabs that were closed of which the page is kept: a laptop that wakes up wants its own back."""
+MOST_TABS = 2000
+"""Of which the page is kept at all, whether they said that they were closed or not."""
 _UPLOAD = "/gradio_api/upload"
+
+
+class Closed:
+    """Tabs that were closed. gradio would keep what each of them showed, about 1 MiB, for ever."""
+
+    def __init__(
+        self, page: gr.Blocks, forget: Callable[[str], None], most: int = KEPT_TABS
+    ) -> None:
+        """None yet. `forget` is told which tab does not come back."""
+        self._page, self._forget, self._most = page, forget, most
+        self._closed: deque[tuple[str, datetime]] = deque()
+
+    def add(self, request: gr.Request) -> None:
+        """The visitor's tab was closed, or its network was lost."""
+        self._closed.append((request.session_hash or "", datetime.now()))
+        tabs = self._page.state_holder
+        while len(self._closed) > self._most:
+            tab, at = self._closed.popleft()
+            if tabs.time_last_used.get(tab, at) > at:
+                continue  # it has come back
+            with tabs.lock:
+                tabs.session_data.pop(tab, None)
+                tabs.time_last_used.pop(tab, None)
+            self._forget(tab)
 
 
 def deadline(seconds: float | None) -> Progress:

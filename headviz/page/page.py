@@ -36,7 +36,7 @@ from headviz.page.bench import script
 from headviz.page.choose import Fields
 from headviz.page.clips import Clips
 from headviz.page.errors import sentence, told
-from headviz.page.limits import KEPT_SECONDS, MOST_SECONDS, RequestLimit
+from headviz.page.limits import KEPT_SECONDS, MOST_SECONDS, MOST_TABS, Closed, RequestLimit
 from headviz.page.model_handlers import OWN_WORDS, name_of
 from headviz.page.scene import Opening, drawn, headline, opening
 from headviz.page.scene import bench as bench_value
@@ -97,6 +97,7 @@ def build_page(session: Session) -> gr.Blocks:
             with gr.Tab("Studies", id="studies"):
                 studies.build(shared)
         _wire_arrival(shared, fields, Openers(load, tabs, cards))
+        page.unload(Closed(page, work.forget).add)
     page.queue(default_concurrency_limit=4)
     return page
 
@@ -287,6 +288,7 @@ def launch_options() -> dict[str, Any]:
     code = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     code = code.replace("</", "<\\/")  # a script ends at the first such mark, in a text too
     return {
+        "state_session_capacity": MOST_TABS,
         # gradio's own button of settings says its name twice to a screen reader.
         "footer_links": ["api", "gradio"],
         "app_kwargs": {"middleware": [Middleware(RequestLimit)]},

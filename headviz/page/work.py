@@ -82,6 +82,13 @@ class Work:
         self._turned[key] = number, None
         return value
 
+    def forget(self, visitor: str) -> None:
+        """Who does not come back; a step that still runs ends."""
+        self._stopped = {key for key in self._stopped if key[0] != visitor}
+        for known in (self._latest, self._turned):
+            for key in [key for key in known if key[0] == visitor]:
+                known.pop(key, None)
+
     def begin(self, request: gr.Request, kind: str) -> Callable[[], bool]:
         """A step begins, and an earlier wish to stop is forgotten.
 
