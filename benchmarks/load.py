@@ -94,7 +94,10 @@ class Visitor(Client):
             props["value"]["ask"] for props in parts.values() if props.get("elem_id") == "knobs"
         )
         opened = [
-            d["id"] for d in self.config["dependencies"] for _, event in d["targets"] if event == "load"
+            d["id"]
+            for d in self.config["dependencies"]
+            for _, event in d["targets"]
+            if event == "load"
         ]
         for number in opened:  # as a browser does when the page is there
             self.endpoints[number].is_valid = True
@@ -225,9 +228,11 @@ class Server:
 def serve(model: str, store: Path) -> None:
     """What the server's process does: serve, and answer on its input how it is."""
     from headviz.base.store import Store
+    from headviz.page.launch import few_heaps
     from headviz.page.page import build_page, launch_options
     from headviz.session.session import Session
 
+    few_heaps()
     session = Session(Store(store / "store"), allowed=[model])
     loaded = session.model(model)
     page = build_page(session)
