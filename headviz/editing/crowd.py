@@ -307,6 +307,8 @@ class Crowd:
         """The first of the queue that may be written now: as many as one pass reads, or one."""
         with self._mutex:
             waiting = list(self._queue)
+        if len(self._members) + len(waiting) < 2:
+            return waiting
         taken, n_rows, longest = waiting[:1], 0, 0
         for number, member in enumerate(waiting, 1):
             prompts = member.text.prompts
