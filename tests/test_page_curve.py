@@ -81,15 +81,23 @@ def test_its_axis_is_that_of_the_knob(page):
 
 
 def test_for_the_curve_alone_no_weights_are_read(browser, tmp_path, monkeypatch):
+    heard, opened = threading.Event(), []
+
+    class Noted(Ask):
+        @classmethod
+        def from_dict(cls, data):
+            heard.set()
+            return Ask.from_dict(data)
+
     session = Session(store=Store(tmp_path / "cache"), allowed=["tiny-lm"])
     with serving(session) as (url, _), visiting(browser, url) as page:
         settled(page)
-        heard, really = threading.Event(), session.has_loaded
-        monkeypatch.setattr(session, "has_loaded", lambda name: (heard.set(), really(name))[1])
+        monkeypatch.setattr("headviz.page.curve.Ask", Noted)
+        monkeypatch.setattr(session, "model", lambda name, *_: opened.append(name))
         page.evaluate("headviz.askCurve()")  # what the page does not do by itself here
         assert heard.wait(60)
-        page.wait_for_timeout(500)
-        assert not session.has_loaded("tiny-lm")
+        page.wait_for_timeout(1000)
+        assert not opened
         assert not page.locator(DRAWN).count()
 
 
