@@ -141,6 +141,7 @@ def compare(
     Raises OptionError or PromptError before the first token for a bad head or prompt.
     """
     kept = kept if kept is not None else Kept()
+    crowd = crowd if crowd is not None else Crowd(model, lock)
     pictures, words = asked.pictures, asked.words
     prompt = asked.prompt or default_prompt(model) if pictures else asked.prompt
     course = _Course(asked.edit, asked.earlier)
@@ -209,8 +210,7 @@ def compare(
         with lock():
             encoded = encode_prompt(model, prompt, 0, pictures, asked.chat)
         known = kept.perplexity is not None
-        measured = Crowd(model, lock) if crowd is None else crowd
-        values = measured.surprise(encoded, [c.ids for c in current.columns[known:]])
+        values = crowd.surprise(encoded, [c.ids for c in current.columns[known:]])
         if known:
             values = [kept.perplexity, *values]
         kept.perplexity = values[0]

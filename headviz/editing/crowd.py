@@ -335,10 +335,12 @@ class Crowd:
 
     def _shares(self, text: Text) -> bool:
         """Whether it may be read and written beside others from its prompt on."""
-        if not self._bytes_of_position:  # no prompt was read yet
-            return False
+        was_read = self._bytes_of_position > 0  # a prompt, of whoever
+        return was_read and not self._is_large(text) and self._fits_slots(text)
+
+    def _is_large(self, text: Text) -> bool:
         need = len(text.prompts) * text.length * self._bytes_of_position
-        return need * _LARGE <= self._most_bytes and self._fits_slots(text)
+        return need * _LARGE > self._most_bytes
 
     def _fits_slots(self, text: Text) -> bool:
         if self._longest is None:
@@ -400,8 +402,7 @@ class Crowd:
         member.may_share = self._model.vision is None and is_plain(cache)
         if member.may_share:
             self._bytes_of_position = bytes_of_position(cache)
-            need = len(text.prompts) * text.length * self._bytes_of_position
-            member.may_share = need * _LARGE <= self._most_bytes
+            member.may_share = not self._is_large(text)
         member.own = Own(self._model, text, batch, cache)
         text.say(range(len(text.prompts)), logits, logits.argmax(1).tolist())
         member.lead += 1
