@@ -11,6 +11,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -57,6 +58,15 @@ def cache(tmp_path_factory) -> Path:
 def repo() -> Path:
     """The repository's folder."""
     return REPO
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of this machine's own address that nobody serves on."""
+    with socket.socket() as tried:
+        tried.bind(("127.0.0.1", 0))
+        port: int = tried.getsockname()[1]
+    return port
 
 
 @pytest.fixture(scope="session")

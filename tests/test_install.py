@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import stat
 import subprocess
 import sys
@@ -112,16 +111,13 @@ def test_an_installed_headviz_runs_a_study(installed, elsewhere, tmp_path):
     assert (tmp_path / "study-qa" / "report.md").is_file()
 
 
-def test_an_installed_headviz_opens_its_page(installed, elsewhere, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "headviz", "page", "--port", str(port)]
+def test_an_installed_headviz_opens_its_page(installed, elsewhere, tmp_path, free_port):
+    command = [sys.executable, "-m", "headviz", "page", "--port", str(free_port)]
     with subprocess.Popen(
         command, env=elsewhere, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as page:
         try:
-            said = answer_of(f"http://127.0.0.1:{port}", page)
+            said = answer_of(f"http://127.0.0.1:{free_port}", page)
         finally:
             page.terminate()
     assert "hv-header" in said  # the header, and with it the page's own script
