@@ -14,6 +14,8 @@ from headviz.base.store import Store
 from headviz.session.session import Session
 
 WAIT = 60_000  # ms; a busy machine of two cores
+DRAWN = "#curve-told:not(:empty)"
+"""The sentence of a curve above the knob."""
 
 
 @contextmanager
@@ -77,6 +79,15 @@ def settled(page) -> list[str]:
     """Wait until the answers on the page are those to what is asked; what they say."""
     page.wait_for_function(SETTLED)
     return texts(page)
+
+
+def drawn(page) -> dict:
+    """Wait for the curve of what is asked; what it is drawn from."""
+    page.wait_for_function(
+        """() => { const found = window.headviz.curveShown;
+            return found && headviz.key(found.ask) === headviz.key(headviz.state.ask); }"""
+    )
+    return page.evaluate("headviz.curveShown")
 
 
 def ask(page) -> dict:

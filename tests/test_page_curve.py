@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from paging import ask, change, sampling, serving, settled, slide, visiting
+from paging import DRAWN, ask, change, drawn, sampling, serving, settled, slide, visiting
 
 from headviz.base.assets import built_in_models
 from headviz.base.store import Store
@@ -23,16 +23,6 @@ if "tiny-lm" not in built_in_models():
     pytest.skip("tiny-lm is not trained yet", allow_module_level=True)
 
 TOMATO = "Question: What is the usual color of a tomato? Answer:"
-DRAWN = "#curve-told:not(:empty)"
-
-
-def drawn(page) -> dict:
-    """Wait for the curve of what is asked; what it is drawn from."""
-    page.wait_for_function(
-        """() => { const found = window.headviz.curveShown;
-            return found && headviz.key(found.ask) === headviz.key(headviz.state.ask); }"""
-    )
-    return page.evaluate("headviz.curveShown")
 
 
 def test_the_curve_is_that_of_the_library_and_is_told_in_a_sentence(page, server):

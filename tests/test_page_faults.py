@@ -21,6 +21,7 @@
 
 import json
 import threading
+import time
 from contextlib import suppress
 
 import pytest
@@ -40,6 +41,7 @@ from test_studies import write_questions
 
 from headviz.base.assets import built_in_models
 from headviz.base.store import Store
+from headviz.page import bench
 from headviz.session.session import Session
 
 TooLate = pytest.importorskip("playwright.sync_api").TimeoutError
@@ -92,6 +94,41 @@ def test_a_link_and_answers_are_of_what_is_asked(page):
     page.wait_for_function("!document.querySelector('#link').value")
     assert ask(page)["concept"]["name"] == "numbers"
     settled(page)
+
+
+def test_an_answer_that_was_lost_on_the_way_is_asked_for_again(page, monkeypatch):
+    settled(page)
+    real, asked = bench._run, []
+
+    def lost(*args):
+        asked.append(args)
+        return real(*args) if len(asked) > 1 else iter(())
+
+    monkeypatch.setattr(bench, "_run", lost)
+    change(page, "#prompt", "Question: What color is coal, which is dug? Answer:")
+    settled(page)
+    assert len(asked) == 2
+    assert json.loads(page.locator(".hv-answers").get_attribute("data-ask")) == ask(page)
+
+
+def test_an_answer_that_takes_long_in_silence_is_not_begun_anew(page, monkeypatch):
+    settled(page)
+    real, asked = bench._run, []
+
+    def slow(*args):
+        asked.append(args)
+        time.sleep(10)
+        yield from real(*args)
+
+    monkeypatch.setattr(bench, "_run", slow)
+    heard = []
+    page.on("request", lambda request: heard.append(request.post_data or ""))
+    change(page, "#prompt", "Question: What color is coal, which is black? Answer:")
+    settled(page)
+    assert len(asked) == 1
+    # A run, and the question what became of it.
+    numbers = {json.loads(sent)["fn_index"] for sent in heard if '"ask"' in sent and "coal" in sent}
+    assert len(numbers) == 2
 
 
 def test_a_late_word_of_a_run_that_was_ended_does_not_stay(page):

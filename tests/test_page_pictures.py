@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 from paging import (
+    DRAWN,
+    ask,
     choose_model,
+    drawn,
     sampling,
     serving,
     settled,
@@ -18,6 +21,9 @@ from tiny_vision import noise
 
 from headviz.base.assets import built_in_models
 from headviz.base.store import Store
+from headviz.inputs.images import open_picture
+from headviz.page.ask import Ask
+from headviz.page.curve import curve
 from headviz.page.image_input import example_pictures
 from headviz.session.session import Session
 
@@ -128,6 +134,38 @@ def test_captions_stream_and_a_slider_never_encodes_a_picture_again(page, server
     page.locator("#pictures").wait_for(state="hidden")
     page.wait_for_function("document.querySelector('#prompt').value != ''")
     settled(page)
+
+
+def test_an_answer_about_one_picture_has_its_curve_and_its_ribbon(page, server, files):
+    rank(page, files)
+    sampling(page, tokens=4)
+    put(page, "pictures", files[:2], 2)
+    all_described(page, 2)
+    settled(page)
+    assert not page.locator("#every").is_visible(), "one sentence, and there are two pictures"
+    page.wait_for_timeout(1500)
+    assert not page.locator(DRAWN).count()
+    page.locator("#pictures .delete-button").first.click(force=True)
+    page.wait_for_function("headviz.state.ask.pictures.length === 1")
+    settled(page)
+    found = drawn(page)
+    assert found["ask"]["pictures"] == [open_picture(files[1]).digest]
+    asked = Ask.from_dict(ask(page))
+    pictures = (open_picture(files[1]),)
+    fresh = curve(server[1], asked, None, lambda *_: None, pictures)
+    for part in ("edited", "control", "now"):
+        for row, other in zip(found[part], fresh[part], strict=True):
+            assert row == pytest.approx(other, abs=2e-3)
+    # It is of this picture: beside another the same words are not as likely.
+    others = curve(server[1], asked, None, lambda *_: None, (open_picture(files[2]),))
+    assert others["edited"] != fresh["edited"]
+    seen = next(m for m in server[1]._model_cache._models.values() if m.has_vision).vision
+    n_encoded = seen.n_encoded
+    page.locator("#every").click()
+    page.wait_for_selector("#ribbon tbody tr:nth-child(10)")
+    page.wait_for_timeout(500)
+    assert seen.n_encoded == n_encoded
+    assert not page.locator(".hv-error").count()
 
 
 def test_a_picture_of_one_s_own_takes_the_sample_s_place(server, browser, vision_folder, files):

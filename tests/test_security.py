@@ -569,7 +569,7 @@ def test_a_step_ends_in_time(session):
     with pytest.raises(Cancelled, match="longer than"):
         list(Work(0.1).watched(visitor, "kind", endless, "stopped"))
     with pytest.raises(Cancelled, match="longer than"):
-        list(Work(0.0).until_next(lambda: True, iter("abc")))
+        list(Work(0.0).until_next(visitor, "answers", lambda: True, iter("abc")))
     assert "longer than" in refused(Api(session, 0.0).rank, "toy", "colors")
     assert "longer than" in refused(Api(session, 0.0).generate, "toy", "red", max_new_tokens=3)
 

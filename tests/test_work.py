@@ -1,5 +1,7 @@
 """A long step tells how long it will take, and that it is stopping."""
 
+import subprocess
+import sys
 import threading
 
 import gradio as gr
@@ -61,3 +63,32 @@ def test_who_asked_to_stop_is_told_so_until_the_step_notices():
                 goes_on.set()
     assert [status.stopping for status in seen if status.what][:2] == [False, True]
     assert "stopping …" in progress(Status("", 0.0, stopping=True))
+
+
+def test_a_program_that_ends_in_the_middle_of_a_step_ends_in_order():
+    """A thread that is cut off inside torch would abort it, with a line that nobody understands."""
+    script = """
+import subprocess
+import sys
+import threading
+import gradio as gr, torch
+from headviz.page.work import Work
+
+began = threading.Event()
+
+def step(report):
+    big = torch.ones(64, 64)
+    while True:
+        report(0.5, "reading")
+        for _ in range(100):
+            torch.nn.functional.linear(big, big)
+        began.set()
+
+watched = Work().watched(gr.Request(session_hash="x"), "kind", step, "stopped")
+next(watched)
+assert began.wait(60)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, timeout=120
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")

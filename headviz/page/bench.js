@@ -228,7 +228,7 @@
       who.textContent = `${all.length} head${all.length === 1 ? '' : 's'}${!all.length || turned ? '' : all.length === 1 ? ', as it is' : ', as they are'}`;
       more.disabled = all.length >= MOST || !about.top.some((name) => !(name in ask.heads));
       fewer.disabled = !all.length;
-      every.hidden = !about.writes || about.has_vision;
+      every.hidden = !about.writes || ask.pictures.length > 1;
       every.disabled = !all.length;
       stop.hidden = !state.running;
       again.hidden = Boolean(state.running);
@@ -341,6 +341,7 @@
   hv.said = ({ element, props, watch }) => {
     let failed = '';
     watch('value', () => {
+      hv.hear();
       failed = element.querySelector('.hv-error') ? hv.key(hv.state.ask) : '';
       if (failed) hv.failed();
     });

@@ -44,17 +44,28 @@ def wire(shared: Shared) -> None:
         is_last = shared.work.begin(request, KIND)
         shared.work.turn(request, KIND, int(event.number), None)  # what came before is of before
         steps = _run(shared, request, is_last, event.ask, scene, pictures)
-        yield from shared.work.until_next(is_last, steps)
+        yield from shared.work.until_next(request, KIND, is_last, steps)
 
-    parts.bench.run(
-        told_stream(parts.said, run),
-        [shared.scene, shared.pictures],
-        [parts.said, parts.answers, shared.result],
-        trigger_mode="multiple",
-        api_visibility="private",
-        show_progress="hidden",
-        **ANSWER_QUEUE,
-    )
+    def missed(
+        event: gr.EventData, request: gr.Request, scene: Scene, pictures: tuple[Picture, ...]
+    ) -> Iterator[Updates]:
+        """The browser waits and hears nothing: gradio can lose what it was sent, or the answer.
+
+        That it asked at all has gradio hand over what lies there; else the answer is made anew.
+        """
+        if not shared.work.is_going(request, KIND):
+            yield from run(event, request, scene, pictures)
+
+    for asked, answer in ((parts.bench.run, run), (parts.bench.missed, missed)):
+        asked(
+            told_stream(parts.said, answer),
+            [shared.scene, shared.pictures],
+            [parts.said, parts.answers, shared.result],
+            trigger_mode="multiple",
+            api_visibility="private",
+            show_progress="hidden",
+            **ANSWER_QUEUE,
+        )
 
     def turn(event: gr.EventData, request: gr.Request) -> None:
         """The knob was moved while the answer is written: it goes on under the new factors."""

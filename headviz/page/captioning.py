@@ -13,7 +13,7 @@ from headviz.page import picture_html
 from headviz.page.answers import answers
 from headviz.page.ask import Ask
 from headviz.page.picture_html import Captioned
-from headviz.page.shared import Shared
+from headviz.page.shared import Scene, Shared
 from headviz.page.zero_shot_view import answer
 
 MOST = 32
@@ -25,6 +25,13 @@ class Waits(NamedTuple):
 
     place: int
     """In the queue, from 1."""
+
+
+def seen_for(ask: Ask, scene: Scene, pictures: tuple[Picture, ...]) -> tuple[Picture, ...] | None:
+    """Of the box's pictures what an ask about one answer is about; None where it is of others."""
+    seen = pictures if scene.model.has_vision else ()
+    is_same = tuple(picture.digest for picture in seen) == ask.pictures
+    return seen if is_same and len(seen) < 2 else None
 
 
 def stream(

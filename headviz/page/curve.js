@@ -29,7 +29,7 @@
     const consider = (state) => {
       clearTimeout(timer);
       const { ask, about } = state;
-      if (!ask || !about.writes || about.has_vision || !live.has(ask.model) || !Object.keys(ask.heads).length) return;
+      if (!ask || !about.writes || ask.pictures.length > 1 || !live.has(ask.model) || !Object.keys(ask.heads).length) return;
       if (state.running || !state.done || state.shown !== hv.key(ask) || known.has(state.shown) || asked === state.shown) return;
       timer = setTimeout(hv.askCurve, IDLE);
     };

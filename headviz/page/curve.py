@@ -10,24 +10,29 @@ from typing import Any
 
 import gradio as gr
 
-from headviz.base.errors import HeadvizError
+from headviz.base.errors import HeadvizError, OptionError
 from headviz.base.progress import Progress
 from headviz.editing.compare import CompareRequest, Comparison, compare, last_of
 from headviz.editing.control import control_of
 from headviz.editing.parting import parting, probabilities
 from headviz.heads.edits import Edit
-from headviz.heads.prompts import encode_prompt
+from headviz.heads.prompts import default_prompt, encode_prompt
+from headviz.inputs.images import Picture
+from headviz.models.loaded import LoadedModel
 from headviz.page.ask import Ask
 from headviz.page.bench import script
+from headviz.page.captioning import seen_for
 from headviz.page.errors import told_stream
 from headviz.page.ribbon import ALPHAS
-from headviz.page.shared import Result, Shared, Updates
+from headviz.page.shared import Result, Scene, Shared, Updates
 from headviz.page.work import Superseded
 from headviz.session.session import Session
 
 KIND = "curve"
 STOPPED = "The curve was stopped."
 _DIGITS = 4
+_MOST_OPERATIONS = 4e12
+"""A minute of two processor cores."""
 QUEUE: Any = {"concurrency_id": "curve", "concurrency_limit": 4}
 """Apart from the model's own queue: answers never wait here."""
 
@@ -42,14 +47,22 @@ def build(shared: Shared) -> None:
     )
     session = shared.session
 
-    def run(event: gr.EventData, request: gr.Request, result: Result | None) -> Iterator[Updates]:
+    def run(
+        event: gr.EventData,
+        request: gr.Request,
+        result: Result | None,
+        scene: Scene,
+        pictures: tuple[Picture, ...],
+    ) -> Iterator[Updates]:
         ask = Ask.from_dict(event.ask)
         if not session.has_loaded(ask.model):
             return  # nothing is loaded for this alone
+        if (seen := seen_for(ask, scene, pictures)) is None:
+            return  # of before the pictures were changed
         steps = shared.work.watched(
             request,
             KIND,
-            lambda report: curve(session, ask, answered(result, ask), report),
+            lambda report: curve(session, ask, answered(result, ask), report, seen),
             STOPPED,
         )
         try:
@@ -64,7 +77,7 @@ def build(shared: Shared) -> None:
 
     panel.curve(
         told_stream(panel, run),
-        [shared.result],
+        [shared.result, shared.scene, shared.pictures],
         [panel],
         trigger_mode="multiple",
         api_visibility="private",
@@ -82,15 +95,35 @@ def answered(result: Result | None, ask: Ask) -> Comparison | None:
     return found if has_tokens else None
 
 
+def check_is_light(model: LoadedModel, n_tokens: int) -> None:
+    """Raise OptionError where reading so many tokens once for every point takes a processor long.
+
+    Nobody has asked for the curve, and who asks for an answer waits for a pass that is under way.
+    """
+    if model.device.type != "cpu":
+        return
+    weights = sum(p.numel() for layer in model.layers for p in layer.parameters())
+    if 2 * weights * n_tokens * 2 * (len(ALPHAS) + 1) > _MOST_OPERATIONS:
+        raise OptionError(f"{model.name} is too large for a curve without a GPU.")
+
+
 def curve(
-    session: Session, ask: Ask, shown: Comparison | None, progress: Progress
+    session: Session,
+    ask: Ask,
+    shown: Comparison | None,
+    progress: Progress,
+    pictures: tuple[Picture, ...] = (),
 ) -> dict[str, Any]:
     """The probabilities as the browser draws them.
 
-    `shown` is the answer to the ask; it is written anew where it is None. Whoever else runs the
-    model goes first. Raises HeadvizError as `compare` does.
+    `shown` is the answer to the ask; it is written anew where it is None. `pictures` are the ask's
+    own, one at most. Whoever else runs the model goes first. Raises HeadvizError as `compare` does,
+    and OptionError where it would keep a processor busy for minutes.
     """
     model = session.model(ask.model)
+    question = ask.prompt or default_prompt(model) if pictures else ask.prompt
+    prompt = encode_prompt(model, question, 0, pictures, ask.chat)
+    check_is_light(model, len(prompt.ids))
 
     def turn() -> AbstractContextManager[None]:
         progress(0.0, "how likely a word is")
@@ -102,6 +135,7 @@ def curve(
             edit=ask.edit,
             control=False,
             sampling=ask.sampling,
+            pictures=pictures,
             chat=ask.chat,
             earlier=ask.earlier,
         )
@@ -114,7 +148,7 @@ def curve(
     rows += [control_of(model, edit, ask.control_seed) for edit in rows]
     found = probabilities(
         model,
-        encode_prompt(model, ask.prompt, 0, (), ask.chat),
+        prompt,
         place.said,
         [word.token for word in words],
         rows,

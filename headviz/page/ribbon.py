@@ -10,16 +10,20 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from headviz.base.errors import OptionError
 from headviz.base.progress import Progress
 from headviz.editing.control import control_of
 from headviz.editing.generate import Sampling, generate
 from headviz.heads.edits import Edit
+from headviz.heads.prompts import default_prompt
+from headviz.inputs.images import Picture
 from headviz.page import html
 from headviz.page.answers import words_marked
 from headviz.page.ask import Ask
 from headviz.page.bench import script
+from headviz.page.captioning import seen_for
 from headviz.page.errors import told_stream
-from headviz.page.shared import MODEL_QUEUE, Shared, Updates
+from headviz.page.shared import MODEL_QUEUE, Scene, Shared, Updates
 from headviz.session.session import Session
 
 KIND = "ribbon"
@@ -34,20 +38,25 @@ def build(shared: Shared) -> None:
     table = gr.HTML("", js_on_load=script("ribbon", "ribbon"), elem_id="ribbon")
     session = shared.session
 
-    def run(event: gr.EventData, request: gr.Request) -> Iterator[Updates]:
+    def run(
+        event: gr.EventData, request: gr.Request, scene: Scene, pictures: tuple[Picture, ...]
+    ) -> Iterator[Updates]:
         ask = Ask.from_dict(event.ask)
+        if (seen := seen_for(ask, scene, pictures)) is None:
+            raise OptionError("The pictures have changed since; press Every α again.")
         is_last = shared.work.begin(request, KIND)
         waiting = shared.work.watched(
             request, KIND, lambda report: session.model(ask.model, report), STOPPED, is_last
         )
         for status in waiting:
             yield {table: html.progress(status)}
-        for drawn in shared.work.until_next(is_last, session.there(steps, ask)):
+        drawings = session.there(steps, ask, seen)
+        for drawn in shared.work.until_next(request, KIND, is_last, drawings):
             yield {table: drawn}
 
     table.ribbon(
         told_stream(table, run),
-        None,
+        [shared.scene, shared.pictures],
         [table],
         trigger_mode="multiple",
         api_visibility="private",
@@ -56,7 +65,9 @@ def build(shared: Shared) -> None:
     )
 
 
-def steps(session: Session, progress: Progress, ask: Ask) -> Iterator[str]:
+def steps(
+    session: Session, progress: Progress, ask: Ask, pictures: tuple[Picture, ...] = ()
+) -> Iterator[str]:
     """The table as it is written. Raises HeadvizError as `compare` does."""
     model = session.model(ask.model)
     edits = [Edit.of(ask.edit.factors, alpha, ask.edit.where) for alpha in ALPHAS]
@@ -65,9 +76,10 @@ def steps(session: Session, progress: Progress, ask: Ask) -> Iterator[str]:
     sampling: Sampling = replace(
         ask.sampling, max_new_tokens=min(ask.sampling.max_new_tokens, MOST_TOKENS)
     )
-    prompts = [ask.prompt] * len(rows)
+    question = ask.prompt or default_prompt(model) if pictures else ask.prompt
+    prompts, shown = [question] * len(rows), [pictures] * len(rows) if pictures else []
     lock: Any = lambda: session.lock  # noqa: E731 (the same lock at every token)
-    for stream in generate(model, prompts, rows, sampling, lock, chat=ask.chat):
+    for stream in generate(model, prompts, rows, sampling, lock, shown, ask.chat):
         yield draw(ask, stream.texts)
 
 

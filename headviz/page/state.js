@@ -5,6 +5,7 @@ window.headviz = (() => {
   const BEAT = 60; // ms between two words to the server of a slider that is being moved
   const TOGETHER = 1500; // ms: changes of one control that come closer are one step back
   const MOST = 60; // steps, and answers that are kept
+  const SILENCE = 8000; // ms without a word from the server, after which it is asked what became of it
 
   const state = {
     about: {}, // what the server told of model and ranking: scene.bench
@@ -48,6 +49,7 @@ window.headviz = (() => {
   let sent = 0; // runs and turns, so that the server knows which came last
   let gesture = 0; // movements of one control
   let runGesture = 0; // the one that had the answer written that is being written
+  let heard = 0; // when the server last said something of the answer
   let trigger = () => {};
   let put = () => {};
 
@@ -65,6 +67,7 @@ window.headviz = (() => {
     }
     state.running = key(origin(state.ask));
     runGesture = gesture;
+    heard = performance.now();
     trigger('run', { ask: state.ask, number: ++sent });
     tell();
   };
@@ -164,8 +167,16 @@ window.headviz = (() => {
     if (state.shown !== key(state.ask) && able(state.ask)) soon();
   };
 
+  const hear = () => { heard = performance.now(); };
+  setInterval(() => {
+    if (!state.running || performance.now() - heard < SILENCE) return;
+    hear();
+    trigger('missed', { ask: state.ask, number: ++sent });
+  }, 1000);
+
   // Answers came, or went on.
   const arrived = (section, html) => {
+    hear();
     const data = section?.dataset ?? {};
     state.asked = data.ask ? JSON.parse(data.ask) : null;
     state.shown = state.asked ? key(state.asked) : '';
@@ -209,7 +220,7 @@ window.headviz = (() => {
   const connect = (send) => { trigger = send; };
   const connectAnswers = (write) => { put = write; };
   return {
-    state, key, listen, tell, set, see, now, back, forth, adopt, arrived, failed, run, stop, connect,
+    state, key, listen, tell, set, see, now, back, forth, adopt, hear, arrived, failed, run, stop, connect,
     connectAnswers, alike, setBeside,
   };
 })();

@@ -4,12 +4,14 @@ The step runs in a thread; what watches it yields a Status a few times a second,
 moves and a wish to stop is answered at once, however long the step takes to notice.
 """
 
+import atexit
 import re
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import gradio as gr
 
@@ -23,6 +25,7 @@ _Key = tuple[str, str]
 _NUMBERS = re.compile(r"[\d.,]+")
 BEAT = 0.2
 """Seconds between two looks at a step."""
+_LAST = 5.0  # seconds that the program waits at its end for steps to notice it
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,11 @@ class Work:
         self._stopped: set[_Key] = set()
         self._latest: dict[_Key, object] = {}
         self._turned: dict[_Key, tuple[int, Any]] = {}
+        self._going: set[_Key] = set()
+        self._threads: WeakSet[threading.Thread] = WeakSet()
+        self._is_over = False
         self._last = Status("", 0.0)
+        _all.add(self)
 
     def note(self, share: float, what: str) -> None:
         """Told by a step that no visitor waits for, so that who waits for it can be told."""
@@ -84,9 +91,10 @@ class Work:
 
     def forget(self, visitor: str) -> None:
         """Who does not come back; a step that still runs ends."""
-        self._stopped = {key for key in self._stopped if key[0] != visitor}
+        for marked in (self._stopped, self._going):
+            marked -= {key for key in list(marked) if key[0] == visitor}
         for known in (self._latest, self._turned):
-            for key in [key for key in known if key[0] == visitor]:
+            for key in [key for key in list(known) if key[0] == visitor]:
                 known.pop(key, None)
 
     def begin(self, request: gr.Request, kind: str) -> Callable[[], bool]:
@@ -99,15 +107,27 @@ class Work:
         self._latest[key] = run
         return lambda: self._latest.get(key) is run
 
-    def until_next(self, is_last: Callable[[], bool], results: Iterator[T]) -> Iterator[T]:
+    def until_next(
+        self, request: gr.Request, kind: str, is_last: Callable[[], bool], results: Iterator[T]
+    ) -> Iterator[T]:
         """The results, until the same visitor starts another run: two would write one text.
 
         Raises Cancelled where they take too long.
         """
-        for result in within(self._seconds, results):
-            if not is_last():
-                return
-            yield result
+        key = _key(request, kind)
+        self._going.add(key)
+        try:
+            for result in within(self._seconds, results):
+                if self._is_over or not is_last():
+                    return
+                yield result
+        finally:
+            if is_last():
+                self._going.discard(key)
+
+    def is_going(self, request: gr.Request, kind: str) -> bool:
+        """Whether the results of this visitor's last run are still being made."""
+        return _key(request, kind) in self._going
 
     def watched(
         self,
@@ -132,7 +152,7 @@ class Work:
 
         def report(share: float, what: str) -> None:
             in_time(share, what)
-            if gone.is_set() or self.stopped(request, kind):
+            if gone.is_set() or self._is_over or self.stopped(request, kind):
                 raise Cancelled(stopped)
             seen[0] = clock.status(share, what)
             self._last = seen[0]
@@ -144,6 +164,7 @@ class Work:
                 box["error"] = error
 
         thread = threading.Thread(target=run, daemon=True)
+        self._threads.add(thread)
         thread.start()
         try:
             while thread.is_alive():
@@ -160,6 +181,22 @@ class Work:
             raise box["error"]
         result: T = box["result"]
         return result
+
+    def end(self) -> None:
+        """The program ends, and so all steps: a thread cut off inside torch would abort it."""
+        self._is_over = True
+        until = time.monotonic() + _LAST
+        for thread in list(self._threads):
+            thread.join(max(0.0, until - time.monotonic()))
+
+
+_all: WeakSet[Work] = WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    for work in list(_all):
+        work.end()
 
 
 class _Clock:
