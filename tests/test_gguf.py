@@ -1,5 +1,6 @@
 """GGUF files open like any model: converted once, whole or not there, refused in one sentence."""
 
+import errno
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from tiny_gguf import CHAT, source, write_gguf
 from headviz.base.errors import Cancelled, ModelError
 from headviz.models import gguf as converting
 from headviz.models.gguf_header import read_header
+from headviz.models.gguf_process import errno_of
 from headviz.session.open_model import check_laws, open_model
 
 pytest_plugins = ["loaded", "fake_hub", "tiny_gguf"]
@@ -260,6 +262,13 @@ def start(repo: Path, *arguments: str) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+def test_a_full_disk_is_known_by_what_a_library_in_rust_says_of_it():
+    """What tokenizers and safetensors raise are plain Exceptions, which do not tell it else."""
+    assert errno_of(OSError(errno.ENOSPC, "No space left on device")) == errno.ENOSPC
+    assert errno_of(Exception("No space left on device (os error 28)")) == errno.ENOSPC
+    assert errno_of(ValueError("unknown architecture")) is None
 
 
 def test_a_disk_that_is_full_in_the_middle_is_told_and_nothing_stays(gguf_file, repo, models):

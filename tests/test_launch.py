@@ -1,12 +1,13 @@
 """Where the page is served: told at once where it cannot be, answering soon where it can."""
 
+import os
 import socket
 import subprocess
 import sys
 
 import pytest
 
-from headviz.page.launch import main
+from headviz.page.launch import keep_little, main
 
 # Serves as app.py does; once the page answers, ends with 0 where what is asked holds, else with 3.
 SERVED = """
@@ -65,3 +66,13 @@ def test_the_page_is_opened_without_the_stubs_that_gradio_writes(free_port):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_products_leave_no_buffers_with_threads_that_end(monkeypatch):
+    """Of a crowd's thousands of threads: `scripts/load --soak` shows what it is for."""
+    monkeypatch.delenv("MKL_DISABLE_FAST_MM", raising=False)
+    keep_little()
+    assert os.environ["MKL_DISABLE_FAST_MM"] == "1"
+    monkeypatch.setenv("MKL_DISABLE_FAST_MM", "0")
+    keep_little()
+    assert os.environ["MKL_DISABLE_FAST_MM"] == "0", "a person's own choice stays"

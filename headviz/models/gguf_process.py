@@ -10,6 +10,7 @@ it. It imports nothing of headviz.
 import functools
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -30,8 +31,15 @@ def main() -> None:
             _tell(step=step)
         _tell(done=True)
     except Exception as error:  # whatever it is, who started this process says it
-        number = error.errno if isinstance(error, OSError) else None
-        _tell(error=type(error).__name__, step=step, text=str(error), errno=number)
+        _tell(error=type(error).__name__, step=step, text=str(error), errno=errno_of(error))
+
+
+def errno_of(error: Exception) -> int | None:
+    """The system's number of an error; libraries written in Rust tell it in words alone."""
+    if isinstance(error, OSError):
+        return error.errno
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else None
 
 
 def _steps(file: Path, folder: Path, dtype: str) -> Iterator[str]:
