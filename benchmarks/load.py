@@ -228,11 +228,11 @@ class Server:
 def serve(model: str, store: Path) -> None:
     """What the server's process does: serve, and answer on its input how it is."""
     from headviz.base.store import Store
-    from headviz.page.launch import keep_little
+    from headviz.page.launch import few_heaps
     from headviz.page.page import build_page, launch_options
     from headviz.session.session import Session
 
-    keep_little()
+    few_heaps()
     session = Session(Store(store / "store"), allowed=[model])
     loaded = session.model(model)
     page = build_page(session)

@@ -9,9 +9,14 @@ These functions, `spectrum`, `activations`, `zero_shot` and `bake` share one Ses
 for other devices or caches. All of it is described in docs/api.md.
 """
 
+import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+
+# MKL would keep the buffers of its products for every thread that ever multiplied, also when it has
+# ended; it reads this when torch is imported.
+os.environ.setdefault("MKL_DISABLE_FAST_MM", "1")
 
 from PIL import Image
 
