@@ -20,6 +20,7 @@ from headviz.heads.forward import Batch, batch_of, is_plain, read_on
 from headviz.heads.prompts import EncodedPrompt
 from headviz.models.loaded import LoadedModel
 
+_MORE = 24  # rows at most that room is made for before they come
 _STEP = 64
 """Positions by which all slots become longer."""
 _TRIAL, _BESIDE = 5, 2  # tokens of a trial's prompt, and of what is read beside a longer row
@@ -142,7 +143,7 @@ class Slots:
         if n_rows <= rows and length <= positions:
             return
         if n_rows > rows:  # some more, so that not every newcomer has all copied
-            rows = max(n_rows, 2 * rows)
+            rows = max(n_rows, min(2 * rows, rows + _MORE))
         positions = max(-(-length // _STEP) * _STEP, positions)
         for layer in self._cache.layers:
             layer.resize(rows, positions)
