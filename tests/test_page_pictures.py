@@ -98,6 +98,15 @@ def rank(page, files):
     page.wait_for_selector("#status:has-text('computed here')")
 
 
+def describe_two(page, files, tokens):
+    """Rank heads on the files, and have two of them described in so many tokens."""
+    rank(page, files)
+    sampling(page, tokens=tokens)
+    put(page, "pictures", files[:2], 2)
+    all_described(page, 2)
+    settled(page)
+
+
 def test_heads_are_ranked_on_pictures_and_show_where_they_look(page, files):
     rank(page, files)
     told = page.locator("#status").inner_text()
@@ -111,11 +120,7 @@ def test_heads_are_ranked_on_pictures_and_show_where_they_look(page, files):
 
 
 def test_captions_stream_and_a_slider_never_encodes_a_picture_again(page, server, files):
-    rank(page, files)
-    sampling(page, tokens=6)
-    put(page, "pictures", files[:2], 2)
-    all_described(page, 2)
-    settled(page)
+    describe_two(page, files, 6)
     assert page.locator(".hv-totals p").count() == 3
     model = next(m for m in server[1]._model_cache._models.values() if m.has_vision)
     seen = model.vision.n_encoded
@@ -137,11 +142,7 @@ def test_captions_stream_and_a_slider_never_encodes_a_picture_again(page, server
 
 
 def test_an_answer_about_one_picture_has_its_curve_and_its_ribbon(page, server, files):
-    rank(page, files)
-    sampling(page, tokens=4)
-    put(page, "pictures", files[:2], 2)
-    all_described(page, 2)
-    settled(page)
+    describe_two(page, files, 4)
     assert not page.locator("#every").is_visible(), "one sentence, and there are two pictures"
     page.wait_for_timeout(1500)
     assert not page.locator(DRAWN).count()

@@ -68,8 +68,6 @@ def test_who_asked_to_stop_is_told_so_until_the_step_notices():
 def test_a_program_that_ends_in_the_middle_of_a_step_ends_in_order():
     """A thread that is cut off inside torch would abort it, with a line that nobody understands."""
     script = """
-import subprocess
-import sys
 import threading
 import gradio as gr, torch
 from headviz.page.work import Work

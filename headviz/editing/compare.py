@@ -16,7 +16,7 @@ from headviz.editing.generate import Sampling, Streams, generate
 from headviz.editing.measures import concept_spans, first_difference
 from headviz.heads.chat import PLAIN, Chat, Span, thinking_in
 from headviz.heads.edits import NO_EDIT, Edit
-from headviz.heads.prompts import default_prompt, encode_prompt, sent
+from headviz.heads.prompts import encode_prompt, question_of, sent
 from headviz.heads.stem import Stems
 from headviz.inputs.images import Picture
 from headviz.models.loaded import LoadedModel
@@ -143,7 +143,7 @@ def compare(
     kept = kept if kept is not None else Kept()
     crowd = crowd if crowd is not None else Crowd(model, lock)
     pictures, words = asked.pictures, asked.words
-    prompt = asked.prompt or default_prompt(model) if pictures else asked.prompt
+    prompt = question_of(model, asked.prompt, pictures)
     course = _Course(asked.edit, asked.earlier)
 
     drawn: list[tuple[Edit, list[Edit]]] = []

@@ -20,6 +20,7 @@ from headviz.heads.prompts import (
     check_have_weights,
     default_prompt,
     encode_prompt,
+    question_of,
 )
 from headviz.inputs.concepts import in_sentence_ids
 from headviz.inputs.images import Picture
@@ -53,7 +54,7 @@ def passage(
     chat: Chat = PLAIN,
 ) -> Passage:
     """The prompt with these token ids after it."""
-    asked = prompt or default_prompt(model) if pictures else prompt
+    asked = question_of(model, prompt, pictures)
     encoded = encode_prompt(model, asked, len(continuation), pictures, chat)
     check_have_weights(model, continuation)
     spec = model.family.vision_spec

@@ -109,6 +109,11 @@ def default_prompt(model: LoadedModel) -> str:
     return prompts_of(model)["caption"] if model.has_vision else ""
 
 
+def question_of(model: LoadedModel, text: str, pictures: Sequence[Picture]) -> str:
+    """What is asked: beside a picture an empty prompt is the model's usual one."""
+    return text or default_prompt(model) if pictures else text
+
+
 def encode_prompt(
     model: LoadedModel,
     text: str,

@@ -16,7 +16,7 @@ from headviz.editing.compare import CompareRequest, Comparison, compare, last_of
 from headviz.editing.control import control_of
 from headviz.editing.parting import parting, probabilities
 from headviz.heads.edits import Edit
-from headviz.heads.prompts import default_prompt, encode_prompt
+from headviz.heads.prompts import encode_prompt, question_of
 from headviz.inputs.images import Picture
 from headviz.models.loaded import LoadedModel
 from headviz.page.ask import Ask
@@ -121,7 +121,7 @@ def curve(
     and OptionError where it would keep a processor busy for minutes.
     """
     model = session.model(ask.model)
-    question = ask.prompt or default_prompt(model) if pictures else ask.prompt
+    question = question_of(model, ask.prompt, pictures)
     prompt = encode_prompt(model, question, 0, pictures, ask.chat)
     check_is_light(model, len(prompt.ids))
 

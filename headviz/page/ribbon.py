@@ -15,7 +15,7 @@ from headviz.base.progress import Progress
 from headviz.editing.control import control_of
 from headviz.editing.generate import Sampling, generate
 from headviz.heads.edits import Edit
-from headviz.heads.prompts import default_prompt
+from headviz.heads.prompts import question_of
 from headviz.inputs.images import Picture
 from headviz.page import html
 from headviz.page.answers import words_marked
@@ -76,8 +76,8 @@ def steps(
     sampling: Sampling = replace(
         ask.sampling, max_new_tokens=min(ask.sampling.max_new_tokens, MOST_TOKENS)
     )
-    question = ask.prompt or default_prompt(model) if pictures else ask.prompt
-    prompts, shown = [question] * len(rows), [pictures] * len(rows) if pictures else []
+    prompts = [question_of(model, ask.prompt, pictures)] * len(rows)
+    shown = [pictures] * len(rows) if pictures else []
     lock: Any = lambda: session.lock  # noqa: E731 (the same lock at every token)
     for stream in generate(model, prompts, rows, sampling, lock, shown, ask.chat):
         yield draw(ask, stream.texts)
