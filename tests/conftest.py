@@ -10,6 +10,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 # torch would else give all cores: those of many threads wait for one another in busy loops.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
+    # Two that look for a free port at the same moment would find the same one.
+    _worker = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    os.environ["GRADIO_SERVER_PORT"] = str(7860 + 100 * _worker)
 
 import socket
 from collections.abc import Callable, Iterator

@@ -41,7 +41,8 @@ from test_studies import write_questions
 
 from headviz.base.assets import built_in_models
 from headviz.base.store import Store
-from headviz.page import bench
+from headviz.page import bench, html
+from headviz.page.work import Status, Work
 from headviz.session.session import Session
 
 TooLate = pytest.importorskip("playwright.sync_api").TimeoutError
@@ -141,6 +142,41 @@ def test_a_late_word_of_a_run_that_was_ended_does_not_stay(page):
     )
     page.wait_for_function("headviz.state.shown === headviz.key(headviz.state.ask)", timeout=10_000)
     assert settled(page) == said
+
+
+@pytest.mark.parametrize(
+    "late", ["", html.progress(Status("reading", 0.5))], ids=["nothing", "progress"]
+)
+def test_an_error_outlasts_the_last_word_of_a_run_that_it_took_the_place_of(
+    page, monkeypatch, late
+):
+    went, refused, until_next = threading.Event(), threading.Event(), Work.until_next
+    said = page.locator("#said")
+
+    def slow(work, request, kind, is_last, results):
+        if went.is_set():
+            try:
+                yield from until_next(work, request, kind, is_last, results)
+            finally:
+                refused.set()
+            return
+        went.set()
+        said_of = next(results)
+        refused.wait(30)
+        time.sleep(1)
+        yield {place: late for place in said_of if place.elem_id == "said"}
+
+    monkeypatch.setattr(Work, "until_next", slow)
+    change(page, "#prompt", "what color is the sun")
+    assert went.wait(20)
+    change(page, "#prompt", "too long " * 1000)
+    said.locator(".hv-error").wait_for()
+    text = said.inner_text()
+    page.wait_for_timeout(3000)
+    assert said.inner_text() == text
+    change(page, "#prompt", "what color is the sky")
+    settled(page)
+    assert not said.inner_text().strip()
 
 
 def test_the_bars_of_a_clip_model_go_with_it(page, tiny_model_folder):

@@ -337,16 +337,23 @@
     hv.listen(draw);
   };
 
-  // An error is of what was asked then: it goes with the next change.
+  // An error is of what was asked then: it stays until the next change and goes with it. A run that
+  // was ended may send a last word after it, or after the answer that took its place.
   hv.said = ({ element, props, watch }) => {
-    let failed = '';
+    let failed = null; // { key, html }
     watch('value', () => {
       hv.hear();
-      failed = element.querySelector('.hv-error') ? hv.key(hv.state.ask) : '';
-      if (failed) hv.failed();
+      const { state } = hv;
+      const late = !state.running && (failed || element.querySelector('.hv-progress'));
+      if (element.querySelector('.hv-error')) {
+        failed = { key: hv.key(state.ask), html: props.value };
+        hv.failed();
+      } else if (late) {
+        props.value = failed?.html ?? '';
+      }
     });
     hv.listen(({ ask }) => {
-      if (failed && failed !== hv.key(ask)) { failed = ''; props.value = ''; }
+      if (failed && failed.key !== hv.key(ask)) { failed = null; props.value = ''; }
     });
   };
   hv.headline = ({ element }) => element.addEventListener('click', (event) => {
