@@ -5,6 +5,7 @@ A test file whose visitors are on the page over tiny-lm takes the fixtures `serv
 """
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,6 +29,17 @@ def serving(session) -> Iterator:
     _, url, _ = blocks.launch(server_name="127.0.0.1", **options, **launch_options())
     yield url, session
     blocks.close()
+
+
+@contextmanager
+def slowly(session, seconds: float = 0.3) -> Iterator[None]:
+    """tiny-lm takes so long for a pass that a visitor's hand is in time."""
+    layer = session.model("tiny-lm").layers[0]
+    handle = layer.register_forward_hook(lambda *_: time.sleep(seconds))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from paging import (
     serving,
     settled,
     slide,
+    slowly,
     texts,
     visiting,
 )
@@ -212,7 +213,7 @@ def test_ranking_on_the_page_is_the_ranking_of_the_library(page, server):
     settled(page)
 
 
-def test_the_map_sharpens_while_texts_are_read_and_a_stop_brings_the_old_one_back(page):
+def test_the_map_sharpens_while_texts_are_read_and_a_stop_brings_the_old_one_back(page, server):
     page.evaluate("""() => {
         window.drafts = [];
         new MutationObserver(() => {
@@ -226,10 +227,11 @@ def test_the_map_sharpens_while_texts_are_read_and_a_stop_brings_the_old_one_bac
     page.locator("#choose button:has-text('Options')").first.click()
     page.locator("#pooling input").click()
     page.locator("[role=option]:has-text('last token')").click()
-    page.locator("#rank").click()
-    page.wait_for_selector("#heat-map .hv-draft[inert] .hv-map")
-    page.locator("#stop-rank").click()
-    page.wait_for_selector("#status:has-text('What was read is kept')")
+    with slowly(server[1]):
+        page.locator("#rank").click()
+        page.wait_for_selector("#heat-map .hv-draft[inert] .hv-map")
+        page.locator("#stop-rank").click()
+        page.wait_for_selector("#status:has-text('What was read is kept')")
     page.wait_for_selector("#heat-map .hv-draft", state="detached")
     assert page.locator(".hv-map .hv-cell").first.get_attribute("title") == before
     page.locator("#rank").click()
@@ -297,16 +299,15 @@ def test_the_map_has_cells_to_hit_axes_and_one_scale_for_all_concepts(page):
 
 
 def test_a_run_can_be_stopped_and_leaves_nothing_behind(page, server):
-    model = server[1].model("tiny-lm").model
-    slowly = model.register_forward_hook(lambda *_: time.sleep(0.05))  # or it ends by itself
-    sampling(page, tokens=400, temperature=3)
-    change(page, "#prompt", LONG)
-    page.wait_for_function(
-        "document.querySelector('.hv-answers[data-state=running] .hv-text')?.innerText.length > 30"
-    )
-    page.locator("#stop").click()
-    page.wait_for_selector(".hv-answers[data-state=stopped]")
-    slowly.remove()
+    with slowly(server[1], 0.1):  # or it ends by itself
+        sampling(page, tokens=400, temperature=3)
+        change(page, "#prompt", LONG)
+        page.wait_for_function(
+            "document.querySelector('.hv-answers[data-state=running] .hv-text')"
+            "?.innerText.length > 30"
+        )
+        page.locator("#stop").click()
+        page.wait_for_selector(".hv-answers[data-state=stopped]")
     assert not page.locator(".hv-caret").count()
     assert "Stopped here" in page.locator("#said").inner_text()
     stopped = texts(page)
