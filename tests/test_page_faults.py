@@ -19,12 +19,14 @@
 | 15 what axe finds | test_page_axe |
 """  # noqa: E501
 
+import gc
 import json
 import threading
 import time
 from contextlib import suppress
 
 import pytest
+from gradio.queueing import Queue
 from paging import (
     ask,
     change,
@@ -130,6 +132,30 @@ def test_an_answer_that_takes_long_in_silence_is_not_begun_anew(page, monkeypatc
     # A run, and the question what became of it.
     numbers = {json.loads(sent)["fn_index"] for sent in heard if '"ask"' in sent and "coal" in sent}
     assert len(numbers) == 2
+
+
+def test_a_ranking_that_was_begun_as_the_stream_of_messages_ended_arrives(page, monkeypatch):
+    settled(page)
+    real, begun, goes_on = Session.rank, threading.Event(), threading.Event()
+
+    def unknown_to_the_stream(*args, **options):
+        for queue in [one for one in gc.get_objects() if type(one) is Queue]:
+            for pending in queue.pending_event_ids_session.values():
+                pending.clear()
+        begun.set()
+        goes_on.wait(30)
+        return real(*args, **options)
+
+    monkeypatch.setattr(Session, "rank", unknown_to_the_stream)
+    choosing(page)
+    change(page, "#words textarea", "red, pink, black, gray")
+    page.locator("#rank").click()
+    assert begun.wait(30)
+    change(page, "#words textarea", "red, pink")  # told of, and the stream ends
+    page.wait_for_selector("#chips:has-text('2 of 2 words')")
+    page.wait_for_timeout(1500)
+    goes_on.set()
+    page.wait_for_selector("#headline:has-text('my words')", timeout=20_000)
 
 
 def test_a_late_word_of_a_run_that_was_ended_does_not_stay(page):

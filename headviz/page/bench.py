@@ -73,6 +73,8 @@ def wire(shared: Shared) -> None:
 
     parts.bench.turn(turn, None, None, queue=False, trigger_mode="multiple", **QUIET)
     parts.bench.stop(shared.work.stopper(KIND), None, None, queue=False, api_visibility="private")
+    # Through the queue, which opens a stream of messages: see state.js.
+    parts.bench.pulse(lambda: None, None, None, trigger_mode="multiple", **QUIET)
 
 
 def _run(

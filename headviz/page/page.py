@@ -138,7 +138,7 @@ def _lay_out(
         knobs = gr.HTML(
             bench_value(scene, first.ask),
             html_template='<div class="hv-bench"></div>',
-            js_on_load=script("bench", "run", "missed", "turn", "stop"),
+            js_on_load=script("bench", "run", "missed", "turn", "stop", "pulse"),
             elem_id="knobs",
         )
         sending = gr.Column(elem_id="sending")

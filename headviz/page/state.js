@@ -5,6 +5,7 @@ window.headviz = (() => {
   const BEAT = 60; // ms between two words to the server of a slider that is being moved
   const TOGETHER = 1500; // ms: changes of one control that come closer are one step back
   const MOST = 60; // steps, and answers that are kept
+  const JUST = 1000; // ms between an event and the end of the stream that may have missed it
   const SILENCE = 8000; // ms without a word from the server, after which it is asked what became of it
 
   const state = {
@@ -165,6 +166,21 @@ window.headviz = (() => {
     state.future = [];
     tell();
     if (state.shown !== key(state.ask) && able(state.ask)) soon();
+  };
+
+  // gradio's server ends a tab's stream of messages once nothing is left to be told. Of an event that
+  // it takes at that moment nobody is told: the browser, which has not heard of the end, opens no other
+  // stream for it. Whatever is asked next has all of it handed over, so something is asked.
+  const { fetch } = window;
+  let taken = -Infinity; // when the server last took an event
+  const ended = () => { if (performance.now() - taken < JUST) trigger('pulse', { pulse: true }); };
+  window.fetch = async (...sent) => {
+    const [to, options] = sent;
+    const url = String(to.url ?? to);
+    if (url.includes('/queue/data')) to.signal?.addEventListener('abort', ended);
+    const answer = await fetch(...sent);
+    if (url.includes('/queue/join') && !String(options?.body).includes('"pulse"')) taken = performance.now();
+    return answer;
   };
 
   const hear = () => { heard = performance.now(); };
