@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from paging import DRAWN, ask, change, drawn, sampling, serving, settled, slide, visiting
+from paging import DRAWN, ask, change, drawn, sampling, serving, settled, visiting
 
 from headviz.base.assets import built_in_models
 from headviz.base.store import Store
@@ -58,15 +58,25 @@ def test_its_axis_is_that_of_the_knob(page):
     change(page, "#prompt", TOMATO)
     settled(page)
     drawn(page)
-    for alpha in (-3, 1, 8):
-        slide(page, "#alpha", alpha)
-        line = page.locator(".hv-likely .knob").bounding_box()
-        track = page.locator("#alpha").bounding_box()
+    alphas = (-3, 1, 8)
+    # In one go: an answer that comes in between has a curve of its own.
+    seen = page.evaluate(
+        """alphas => alphas.map(alpha => {
+            const knob = document.querySelector('#alpha');
+            knob.value = alpha;
+            knob.dispatchEvent(new Event('input', {bubbles: true}));
+            return ['.hv-likely .knob', '#alpha'].map(one =>
+                document.querySelector(one).getBoundingClientRect().toJSON()).concat(
+                document.querySelector('#curve-told').textContent);
+        })""",
+        alphas,
+    )
+    for alpha, (line, track, told) in zip(alphas, seen, strict=True):
         edge = 8  # half a knob
         wide = track["width"] - 2 * edge
         expected = track["x"] + edge + (alpha + 3) / 11 * wide
         assert line["x"] + line["width"] / 2 == pytest.approx(expected, abs=1.5)
-        assert f"at α = {alpha}".replace("-", "−") in page.locator("#curve-told").inner_text()
+        assert f"at α = {alpha}".replace("-", "−") in told
     settled(page)
 
 

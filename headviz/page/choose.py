@@ -416,7 +416,7 @@ def _wire_ranking(shared: Shared, fields: Fields) -> None:
                     model, view = ended.value
                     break
                 updates: Updates = {fields.status: html.progress(status)}
-                if len(drafts) > shown:
+                if len(drafts) > shown and drafts[-1][0].n_samples < drafts[-1][1]:
                     shown = len(drafts)
                     updates[heat] = heat_map.draft(*drafts[-1])
                 yield updates
