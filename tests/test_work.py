@@ -65,25 +65,46 @@ def test_who_asked_to_stop_is_told_so_until_the_step_notices():
     assert "stopping …" in progress(Status("", 0.0, stopping=True))
 
 
-def test_a_program_that_ends_in_the_middle_of_a_step_ends_in_order():
+WATCHED = """
+def step(report):
+    while True:
+        report(0.5, "reading")
+        compute()
+
+watched = Work().watched(gr.Request(session_hash="x"), "kind", step, "stopped")
+next(watched)
+"""
+WRITTEN = """
+def words():
+    while True:
+        compute()
+        yield "word"
+
+def write():
+    work, request = Work(), gr.Request(session_hash="x")
+    for word in work.until_next(request, "kind", work.begin(request, "kind"), words()):
+        pass
+
+threading.Thread(target=write, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("step", [WATCHED, WRITTEN], ids=["watched", "written"])
+def test_a_program_that_ends_in_the_middle_of_a_step_ends_in_order(step):
     """A thread that is cut off inside torch would abort it, with a line that nobody understands."""
-    script = """
+    script = f"""
 import threading
 import gradio as gr, torch
 from headviz.page.work import Work
 
-began = threading.Event()
+began, big = threading.Event(), torch.ones(64, 64)
 
-def step(report):
-    big = torch.ones(64, 64)
-    while True:
-        report(0.5, "reading")
-        for _ in range(100):
-            torch.nn.functional.linear(big, big)
-        began.set()
+def compute():
+    for _ in range(100):
+        torch.nn.functional.linear(big, big)
+    began.set()
 
-watched = Work().watched(gr.Request(session_hash="x"), "kind", step, "stopped")
-next(watched)
+{step}
 assert began.wait(60)
 """
     ended = subprocess.run(

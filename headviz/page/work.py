@@ -56,6 +56,7 @@ class Work:
         self._turned: dict[_Key, tuple[int, Any]] = {}
         self._going: set[_Key] = set()
         self._threads: WeakSet[threading.Thread] = WeakSet()
+        self._inside: set[object] = set()  # one for each result that is being made
         self._is_over = False
         self._last = Status("", 0.0)
         _all.add(self)
@@ -116,14 +117,24 @@ class Work:
         """
         key = _key(request, kind)
         self._going.add(key)
+        results = within(self._seconds, results)
         try:
-            for result in within(self._seconds, results):
-                if self._is_over or not is_last():
-                    return
+            while (result := self._next(results)) is not None and is_last():
                 yield result
         finally:
             if is_last():
                 self._going.discard(key)
+
+    def _next(self, results: Iterator[T]) -> T | None:
+        """The next result, None after the last or where the program ends."""
+        if self._is_over:
+            return None
+        inside = object()
+        self._inside.add(inside)
+        try:
+            return next(results, None)
+        finally:
+            self._inside.discard(inside)
 
     def is_going(self, request: gr.Request, kind: str) -> bool:
         """Whether the results of this visitor's last run are still being made."""
@@ -188,6 +199,8 @@ class Work:
         until = time.monotonic() + _LAST
         for thread in list(self._threads):
             thread.join(max(0.0, until - time.monotonic()))
+        while self._inside and time.monotonic() < until:
+            time.sleep(0.01)
 
 
 _all: WeakSet[Work] = WeakSet()
