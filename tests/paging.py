@@ -32,12 +32,12 @@ def serving(session) -> Iterator:
 
 
 @contextmanager
-def slowly(session, seconds: float = 0.3) -> Iterator[None]:
-    """tiny-lm takes so long for a pass that a visitor's hand is in time."""
-    layer = session.model("tiny-lm").layers[0]
-    handle = layer.register_forward_hook(lambda *_: time.sleep(seconds))
+def slowly(session, seconds: float = 0.3) -> Iterator[list[int]]:
+    """tiny-lm takes so long for a pass that a visitor's hand is in time; yields one for each."""
+    layer, passes = session.model("tiny-lm").layers[0], []
+    handle = layer.register_forward_hook(lambda *_: (passes.append(1), time.sleep(seconds))[1])
     try:
-        yield
+        yield passes
     finally:
         handle.remove()
 

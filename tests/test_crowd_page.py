@@ -8,7 +8,7 @@ import time
 from contextlib import closing, contextmanager
 
 import pytest
-from paging import serving
+from paging import serving, slowly
 
 from benchmarks.load import (
     HEADER,
@@ -37,15 +37,6 @@ def server(tmp_path_factory):
     session = Session(Store(tmp_path_factory.mktemp("cache")), allowed=["tiny-lm"])
     with serving(session) as (url, _):
         yield url, session, session.crowd(session.model("tiny-lm"))
-
-
-@contextmanager
-def slowly(session, seconds=0.02):
-    """The model takes so long for a token; yields how many were made."""
-    model, passes = session.model("tiny-lm").model, []
-    handle = model.register_forward_hook(lambda *_: (passes.append(1), time.sleep(seconds))[0])
-    yield passes
-    handle.remove()
 
 
 def until(holds):
@@ -79,7 +70,7 @@ def test_visitors_at_once_read_what_each_reads_alone(server):
         got[number] = visitors[number].ask(wanted[number])
 
     threads = [threading.Thread(target=visit, args=(n,)) for n in range(6)]
-    with slowly(session):
+    with slowly(session, 0.02):
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):
@@ -104,7 +95,7 @@ def test_who_waits_is_told_the_place(server):
         ask = {**usual, **LONG, "tokens": tokens, "seed": number}
         got[number] = visitors[number].ask(ask, until=until)
 
-    with slowly(session):
+    with slowly(session, 0.02):
         threads = [threading.Thread(target=visit, args=(0, 400, enough))]
         threads[0].start()
         until(lambda: len(crowd) == 1)
@@ -127,7 +118,7 @@ def test_who_waits_is_told_the_place(server):
 @pytest.mark.parametrize("waiting", [False, True], ids=["writing", "waiting"])
 def test_a_closed_tab_ends_its_work(server, waiting):
     url, session, crowd = server
-    with closing(Visitor(url)) as holder, slowly(session) as passes:
+    with closing(Visitor(url)) as holder, slowly(session, 0.02) as passes:
         ask = {**holder.usual, **LONG}
         held, enough = None, threading.Event()
         if waiting:
@@ -156,7 +147,7 @@ def test_a_program_that_has_gone_ends_its_work(server):
         f"Client({url!r}, verbose=False).predict(prompt={LONG['prompt']!r}, edit='L3.H54=-1', "
         "max_new_tokens=400, api_name='/generate')"
     )
-    with slowly(session) as passes:
+    with slowly(session, 0.02) as passes:
         with tab("-c", program):
             until(lambda: len(passes) > 3)
         until(lambda: len(crowd) == 0)

@@ -127,12 +127,10 @@ class Work:
 
     def _next(self, results: Iterator[T]) -> T | None:
         """The next result, None after the last or where the program ends."""
-        if self._is_over:
-            return None
         inside = object()
-        self._inside.add(inside)
+        self._inside.add(inside)  # before the end is looked for, which then waits for this one
         try:
-            return next(results, None)
+            return None if self._is_over else next(results, None)
         finally:
             self._inside.discard(inside)
 
