@@ -22,6 +22,7 @@ from headviz.inputs.concepts import in_sentence_ids
 from headviz.session.causal import JUDGE, SEARCH, half_of
 from headviz.session.open_model import open_model
 from headviz.studies import freetext, trial
+from headviz.studies.arms import in_order
 from headviz.studies.claims import DOES_NOT, HOLDS, LEANS, Tried, reached, verdicts
 from headviz.studies.command import trial_of
 from headviz.studies.folder import StudyFolder
@@ -135,7 +136,10 @@ def answered_by(model, name, template, subjects):
 
 
 @pytest.fixture
-def asked(worded, data):
+def asked(worded, data, monkeypatch):
+    monkeypatch.setattr(trial, "POOL", 5)
+    monkeypatch.setattr(trial, "TOGETHER", 3)
+    monkeypatch.setattr(trial, "STEPS", 12)
     return Trial("relations", worded.name, str(data), ("2",), (-1.0,), ARMS, limit=3, draws=2)
 
 
@@ -187,6 +191,24 @@ def test_the_same_trial_finds_the_same_edits(session, asked, tmp_path):
         for n in "ab"
     )
     assert first == second
+
+
+def test_pruned_heads_are_those_that_take_most_together(session, asked, tmp_path):
+    """Each is the best of those left beside the ones before it, measured."""
+    subject = subjects_of(session, asked)[0][0]
+    kept = Ladder(asked, subject.model, (), StudyFolder.open(tmp_path / "f", {})).kept(subject)
+    over = trial.pursuit(subject, kept)
+    pool = [h for h in in_order(over)[: trial.POOL] if over[h.layer, h.index] > 0]
+    chosen = in_order(trial.pruned(subject, kept))[: trial.TOGETHER]
+
+    def worth(head, before=()):
+        effect = subject.search.measure(Edit.of([*before, head], trial.PRUNED_FACTOR)).effect()
+        return effect.need - trial.PRICE * effect.side
+
+    assert len(pool) > trial.TOGETHER
+    assert {*chosen} == {*sorted(pool, key=worth, reverse=True)[: trial.TOGETHER]}
+    for n, head in enumerate(chosen):
+        assert head == max(chosen[n:], key=lambda other: worth(other, chosen[:n]))
 
 
 def test_a_share_of_answers_is_of_those_that_were_right(session, asked):
@@ -242,6 +264,7 @@ def test_a_concept_is_searched_on_texts_that_do_not_judge(llama, session, tmp_pa
     """Of the model's own texts, by their openings."""
     monkeypatch.setattr(freetext, "CONCEPTS", ("colors", "numbers"))
     monkeypatch.setattr(freetext, "STORIES", 2)
+    monkeypatch.setattr(freetext, "ROUNDS", 2)
     monkeypatch.setattr(freetext, "STRONGER_STEPS", 10)
     openings = [f"the {a} {b} is {c}" for a, b, c in product(*[WORDS["colors"]] * 3)][:60]
     file = tmp_path / "openings.txt"

@@ -71,26 +71,31 @@ class Causes:
         return self.session.prompt_set(name, source or usual_texts(name, model.has_vision))
 
     def passages(
-        self, name: str, prompt_set: PromptSet, progress: Progress = no_progress
+        self,
+        name: str,
+        prompt_set: PromptSet,
+        progress: Progress = no_progress,
+        rounds: int = ROUNDS,
     ) -> tuple[Passage, ...]:
         """What the model says to the prompts, made once: parts that are kept are not made again.
 
-        Of some models it ships.
+        Of some models the first ROUNDS ship.
         """
         model = self.session.model(name)
         chat = chat_of(prompt_set)
         about = said_about(model, prompt_set, SAID, ROUNDS, chat)
-        if (shipped := load_said(model.name, about)) is not None:
-            return tuple(
-                passage(model, text, ids, chat=chat)
-                for said in shipped
-                for text, ids in zip(prompt_set.texts, said, strict=True)
-            )
         found: list[Passage] = []
-        starts = [(r, s) for r in range(ROUNDS) for s in range(0, len(prompt_set), _AT_ONCE)]
+        shipped = load_said(model.name, about) or ()
+        for said in shipped[:rounds]:
+            found += [
+                passage(model, text, ids, chat=chat)
+                for text, ids in zip(prompt_set.texts, said, strict=True)
+            ]
+        made = range(len(shipped), rounds)
+        starts = [(seed, s) for seed in made for s in range(0, len(prompt_set), _AT_ONCE)]
         for number, (seed, start) in enumerate(starts):
             rows = range(start, min(start + _AT_ONCE, len(prompt_set)))
-            which = f"{seed * len(prompt_set) + start + 1} of {ROUNDS * len(prompt_set)}"
+            which = f"{seed * len(prompt_set) + start + 1} of {rounds * len(prompt_set)}"
             lock = self._turns(progress, number / len(starts), f"the model answers, text {which}")
             found += self._said(model, prompt_set, list(rows), seed, lock)
         return tuple(found)

@@ -45,6 +45,8 @@ CONCEPTS = (
     "months",
 )
 """Presets that are tried."""
+ROUNDS = 6
+"""Times that the model goes on from each opening: some concepts it names in one text of forty."""
 OTHER_TEXTS = 2
 """Texts beside a concept's own that say none of its words."""
 FEW = 5
@@ -84,9 +86,8 @@ def subjects_of(
     """The concepts that the model's own texts say often enough, and a sentence for each other."""
     causes = Causes(session)
     prompt_set = causes.prompt_set(trial.model, trial.data or None)
-    passages = [
-        one for one in causes.passages(trial.model, prompt_set, progress) if one.continuation
-    ]
+    said = causes.passages(trial.model, prompt_set, progress, ROUNDS)
+    passages = [one for one in said if one.continuation]
     model = session.model(trial.model)
     found, notes = [], []
     for name in CONCEPTS:

@@ -39,8 +39,8 @@ ENOUGH = 12
 """Questions that it has to answer for its relation to be used."""
 BESIDE = 4
 """Other relations that are to stay, those that follow in the order of files."""
-OTHERS = 4
-"""Questions of each of them, to search on and to judge."""
+OTHERS = 8
+"""Questions of each of them, to search on and to judge, at most."""
 PARTS = 2
 """Parts of a search's texts: the own questions in each, beside those of some other relations."""
 

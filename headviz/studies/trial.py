@@ -30,10 +30,16 @@ from headviz.studies.folder import StudyFolder
 from headviz.studies.samples import StudyError
 
 LEARNT, PRUNED = "learnt", "pruned"
-STEPS = 32
+STEPS = 64
 """Steps of a search."""
-POOL = 24
+POOL = 16
 """Heads over chance that `pruned` chooses from."""
+TOGETHER = 8
+"""Of those the best alone, which it tries together."""
+PRUNED_FACTOR = -1.0
+"""What they are turned to while it chooses."""
+PRICE = 5.0
+"""Nats that a nat of side effect has to bring `pruned`."""
 LEARNT_DRAWS = 5
 """Random sets of the layers of the learnt edit, with its factors, at most."""
 
@@ -179,16 +185,29 @@ def ablation(subject: Subject, kept: Kept) -> Float[Tensor, "layer head"]:
 
 
 def pruned(subject: Subject, kept: Kept) -> Float[Tensor, "layer head"]:
-    """The first heads over chance, by what is lost less what else moves without each, measured."""
-    first = in_order(pursuit(subject, kept).nan_to_num(nan=-torch.inf))[:POOL]
+    """Of the first heads over chance those that together take most for what else they move.
+
+    Measured: the best TOGETHER alone, then one at a time, each beside those before it, all turned
+    to PRUNED_FACTOR. All other heads follow in the pursuit's order.
+    """
+    over = pursuit(subject, kept).nan_to_num(nan=-torch.inf)
+
+    def worth(*heads: Head) -> float:
+        effect = subject.search.measure(Edit.of(heads, PRUNED_FACTOR)).effect()
+        return effect.need - PRICE * effect.side
 
     def make() -> Mapping[str, Any]:
-        effects = [subject.search.measure(Edit({head: 0.0})).effect() for head in first]
-        return {"worth": [one.need - one.side for one in effects]}
+        pool = [head for head in in_order(over)[:POOL] if over[head.layer, head.index] > 0]
+        left = sorted(pool, key=worth, reverse=True)[:TOGETHER]
+        chosen = left[:1]
+        while left := [head for head in left if head not in chosen]:
+            chosen.append(max(left, key=partial(worth, *chosen)))
+        return {"heads": [str(head) for head in chosen]}
 
-    scores = torch.full((subject.model.n_layers, subject.model.n_heads), -torch.inf)
-    for head, worth in zip(first, kept("pruned", make)["worth"], strict=True):
-        scores[head.layer, head.index] = worth
+    first = [Head.parse(name) for name in kept("pruned", make)["heads"]]
+    scores = over - over.max() - 1
+    for place, head in enumerate(first):
+        scores[head.layer, head.index] = len(first) - place
     return scores
 
 
