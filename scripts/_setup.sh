@@ -45,7 +45,8 @@ ensure_env() {
     if [ "$(cat ".venv/.headviz-$level" 2>/dev/null)" = "$stamp" ]; then return; fi
     [ "$level" = app ] || target=".[$level]"
     say "installing what headviz needs ($level); the first time takes minutes and some 6 GB"
-    if ! .venv/bin/python -m pip install --quiet --editable "$target" </dev/null; then
+    # To compile all modules takes two minutes, and most are never imported: Python does it as needed.
+    if ! .venv/bin/python -m pip install --quiet --no-compile --editable "$target" </dev/null; then
         say "could not install; the reason is above. Nothing is lost: run the same command again."
         return 1
     fi

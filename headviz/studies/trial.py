@@ -188,7 +188,7 @@ def pruned(subject: Subject, kept: Kept) -> Float[Tensor, "layer head"]:
     """Of the first heads over chance those that together take most for what else they move.
 
     Measured: the best TOGETHER alone, then one at a time, each beside those before it, all turned
-    to PRUNED_FACTOR. All other heads follow in the pursuit's order.
+    to PRUNED_FACTOR. What is best without any more of them is left; all other heads have no score.
     """
     over = pursuit(subject, kept).nan_to_num(nan=-torch.inf)
 
@@ -198,16 +198,21 @@ def pruned(subject: Subject, kept: Kept) -> Float[Tensor, "layer head"]:
 
     def make() -> Mapping[str, Any]:
         pool = [head for head in in_order(over)[:POOL] if over[head.layer, head.index] > 0]
-        left = sorted(pool, key=worth, reverse=True)[:TOGETHER]
+        alone = {head: worth(head) for head in pool}
+        left = sorted(pool, key=alone.__getitem__, reverse=True)[:TOGETHER]
         chosen = left[:1]
+        worths = [alone[head] for head in chosen]
         while left := [head for head in left if head not in chosen]:
-            chosen.append(max(left, key=partial(worth, *chosen)))
-        return {"heads": [str(head) for head in chosen]}
+            together = {head: worth(*chosen, head) for head in left}
+            chosen.append(max(left, key=together.__getitem__))
+            worths.append(together[chosen[-1]])
+        return {"heads": [str(head) for head in chosen], "worths": worths}
 
-    first = [Head.parse(name) for name in kept("pruned", make)["heads"]]
-    scores = over - over.max() - 1
-    for place, head in enumerate(first):
-        scores[head.layer, head.index] = len(first) - place
+    made = kept("pruned together", make)
+    best = max(range(len(made["heads"])), key=made["worths"].__getitem__, default=-1)
+    scores = torch.full_like(over, -torch.inf)
+    for place, head in enumerate(map(Head.parse, made["heads"][: best + 1])):
+        scores[head.layer, head.index] = -place
     return scores
 
 
@@ -221,7 +226,10 @@ ARMS: Mapping[str, Callable[[Subject, Kept], Float[Tensor, "layer head"]] | None
     PRUNED: pruned,
     LEARNT: None,
 }
-"""Name -> scores of all heads, larger for those that are turned first; None: an edit is learnt."""
+"""Name -> scores of all heads, larger for those that are turned first; None: an edit is learnt.
+
+Heads that are never turned have -inf.
+"""
 
 
 def needs(subject: Subject, kept: Kept) -> Float[Tensor, "number layer head"]:
@@ -313,7 +321,8 @@ class Ladder:
                 continue
             function = ARMS[first if arm == RANDOM else arm]
             assert function is not None, "a learnt edit has no order"
-            order = in_order(function(subject, kept).nan_to_num(nan=-torch.inf))
+            scores = function(subject, kept).nan_to_num(nan=-torch.inf)
+            order = [h for h in in_order(scores) if scores[h.layer, h.index] > -torch.inf]
             for k in self.ks:
                 for alpha in self.trial.alphas:
                     edit = Edit.of(order[:k], alpha)
@@ -331,7 +340,7 @@ def learnt_edits(subject: Subject, ks: Sequence[int], kept: Kept) -> dict[int, E
         *_, last = search_in_steps(subject.search, Search(heads=k, steps=STEPS))
         return {"edit": str(last.edit)}
 
-    made = {k: kept(f"learnt {k}", partial(make, k))["edit"] for k in ks}
+    made = {k: kept(f"learnt {k} in {STEPS} steps", partial(make, k))["edit"] for k in ks}
     return {k: Edit.parse(text) if text else NO_EDIT for k, text in made.items()}
 
 
