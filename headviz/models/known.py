@@ -69,6 +69,18 @@ class KnownModel:
         return any(folder.glob("*.safetensors"))
 
     @property
+    def to_fetch(self) -> int:
+        """Bytes that would come over the network: of one that is joined, its language model's."""
+        if self.language_model:
+            return known_models()[self.language_model].n_bytes
+        return self.n_bytes
+
+    @property
+    def can_be_had(self) -> bool:
+        """Whether a network would bring what is not here of it."""
+        return bool(self.hub) or (bool(self.language_model) and parts_of(self.name) is not None)
+
+    @property
     def _can_be_joined(self) -> bool:
         parts = parts_of(self.name)
         return parts is not None and (

@@ -10,7 +10,7 @@ from toyworld.pictures.content import Group, Picture
 from toyworld.pictures.drawing import SIDE
 from toyworld.pictures.processor import PATCH
 from toyworld.pictures.words import NUMBERS
-from toyworld.smol.texts import plural
+from toyworld.smol.texts import both_colors, plural
 
 GRID = SIDE // PATCH  # patches in a row
 _FORMS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -46,10 +46,11 @@ def group_at(picture: Picture, row: int, column: int) -> Group:
 
 def _word(group: Group, picture: Picture, row: int, column: int) -> str:
     kind = _FORMS[group.kind][row % 3][column % 3]
+    colors = both_colors(group)
     words = {
         "count": NUMBERS[group.count - 1],
-        "color": group.color,
-        "second": group.second,
+        "color": colors[0],
+        "second": colors[-1],
         "size": group.size,
         "mood": group.mood,
         "noun": plural(group),

@@ -1,13 +1,8 @@
-"""What ships of smol-vlm: its parts without the language model, pictures to read heads on, examples.
-
-The pictures are the drawn world's, as tiny-vlm ships them; their captions are plain English.
-"""
+"""What ships of smol-vlm: its parts, without the language model. Its pictures are tiny-vlm's."""
 
 import json
-import random
 import shutil
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +10,10 @@ from safetensors.torch import save_file
 
 from headviz.models.joined import FRONT, TRAINED_WITH
 from headviz.models.known import known_models
-from toyworld.pictures.content import Picture
-from toyworld.pictures.drawing import draw
-from toyworld.pictures.shipping import EXAMPLE_SIDE, PROBE_SIDE, example_pictures, training_pictures
 from toyworld.running import Run
 from toyworld.smol.processor import IMAGE_TOKEN, build_processor, read_tokenizer
 from toyworld.smol.schedule import SmolSchedule
-from toyworld.smol.texts import RATES, caption
 
-EVERYTHING = dict.fromkeys(RATES, 1.0)
 _PROCESSOR = ("processor_config.json", "chat_template.jinja")
 
 
@@ -66,20 +56,3 @@ def _write_small_files(schedule: SmolSchedule, language_model: Path, parts: Path
 
 def _write_json(file: Path, data: Any) -> None:
     file.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-
-
-def write_pictures(folder: Path) -> None:
-    """Write prompt_sets/pictures and examples: PNG files beside captions.jsonl."""
-    _write(folder / "prompt_sets" / "pictures", training_pictures(), PROBE_SIDE)
-    _write(folder / "examples", example_pictures(), EXAMPLE_SIDE)
-
-
-def _write(folder: Path, shown: Iterable[Picture], side: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for number, picture in enumerate(shown):
-        name = f"{number:03}-{picture.sort}.png"
-        draw(picture, side).save(folder / name, optimize=True)
-        text = caption(picture, random.Random(0), EVERYTHING)
-        lines.append(json.dumps({"file": name, "caption": text}) + "\n")
-    (folder / "captions.jsonl").write_text("".join(lines), encoding="utf-8")

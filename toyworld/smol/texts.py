@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from toyworld.pictures.content import Group, Picture
-from toyworld.pictures.words import BACKGROUNDS, NUMBERS, POSITIONS, SHAPES
+from toyworld.pictures.words import BACKGROUNDS, COLORS, NUMBERS, POSITIONS, SHAPES
 
 RATES: Mapping[str, float] = {
     "colors": 0.85,
@@ -179,10 +179,15 @@ def _words(group: Group, rng: random.Random, says: Says) -> str:
 
 
 def _pattern(group: Group, size: list[str], says: Says) -> str:
-    colors = f"{group.color} and {group.second} " if says("colors") else ""
+    colors = f"{' and '.join(both_colors(group))} " if says("colors") else ""
     named = group.noun if says("textures") else "pattern"
     words = " ".join([*size, f"{colors}{named}"])
     return words if named.endswith("s") or named == "noise" else with_article(words)
+
+
+def both_colors(group: Group) -> tuple[str, ...]:
+    """A texture's colors in the order of COLORS: nobody sees which was painted first."""
+    return tuple(sorted({group.color, group.second} - {""}, key=list(COLORS).index))
 
 
 def _noun(group: Group, rng: random.Random, says: Says) -> list[str]:

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import CLIPVisionModel
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from headviz.base.assets import ASSETS
+from headviz.base.errors import ModelError
 from headviz.base.shapes import Float
 from toyworld.clip_seeing import seen_pixels
-from toyworld.clip_training import WEIGHTS
 from toyworld.pictures.content import Picture, training_pictures
-from toyworld.pictures.tower import load_tower
 from toyworld.running import Run, adamw
 from toyworld.smol.aligning import WordVectors, word_ids
 from toyworld.smol.batches import Batch, Writer
@@ -43,8 +43,9 @@ class Front(nn.Module):
         config = schedule.config(text_config, image_token)
         self.vision_tower: Any = CLIPVisionModel(config.vision_config)
         self.multi_modal_projector = LlavaMultiModalProjector(config)
-        if schedule.tower:
-            load_tower(self.vision_tower, ASSETS / schedule.tower / WEIGHTS)
+        _begin_as(self.vision_tower, ASSETS / schedule.tower / "model.safetensors")
+        encoder = self.vision_tower.encoder
+        self.slow = (self.vision_tower.embeddings, *encoder.layers[: schedule.seen_layers])
 
     def forward(
         self, pixels: Float[Tensor, "row 3 side side"]
@@ -53,6 +54,31 @@ class Front(nn.Module):
         seen = self.vision_tower(pixels, output_hidden_states=True).hidden_states[-1]
         projected: Tensor = self.multi_modal_projector(seen)
         return projected
+
+
+def _begin_as(tower: Any, weights: Path) -> None:
+    """Copy the image tower of a LLaVA's `weights`; further layers begin as the identity."""
+    if not weights.is_file():
+        name = weights.parent.name
+        raise ModelError(
+            f"There are no weights of {name}, whose image tower this training begins with. "
+            f"Make them first: `python -m toyworld train {name}`."
+        )
+    theirs = {
+        name.removeprefix("vision_tower."): weight.float()
+        for name, weight in load_file(weights).items()
+        if name.startswith("vision_tower.")
+    }
+    missing, unexpected = tower.load_state_dict(theirs, strict=False)
+    assert not unexpected, unexpected
+    further = {name.split(".")[2] for name in missing}
+    for layer in map(int, further):
+        for module in (
+            tower.encoder.layers[layer].self_attn.out_proj,
+            tower.encoder.layers[layer].mlp.fc2,
+        ):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
 
 
 class Training:
@@ -130,7 +156,8 @@ def train(
     """
     training = Training(schedule, language_model)
     front = training.front
-    run = Run(schedule, front, adamw(front, schedule, front.vision_tower, schedule.tower_pace))
+    slow = nn.ModuleList(front.slow)
+    run = Run(schedule, front, adamw(front, schedule, slow, schedule.slow_pace))
     run.resume(checkpoint, "cpu")
     all_steps = schedule.aligning_steps + schedule.steps
     end = min(all_steps, stop_after or all_steps)
@@ -146,7 +173,7 @@ def train(
             )
             loss, right = training.speak(step)
         for group in run.optimizer.param_groups:
-            group["lr"] = rate * (1.0 if aligns else group["pace"])
+            group["lr"] = rate * group["pace"]
         loss.backward()
         nn.utils.clip_grad_norm_(front.parameters(), schedule.clip)
         run.optimizer.step()
