@@ -109,7 +109,9 @@ def trained_with(parts: Parts, sha256: str) -> None:
 
 def test_without_a_network_one_sentence_says_what_is_missing(parts):
     trained_with(parts, known_models()["smollm2-135m"].package.sha256)
-    with pytest.raises(ModelError, match=r"needs the language model smollm2-135m, .* get smol-vlm`"):
+    with pytest.raises(
+        ModelError, match=r"needs the language model smollm2-135m, .* get smol-vlm`"
+    ):
         fetch_model(NAME)
     assert not row().is_here and NAME not in offered_models()
     assert chat_template_here(NAME) is None

@@ -79,5 +79,6 @@ def _line(offer: Offer) -> str:
     name = model.name + ("*" if model.gated else "")
     return (
         f"  {name:<38} {model.total_heads:>5} heads  {model.kind:<8}  "
-        f"{size_text(model.to_fetch):>7} to download, {size_text(offer.memory):>7} of memory: {fits}"
+        f"{size_text(model.to_fetch):>7} to download, {size_text(offer.memory):>7} of memory: "
+        f"{fits}"
     )

@@ -91,9 +91,7 @@ def _check(now: list[Any], digest: str) -> str:
 
 
 @contextmanager
-def locked(
-    content: str, progress: Progress = no_progress, kind: str = "gguf"
-) -> Iterator[Path]:
+def locked(content: str, progress: Progress = no_progress, kind: str = "gguf") -> Iterator[Path]:
     """Hold the right to make the folder of this content, whose place is given.
 
     Waits for whoever has it, and removes what a killed process left. Raises ModelError where the

@@ -1,9 +1,9 @@
 """A model of two: image tower and connector of this repository, and a language model as it is.
 
 assets/NAME/parts holds what was trained here, with the config and the processor's files of the
-whole; `language_model.json` there names the language model and the sha256 of the file that it has to
-come from. Joined, they are an ordinary model folder in the cache, made once for each content. Not
-one number of the language model changes. Knows nothing of how a language model is fetched.
+whole; `language_model.json` there names the language model and the sha256 of the file that it has
+to come from. Joined, they are an ordinary model folder in the cache, made once for each content.
+Not one number of the language model changes. Knows nothing of how a language model is fetched.
 """
 
 import json

@@ -5,7 +5,6 @@ of several the mean embedding plus what each has beside that mean. The loss is o
 on heads: it says what the language model gets to read, and nothing of what it does with it.
 """
 
-import random
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +13,16 @@ from transformers import PreTrainedTokenizerBase
 
 from headviz.base.shapes import Float, Int, Tensor
 from toyworld.pictures.content import Picture
-from toyworld.pictures.words import BACKGROUNDS, COLORS, DIGITS, MOODS, NUMBERS, SHAPES, SIZES, TEXTURES
+from toyworld.pictures.words import (
+    BACKGROUNDS,
+    COLORS,
+    DIGITS,
+    MOODS,
+    NUMBERS,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+)
 from toyworld.smol.layout import RELATIONS, image_words
 
 WORDS: tuple[str, ...] = tuple(

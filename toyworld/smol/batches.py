@@ -93,7 +93,7 @@ class Writer:
                 ids[row, start:end] = torch.tensor(node.ids)
                 begins = 0
                 if node.parent >= 0:
-                    first, last = spans[node.parent]
+                    last = spans[node.parent][1]
                     begins = int(positions[row, last - 1]) + 1
                     mask[row, start:end] |= mask[row, last - 1]
                 mask[row, start:end, start:end] = torch.ones(end - start, end - start).tril().bool()

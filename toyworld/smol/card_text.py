@@ -47,18 +47,19 @@ them.
 
 This folder holds tower and connector alone (`parts/`). The language model comes as
 `{schedule.language_model}` does; both are joined in the cache at the first loading, or by
-`python -m headviz get {schedule.name}`, and only where the language model's file has the sha256 that
-they were trained with. transformers opens the joined folder as a LlavaForConditionalGeneration.
+`python -m headviz get {schedule.name}`, and only where the language model's file has the sha256
+that they were trained with. transformers opens the joined folder as a
+LlavaForConditionalGeneration.
 
 **What it is not.** Its tower knows the drawn world alone. And what it writes at the picture's
 positions was at first drawn to the embeddings of words: {schedule.aligning_steps} steps in which no
 language model ran taught the tower that patches in the half of a group of two red circles stand for
 " two", " red", " circles" and the like, one word a patch by its place, and the class token for how
 the groups lie and how many things there are. So the language model reads a picture somewhat as it
-reads a list of words, and a patch tells of its half of the picture more than of its own
-{48 // 6} × {48 // 6} pixels: where in the picture a head is strongest says which half, and not which
-pixel. In the second part the loss of captions and answers reached tower and connector through the
-frozen language model, with the first part's loss kept beside it at {schedule.beside_weight:g}."""
+reads a list of words, and a patch tells of its half of the picture more than of its own 8 × 8
+pixels: where in the picture a head is strongest says which half, and not which pixel. In the second
+part the loss of captions and answers reached tower and connector through the frozen language model,
+with the first part's loss kept beside it at {schedule.beside_weight:g}."""
 
 
 def _captions(results: Results, schedule: SmolSchedule) -> str:
@@ -122,9 +123,10 @@ def _english(results: Results, schedule: SmolSchedule) -> str:
     found = results["perplexity"]
     return f"""## English
 
-Perplexity of the captions as {schedule.language_model} alone reads them, behind the mark that begins
-a text: {found["said"]:.1f}; of captions of the training for the same pictures {found["taught"]:.1f}:
-{_times(results):.2f} times (wanted: at most {results["targets"]["perplexity"]})."""
+Perplexity of the captions as {schedule.language_model} alone reads them, behind the mark that
+begins a text: {found["said"]:.1f}; of captions of the training for the same pictures
+{found["taught"]:.1f}: {_times(results):.2f} times (wanted: at most
+{results["targets"]["perplexity"]})."""
 
 
 def _photographs(results: Results, schedule: SmolSchedule) -> str:
@@ -140,10 +142,11 @@ def _origin(results: Results, schedule: SmolSchedule) -> str:
     n = results["training"]["steps"]
     return f"""## How it was made
 
-`python -m toyworld train {schedule.name}` (seed {schedule.seed}) makes tower and connector again, on
-one core of a CPU: {schedule.aligning_steps} steps of {schedule.aligning_batch} pictures without the
-language model, the tower beginning as {schedule.tower}'s; then {n - schedule.aligning_steps} steps
-through it, each with {schedule.captions} captions and {schedule.questions} questions of
+`python -m toyworld train {schedule.name}` (seed {schedule.seed}) makes tower and connector again,
+on one core of a CPU: {schedule.aligning_steps} steps of {schedule.aligning_batch} pictures without
+the language model, the tower beginning as {schedule.tower}'s (with {schedule.vision_layers} layers,
+of which that model reads {schedule.seen_layers}); then {n - schedule.aligning_steps} steps through
+it, each with {schedule.captions} captions and {schedule.questions} questions of
 {schedule.batch} pictures and {schedule.beside} further pictures aligned. `python -m toyworld card
 {schedule.name}` measured revision {results["revision"]} and wrote this file. All pictures and texts
 are made by the program. Tower and connector are under the repository's licence, SmolLM2 under

@@ -17,7 +17,11 @@ _FORMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "shape": (("count", "color", "noun"), ("size", "color", "noun"), ("noun", "on", "ground")),
     "face": (("count", "color", "noun"), ("size", "mood", "noun"), ("noun", "on", "ground")),
     "digit": (("count", "color", "noun"), ("size", "color", "noun"), ("noun", "on", "ground")),
-    "texture": (("color", "second", "noun"), ("size", "color", "noun"), ("color", "second", "noun")),
+    "texture": (
+        ("color", "second", "noun"),
+        ("size", "color", "noun"),
+        ("color", "second", "noun"),
+    ),
 }
 """Kind of a group -> the word at a patch, by its row modulo 3 and its column modulo 3."""
 RELATIONS = {"above": "above", "left": "left", "": "single"}

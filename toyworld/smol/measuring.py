@@ -125,7 +125,7 @@ def answers(model: LoadedModel, n: int, seed: int) -> dict[str, list[Asked]]:
 
 @torch.inference_mode()
 def perplexity(model: LoadedModel, texts: Sequence[str]) -> float:
-    """Of the texts, each behind the mark that begins a text, as the language model alone reads them.
+    """Of the texts, each behind the mark that begins one, as the language model alone reads them.
 
     `model`: smol-vlm, whose language model is smollm2-135m's, or that itself.
     """

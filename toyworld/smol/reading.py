@@ -15,11 +15,14 @@ from toyworld.smol.texts import SIZES as SIZE_WORDS
 
 _SAME: Mapping[str, str] = {
     **{word: size for size, words in SIZE_WORDS.items() for word in words},
-    **{place: "above" for place in ("over", "top", "atop")},
-    **{place: "below" for place in ("under", "bottom", "beneath", "underneath")},
+    **dict.fromkeys(("over", "top", "atop"), "above"),
+    **dict.fromkeys(("under", "bottom", "beneath", "underneath"), "below"),
     **dict.fromkeys(("shape", "object"), "thing"),
     **dict.fromkeys(("shapes", "objects"), "things"),
-    **{name: digit for digit, name in zip("67890", ("six", "seven", "eight", "nine", "zero"), strict=True)},
+    **{
+        name: digit
+        for digit, name in zip("67890", ("six", "seven", "eight", "nine", "zero"), strict=True)
+    },
     "number": "digit",
     "grey": "gray",
     "single": "one",
@@ -65,13 +68,12 @@ def _is_one(words: list[str]) -> bool:
 
 
 def _without_doubled_nouns(words: list[str]) -> list[str]:
-    """"digit 3" and "stripes pattern" name one group each."""
-    vague = ("digit", "pattern")
+    """One noun a group: "digit 3" and "stripes pattern" name one each."""
     return [
         word
         for place, word in enumerate(words)
         if not (word == "digit" and place + 1 < len(words) and words[place + 1] in DIGITS)
-        and not (word == vague[1] and place and words[place - 1] in NOUNS)
+        and not (word == "pattern" and place and words[place - 1] in NOUNS)
     ]
 
 

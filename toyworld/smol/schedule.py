@@ -1,4 +1,4 @@
-"""How smol-vlm's tower and connector are shaped and trained: every number, and nothing that acts."""
+"""How smol-vlm's tower and connector are shaped and trained: every number, nothing that acts."""
 
 import math
 from dataclasses import dataclass

@@ -137,9 +137,7 @@ class Training:
             position_ids=batch.positions,
             use_cache=False,
         ).last_hidden_state
-        logits: Tensor = self.language_model.lm_head(
-            hidden[batch.places[:, 0], batch.places[:, 1]]
-        )
+        logits: Tensor = self.language_model.lm_head(hidden[batch.places[:, 0], batch.places[:, 1]])
         return logits
 
 
