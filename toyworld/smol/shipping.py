@@ -33,7 +33,9 @@ def save_parts(run: Run, language_model: Path, folder: Path) -> None:
     assert package is not None
     trained_with = {"name": schedule.language_model, "sha256": package.sha256}
     _write_json(parts / TRAINED_WITH, trained_with)
-    run.write_history(folder)
+    aligning = min(run.step, schedule.aligning_steps)
+    history = {"seed": schedule.seed, "aligning_steps": aligning, "steps": run.step}
+    _write_json(folder / "training.json", history)
 
 
 def _write_small_files(schedule: SmolSchedule, language_model: Path, parts: Path) -> None:
