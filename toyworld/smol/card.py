@@ -13,6 +13,7 @@ from typing import Any
 
 from headviz.models.load import load_model
 from headviz.models.loaded import LoadedModel
+from toyworld.pictures.speaking import CoreSpeaker
 from toyworld.pictures.words import CONCEPTS
 from toyworld.smol import measuring
 from toyworld.smol.card_text import render
@@ -30,6 +31,7 @@ TARGETS: Mapping[str, float] = {
 """Concept -> the least share of the captions that name it in which all of that is right."""
 ANSWERS_TARGET = 0.85
 PERPLEXITY_TARGET = 1.5  # times that of the training's captions
+N_HEADS, FACTOR = 8, -1.0
 _SHOWN = 6  # pictures whose captions the card quotes
 
 
@@ -41,6 +43,7 @@ def write_card(folder: Path, name: str, quick: bool = False) -> None:
     model = load_model(name, device="cpu", dtype="float32")
     history = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     results = measure(model, history, *((24, 4) if quick else (360, 60)))
+    results["first_heads"] = measure_heads(model, *((8, 6) if quick else (200, 40)))
     (folder / "card.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(render(results, SMOL_SCHEDULES[name]), encoding="utf-8")
 
@@ -87,6 +90,21 @@ def measure(
             {"name": name, "said": text} for (name, _), text in zip(photographs, seen, strict=True)
         ],
         "training": history,
+    }
+
+
+def measure_heads(model: LoadedModel, n_read: int, n_shown: int) -> dict[str, Any]:
+    """What the first heads of rankings do; read on `n_read` training pictures."""
+    speaker = CoreSpeaker.of(model, n_read)
+    found = [
+        measuring.first_heads(model, speaker, concept, N_HEADS, FACTOR, n_shown)
+        for concept in TARGETS
+    ]
+    return {
+        "factor": FACTOR,
+        "read": n_read,
+        "pictures": n_shown,
+        "concepts": [asdict(one) for one in found],
     }
 
 

@@ -10,7 +10,7 @@ Results = Mapping[str, Any]
 
 def render(results: Results, schedule: SmolSchedule) -> str:
     """The card as Markdown."""
-    sections = (_head, _captions, _answers, _english, _photographs, _origin)
+    sections = (_head, _captions, _answers, _english, _heads, _photographs, _origin)
     return "\n\n".join(section(results, schedule) for section in sections) + "\n"
 
 
@@ -127,6 +127,37 @@ Perplexity of the captions as {schedule.language_model} alone reads them, behind
 begins a text: {found["said"]:.1f}; of captions of the training for the same pictures
 {found["taught"]:.1f}: {_times(results):.2f} times (wanted: at most
 {results["targets"]["perplexity"]})."""
+
+
+def _heads(results: Results, schedule: SmolSchedule) -> str:
+    found = results["first_heads"]
+    rows = "\n".join(map(_heads_line, found["concepts"]))
+    return f"""## What turning the first heads of a ranking does
+
+Heads ranked by explained variance (default options) over the picture's positions of
+{found["read"]} training pictures; the first {len(found["concepts"][0]["ranked"])} of
+{results["heads"]}, at factor {found["factor"]:g}, on {found["pictures"]} held-out pictures that show
+the concept, captioned greedily: its words, the share of right claims about everything else, and the
+captions' perplexity, unedited → edited, and in brackets with as many random other heads of the same
+layers. Nothing here was trained for; what it shows is what there is.
+
+| concept | heads | words | others right | perplexity |
+|---|---|---|---|---|
+{rows}"""
+
+
+def _heads_line(one: Results) -> str:
+    def cell(name: str, form: str) -> str:
+        before, after = one["original"][name], one["edited"][name]
+        controls = ", ".join(format(control[name], form) for control in one["controls"])
+        return f"{before:{form}} → {after:{form}} ({controls})"
+
+    words, right, english = (
+        cell("words", "d"),
+        cell("others_right", ".2f"),
+        cell("perplexity", ".1f"),
+    )
+    return f"| {one['concept']} | {one['edited']['heads']} | {words} | {right} | {english} |"
 
 
 def _photographs(results: Results, schedule: SmolSchedule) -> str:

@@ -15,12 +15,16 @@ from typing import Any
 import torch
 from PIL import Image
 
+from headviz.base.head import Head
+from headviz.editing.control import matched_control
 from headviz.editing.generate import Sampling, generate
 from headviz.heads.edits import NO_EDIT, Edit
 from headviz.inputs.images import open_picture
 from headviz.models.loaded import LoadedModel
 from toyworld.pictures.content import Picture, pictures
 from toyworld.pictures.drawing import draw
+from toyworld.pictures.head_assignment import concepts_in
+from toyworld.pictures.speaking import CoreSpeaker
 from toyworld.pictures.words import CONCEPTS
 from toyworld.smol.processor import END
 from toyworld.smol.reading import answers_match, caption_claims, plain
@@ -28,6 +32,8 @@ from toyworld.smol.texts import SUMMONS, Question, questions
 
 BATCH = 30
 MOST_TOKENS = 40
+HEADS_SEED = 31
+DRAWS = 2  # of other heads
 _SEVERAL = ("two", "three", "four", "five")
 
 
@@ -139,6 +145,62 @@ def perplexity(model: LoadedModel, texts: Sequence[str]) -> float:
         loss += float(torch.nn.functional.cross_entropy(logits, row[0, 1:-1], reduction="sum"))
         n_tokens += len(ids)
     return math.exp(loss / n_tokens)
+
+
+@dataclass(frozen=True)
+class Turned:
+    """What captions are like with some heads turned."""
+
+    heads: str
+    words: int
+    """Of the concept, in all captions together."""
+    others_right: float
+    """Share of the claims about other concepts that are right."""
+    perplexity: float
+
+
+@dataclass(frozen=True)
+class FirstHeads:
+    """The first heads of a ranking, and what captions are like without them."""
+
+    concept: str
+    ranked: tuple[tuple[str, float, float], ...]
+    """Head, score and chance level of the first ones."""
+    original: Turned
+    edited: Turned
+    controls: tuple[Turned, ...]
+    """Random other heads of the same layers."""
+
+
+def first_heads(
+    model: LoadedModel, speaker: CoreSpeaker, concept: str, n_heads: int, factor: float, n: int
+) -> FirstHeads:
+    """Turn the first `n_heads` of the concept's ranking, on `n` held-out pictures that show it."""
+    ranking = speaker.rank(concept)
+    stream = (p for p in pictures(HEADS_SEED, held_out=True) if concept in concepts_in(p))
+    shown = list(itertools.islice(stream, n))
+    heads = ranking.top(n_heads)
+    others = [
+        matched_control(heads, range(model.n_layers), model.n_heads, seed) for seed in range(DRAWS)
+    ]
+
+    def turned(some: Sequence[Head]) -> Turned:
+        said = captions(model, shown, Edit.of(some, factor) if some else NO_EDIT)
+        made = [
+            ok
+            for text, picture in zip(said, shown, strict=True)
+            for about, ok in caption_claims(text, picture)
+            if about != concept
+        ]
+        right = sum(made) / len(made) if made else math.nan
+        names = " ".join(map(str, some))
+        spoken = [text for text in said if text.strip()]
+        english = perplexity(model, spoken) if spoken else math.nan
+        return Turned(names, words_said(said)[concept], right, english)
+
+    told = tuple((str(h.head), h.score, h.chance) for h in ranking.heads[:n_heads])
+    controls = tuple(turned(some) for some in others)
+    return FirstHeads(concept, told, turned(()), turned(heads), controls)
 
 
 def words_said(texts: Sequence[str]) -> Mapping[str, int]:
