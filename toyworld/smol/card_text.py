@@ -136,10 +136,10 @@ def _heads(results: Results, schedule: SmolSchedule) -> str:
 
 Heads ranked by explained variance (default options) over the picture's positions of
 {found["read"]} training pictures; the first {len(found["concepts"][0]["ranked"])} of
-{results["heads"]}, at factor {found["factor"]:g}, on {found["pictures"]} held-out pictures that show
-the concept, captioned greedily: its words, the share of right claims about everything else, and the
-captions' perplexity, unedited → edited, and in brackets with as many random other heads of the same
-layers. Nothing here was trained for; what it shows is what there is.
+{results["heads"]}, at factor {found["factor"]:g}, on {found["pictures"]} held-out pictures that
+show the concept, captioned greedily: its words, the share of right claims about everything else,
+and the captions' perplexity, unedited → edited, and in brackets with as many random other heads of
+the same layers. Nothing here was trained for; what it shows is what there is.
 
 | concept | heads | words | others right | perplexity |
 |---|---|---|---|---|
