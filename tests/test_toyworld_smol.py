@@ -21,6 +21,7 @@ from toyworld.smol.processor import IMAGE_TOKEN, N_IMAGE
 from toyworld.smol.reading import answers_match, caption_claims, plain
 from toyworld.smol.schedule import SMOL_SCHEDULES
 from toyworld.smol.texts import FRAMES, SUMMONS, caption, questions
+from toyworld.smol.training import Front
 
 MANY = list(itertools.islice(pictures(7), 600))
 SCENE = Picture(
@@ -111,13 +112,16 @@ class Letters:
         return 95
 
 
-def test_what_is_said_in_a_shared_row_is_as_likely_as_alone():
-    torch.manual_seed(0)
-    config = LlamaConfig(
+def tiny_text() -> LlamaConfig:
+    return LlamaConfig(
         vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048,
     )  # fmt: skip
-    model = LlamaForCausalLM(config).eval()
+
+
+def test_what_is_said_in_a_shared_row_is_as_likely_as_alone():
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(tiny_text()).eval()
     writer = Writer(Letters(), 2, 2)
     batch = writer.batch([SCENE, MANY[0]], random.Random(3))
     with torch.inference_mode():
@@ -130,6 +134,14 @@ def test_what_is_said_in_a_shared_row_is_as_likely_as_alone():
             seen = batch.mask[row, 0, place]
             alone = model(input_ids=batch.ids[row, seen][None]).logits[0, -1]
             torch.testing.assert_close(shared[number], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_a_tower_before_it_leaves_the_language_model_s_config_alone():
+    text = tiny_text()
+    text._attn_implementation = "sdpa"
+    before = text.to_dict()
+    Front(SMOL_SCHEDULES["smol-vlm"], text, 16)
+    assert text._attn_implementation == "sdpa" and text.to_dict() == before
 
 
 def test_a_row_asks_for_every_letter_of_two_captions_and_two_answers():

@@ -26,17 +26,17 @@ class SmolSchedule:
     aligning_batch: int = 96  # fresh pictures
     aligning_rate: float = 1.5e-3
     more_scenes: float = 0.5  # of the pictures are scenes, beside those of any sort
-    steps: int = 300  # of the second part, through the language model
+    steps: int = 210  # of the second part, through the language model
     batch: int = 4  # fresh pictures
     captions: int = 2  # a picture
     questions: int = 4  # a picture
-    learning_rate: float = 7e-4
+    learning_rate: float = 1e-3
     slow_pace: float = 0.3  # learning rate of `seen_layers`, as a multiple of the others'
-    beside: int = 28  # further pictures a step whose tokens are aligned as in the first part
+    beside: int = 12  # further pictures a step whose tokens are aligned as in the first part
     beside_weight: float = 0.3
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.01
-    warm_up: int = 30  # steps
+    warm_up: int = 15  # steps
     clip: float = 1.0  # gradient norm
 
     def config(self, text: PreTrainedConfig, image_token: int) -> LlavaConfig:

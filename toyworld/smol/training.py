@@ -6,6 +6,7 @@ token reaches tower and connector through it; some further pictures a step are a
 There is no loss on heads. What a step sees depends on the seed and the step alone.
 """
 
+import copy
 import random
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ class Front(nn.Module):
         """
         super().__init__()
         torch.manual_seed(schedule.seed)
-        config = schedule.config(text_config, image_token)
+        # A LLaVA's config takes the text's as its own, and sets how that computes attention anew.
+        config = schedule.config(copy.deepcopy(text_config), image_token)
         self.vision_tower: Any = CLIPVisionModel(config.vision_config)
         self.multi_modal_projector = LlavaMultiModalProjector(config)
         _begin_as(self.vision_tower, ASSETS / schedule.tower / "model.safetensors")
