@@ -42,8 +42,8 @@ def write_card(folder: Path, name: str, quick: bool = False) -> None:
     """
     model = load_model(name, device="cpu", dtype="float32")
     history = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    results = measure(model, history, *((24, 4) if quick else (360, 60)))
-    results["first_heads"] = measure_heads(model, *((8, 6) if quick else (200, 40)))
+    results = measure(model, history, *((24, 4) if quick else (240, 40)))
+    results["first_heads"] = measure_heads(model, *((8, 6) if quick else (120, 24)))
     (folder / "card.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(render(results, SMOL_SCHEDULES[name]), encoding="utf-8")
 
