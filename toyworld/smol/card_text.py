@@ -178,7 +178,10 @@ on one core of a CPU: {schedule.aligning_steps} steps of {schedule.aligning_batc
 the language model, the tower beginning as {schedule.tower}'s (with {schedule.vision_layers} layers,
 of which that model reads {schedule.seen_layers}); then {n - schedule.aligning_steps} steps through
 it, each with {schedule.captions} captions and {schedule.questions} questions of
-{schedule.batch} pictures and {schedule.beside} further pictures aligned. `python -m toyworld card
+{schedule.batch} pictures and {schedule.beside} further pictures aligned. (The shipped run came to
+this in pieces: a quarter of the first 400 steps' pictures were scenes beside those of any sort, and
+the second part was meant to be shorter when it began; on one core beside other work 20 minutes and
+30: docs/log.md.) `python -m toyworld card
 {schedule.name}` measured revision {results["revision"]} and wrote this file. All pictures and texts
 are made by the program. Tower and connector are under the repository's licence, SmolLM2 under
 Apache 2.0."""
