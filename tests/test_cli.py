@@ -151,11 +151,13 @@ def test_without_json_a_person_can_read_it(assets, command, arguments, shown):
 
 def test_models_that_are_not_trained_yet_are_named_as_such(assets, command):
     said = command("models")[1]
-    assert "Not trained yet: tiny-lm, tiny-vlm, tiny-clip (python -m toyworld train" in said
+    assert (
+        "Not trained yet: tiny-lm, tiny-vlm, tiny-clip, smol-vlm (python -m toyworld train" in said
+    )
     (assets / "tiny-clip").mkdir()
     (assets / "tiny-clip" / clip.CONFIG).touch()
     said = command("models")[1]
-    assert "Not trained yet: tiny-lm, tiny-vlm (" in said
+    assert "Not trained yet: tiny-lm, tiny-vlm, smol-vlm (" in said
     assert "tiny-clip        CLIP model" in said
 
 

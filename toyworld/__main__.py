@@ -136,10 +136,24 @@ def make_clip_model(args: argparse.Namespace, folder: Path) -> None:
     write_reference(folder)
 
 
+def make_smol_model(args: argparse.Namespace, folder: Path) -> None:
+    """Tower and connector before a language model that stays as it is, trained on the CPU."""
+    from headviz.models.load import fetch_model
+    from toyworld.smol.schedule import SMOL_SCHEDULES
+    from toyworld.smol.shipping import save_parts
+    from toyworld.smol.training import train
+
+    schedule = changed(SMOL_SCHEDULES[args.model], args)
+    language_model, _ = fetch_model(schedule.language_model)
+    run = train(schedule, language_model, args.checkpoints / f"{schedule.name}.pt")
+    save_parts(run, language_model, folder)
+
+
 MAKERS: dict[str, Callable[[argparse.Namespace, Path], None]] = {
     "tiny-lm": make_stories_model,
     "tiny-vlm": make_pictures_model,
     "tiny-clip": make_clip_model,
+    "smol-vlm": make_smol_model,
 }
 """Built-in model -> what trains it and writes its folder."""
 
@@ -173,10 +187,18 @@ def write_clip_card(args: argparse.Namespace, folder: Path) -> None:
     write_clip_card(folder, args.model, quick=args.quick)
 
 
+def write_smol_card(args: argparse.Namespace, folder: Path) -> None:
+    """The card of a vision-language model with a language model of others inside."""
+    from toyworld.smol.card import write_card
+
+    write_card(folder, args.model, quick=args.quick)
+
+
 CARD_WRITERS: dict[str, Callable[[argparse.Namespace, Path], None]] = {
     "tiny-lm": write_stories_card,
     "tiny-vlm": write_pictures_card,
     "tiny-clip": write_clip_card,
+    "smol-vlm": write_smol_card,
 }
 """Built-in model -> what measures it and writes its card."""
 

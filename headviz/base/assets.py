@@ -12,7 +12,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 CHECKOUT: Path | None = None if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent
 """The repository that this headviz runs from, None where it is installed."""
 ASSETS = (CHECKOUT or _PACKAGE) / "assets"
-TRAINED_HERE = ("tiny-lm", "tiny-vlm", "tiny-clip")
+TRAINED_HERE = ("tiny-lm", "tiny-vlm", "tiny-clip", "smol-vlm")
 """Models that this repository trains; without their weights they are not built in."""
 DEFAULT_MODEL = "tiny-lm"
 """The model where none is named."""

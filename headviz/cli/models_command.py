@@ -24,8 +24,9 @@ def models(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
     rows += [_built_in_row(name, "CLIP model") for name in clips if name not in names]
     here = [_here_line(row) for row in rows if row["here"]]
     lines = ["Here:", *here, "To be had with `python -m headviz get NAME`:"]
-    lines += [_line(offer) for offer in known if not offer.is_here and offer.model.hub]
-    if missing := [name for name in TRAINED_HERE if name not in {*built_in, *clips}]:
+    lines += [_line(offer) for offer in known if not offer.is_here and offer.model.can_be_had]
+    there = {*built_in, *clips, *(m.model.name for m in known if m.model.can_be_had)}
+    if missing := [name for name in TRAINED_HERE if name not in there]:
         lines.append(f"Not trained yet: {', '.join(missing)} (python -m toyworld train NAME).")
     lines.append(
         "Any folder, .gguf file or hub name of a language model or vision-language model works "
@@ -78,5 +79,6 @@ def _line(offer: Offer) -> str:
     name = model.name + ("*" if model.gated else "")
     return (
         f"  {name:<38} {model.total_heads:>5} heads  {model.kind:<8}  "
-        f"{size_text(model.n_bytes):>7} to download, {size_text(offer.memory):>7} of memory: {fits}"
+        f"{size_text(model.to_fetch):>7} to download, {size_text(offer.memory):>7} of memory: "
+        f"{fits}"
     )

@@ -29,14 +29,17 @@ _POLL = 0.2  # seconds between two looks at the lock of another
 _CHUNK = 2**22
 
 
-def converted_folder(content: str) -> Path:
-    """Where the model made from content of this sha256 is, or would be."""
-    return cache_folder() / "models" / f"gguf-{FORMAT}-{content[:32]}"
+def converted_folder(content: str, kind: str = "gguf") -> Path:
+    """Where the model made from content of this sha256 is, or would be.
+
+    `kind`: what it was made from.
+    """
+    return cache_folder() / "models" / f"{kind}-{FORMAT}-{content[:32]}"
 
 
-def is_converted(content: str) -> bool:
+def is_converted(content: str, kind: str = "gguf") -> bool:
     """Whether it is there; a bit that the disk has turned since is not looked for."""
-    return converted_folder(content).is_dir()
+    return converted_folder(content, kind).is_dir()
 
 
 def is_whole(folder: Path) -> bool:
@@ -88,13 +91,13 @@ def _check(now: list[Any], digest: str) -> str:
 
 
 @contextmanager
-def locked(content: str, progress: Progress = no_progress) -> Iterator[Path]:
+def locked(content: str, progress: Progress = no_progress, kind: str = "gguf") -> Iterator[Path]:
     """Hold the right to make the folder of this content, whose place is given.
 
     Waits for whoever has it, and removes what a killed process left. Raises ModelError where the
     cache folder takes no file, and what `progress` raises.
     """
-    target = converted_folder(content)
+    target = converted_folder(content, kind)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(target.with_name(f"{target.name}.lock"))

