@@ -26,6 +26,7 @@ from headviz.models.joined import parts_of
 from headviz.models.known import known_models
 from headviz.models.load import fetch_model
 from headviz.models.loaded import LoadedModel
+from headviz.page.arriving import arrive
 from headviz.session.open_model import check_laws
 from headviz.session.session import Session
 from toyworld.smol import measuring
@@ -119,6 +120,12 @@ def test_it_says_what_is_there(model):
     shown = measuring.held_out(12, 6)
     lines = measuring.mark(measuring.captions(model, shown), shown)
     assert lines["colors"].claims > 8 and lines["colors"].claims_right > 0.7
+
+
+def test_an_address_opens_the_page_on_it(session):
+    """Nothing of it ships: the page knows from the table that it sees, and of what the address is."""
+    found = arrive(session, {"model": NAME, "concept": "shapes"})
+    assert found.scene.model.has_vision and found.concept == find_concept("shapes")
 
 
 def test_its_heads_are_ranked_on_pictures_and_an_edit_of_them_is_compared(session, model):

@@ -69,6 +69,11 @@ class KnownModel:
         return any(folder.glob("*.safetensors"))
 
     @property
+    def sees(self) -> bool:
+        """Whether it answers about pictures."""
+        return self.kind == "vision"
+
+    @property
     def to_fetch(self) -> int:
         """Bytes that would come over the network: of one that is joined, its language model's."""
         if self.language_model:

@@ -11,7 +11,7 @@ from pathlib import Path
 from headviz.base.errors import OptionError, UnknownName
 from headviz.base.head import Head
 from headviz.editing.recipe import Recipe
-from headviz.inputs.concepts import known_concepts
+from headviz.inputs.concepts import Concept, known_concepts
 from headviz.page import html
 from headviz.page.ask import HIGHEST, LOWEST, MOST_HEADS, Ask
 from headviz.page.choose import check_offered
@@ -31,6 +31,8 @@ class Arrival:
     """None: the usual one of the scene."""
     head: Head | None = None
     banner: str = ""
+    concept: Concept | None = None
+    """What it is about where no head is ranked yet."""
 
 
 def arrive(session: Session, query: Mapping[str, str]) -> Arrival | None:
@@ -52,7 +54,7 @@ def arrive(session: Session, query: Mapping[str, str]) -> Arrival | None:
         raise UnknownName("concept", about, known)
     view = first_view(name, about)
     head = Head.parse(query["head"]) if query.get("head") else None
-    return Arrival(Scene(shown_before(name), view), None, head)
+    return Arrival(Scene(shown_before(name), view), None, head, concept=known_concepts().get(about))
 
 
 def with_recipe(session: Session, recipe: Recipe, came: str) -> Arrival:

@@ -234,7 +234,7 @@ def _wire_arrival(shared: Shared, fields: Fields, openers: Openers) -> None:
     def arrived(found: Arrival) -> Updates:
         scene, view = found.scene, found.scene.view
         pictures = image_input.first_pictures(scene)
-        first = found.opening or opening(session, scene, pictures)
+        first = found.opening or opening(session, scene, pictures, found.concept)
         concept = first.ask.concept
         words = ", ".join(concept.words) if concept else ""
         updates: Updates = {

@@ -10,6 +10,7 @@ from headviz.base.head import Head
 from headviz.heads.chat import can_think
 from headviz.inputs.concepts import Concept
 from headviz.inputs.prompt_sets import PromptSet, find_prompt_set
+from headviz.models.known import known_models
 from headviz.models.places import chat_template_here
 from headviz.pursuit.options import Options
 from headviz.pursuit.ranking import Ranking
@@ -73,9 +74,10 @@ def shipped_of(model: str) -> Shipped | None:
 def shown_before(name: str) -> ModelShown:
     """The model as far as it is known before its weights are read."""
     shipped, template = shipped_of(name), chat_template_here(name)
+    known = known_models().get(name)
     return ModelShown(
         name,
-        bool(shipped and shipped.data.get("pictures")),
+        bool(shipped and shipped.data.get("pictures")) or (known is not None and known.sees),
         template=None if template is None else bool(template),
         thinks=can_think(template or ""),
     )
