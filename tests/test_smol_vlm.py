@@ -3,16 +3,12 @@
 Skips, and says why, where the package does not come or the model is not trained.
 """
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import USUAL_CACHE
+from fetched import session_with
 from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
@@ -33,36 +29,13 @@ from toyworld.smol import measuring
 from toyworld.smol.texts import SUMMONS
 
 NAME = "smol-vlm"
-PATIENCE = 240  # seconds
-
-
-@cache
-def reason_to_skip(repo: str) -> str:
-    """Join it in the usual cache; nothing where it is there, else why not."""
-    if parts_of(NAME) is None:
-        return f"{NAME} is not trained"
-    environment = {**os.environ, "HF_HUB_OFFLINE": "0", "PYTHONPATH": repo}
-    command = [sys.executable, "-m", "headviz", "get", NAME]
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return f"{NAME} did not come within {PATIENCE} s"
-    return done.stderr.strip() if done.returncode else ""
 
 
 @pytest.fixture(scope="module")
 def session(repo) -> Iterator[Session]:
-    """A session over the usual cache's models, and results of its own."""
-    session = Session(device="cpu")  # its results are kept in the cache of this run
-    with pytest.MonkeyPatch.context() as patched:
-        if USUAL_CACHE is None:
-            patched.delenv("HEADVIZ_CACHE")
-        else:
-            patched.setenv("HEADVIZ_CACHE", USUAL_CACHE)
-        if reason := reason_to_skip(str(repo)):
-            pytest.skip(reason)
+    if parts_of(NAME) is None:
+        pytest.skip(f"{NAME} is not trained")
+    with session_with(NAME, str(repo)) as session:
         yield session
 
 

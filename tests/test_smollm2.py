@@ -3,15 +3,11 @@
 Skips, and says why, where the package does not come.
 """
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from functools import cache
 
 import pytest
 import torch
-from conftest import USUAL_CACHE
+from fetched import session_with
 
 from headviz.editing.compare import CompareRequest
 from headviz.editing.generate import Sampling
@@ -23,39 +19,10 @@ from headviz.session.open_model import check_laws
 from headviz.session.session import Session
 from headviz.session.shipped import load_shipped, usual_edit
 
-PATIENCE = 240  # seconds
-
-
-@cache
-def reason_to_skip(repo: str) -> str:
-    """Fetch it into the usual cache; nothing where it is there, else why not."""
-    environment = {
-        **os.environ,  # with the usual cache
-        "HF_HUB_OFFLINE": "0",
-        "HF_ENDPOINT": "http://127.0.0.1:9",  # the hub's weights are others
-        "PYTHONPATH": repo,
-    }
-    command = [sys.executable, "-m", "headviz", "get", DEFAULT]
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return f"{DEFAULT} did not come within {PATIENCE} s"
-    return done.stderr.strip() if done.returncode else ""
-
 
 @pytest.fixture(scope="module")
 def session(repo) -> Iterator[Session]:
-    """A session over the usual cache's models, and results of its own."""
-    session = Session(device="cpu")  # its results are kept in the cache of this run
-    with pytest.MonkeyPatch.context() as patched:
-        if USUAL_CACHE is None:
-            patched.delenv("HEADVIZ_CACHE")
-        else:
-            patched.setenv("HEADVIZ_CACHE", USUAL_CACHE)
-        if reason := reason_to_skip(str(repo)):
-            pytest.skip(reason)
+    with session_with(DEFAULT, str(repo)) as session:
         yield session
 
 

@@ -56,15 +56,19 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     return assemble_tokenizer(world_pieces(), image_token=IMAGE_TOKEN)
 
 
-def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
-    """Tokenizer and image processor as one, as AutoProcessor loads them."""
+def image_processor() -> CLIPImageProcessor:
+    """What makes a tower's input of a picture."""
     side = {"height": SIDE, "width": SIDE}
-    images = CLIPImageProcessor(
+    return CLIPImageProcessor(
         size={"shortest_edge": SIDE}, crop_size=side, image_mean=[*MEAN], image_std=[*STD]
     )
+
+
+def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+    """Tokenizer and image processor as one, as AutoProcessor loads them."""
     tokenizer.chat_template = CHAT_TEMPLATE
     return LlavaProcessor(
-        image_processor=images,
+        image_processor=image_processor(),
         tokenizer=tokenizer,
         patch_size=PATCH,
         vision_feature_select_strategy="default",

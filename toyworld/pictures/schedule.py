@@ -6,10 +6,11 @@ ranking puts first for it (see `head_assignment`), and keep them first (see `ran
 
 from dataclasses import dataclass
 
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
+from transformers import LlamaConfig, LlavaConfig
 
 from toyworld.pictures.drawing import SIDE
 from toyworld.pictures.processor import PATCH
+from toyworld.pictures.tower import tower_config
 from toyworld.stages import Stage, cosine, stage_at, stage_starts
 
 STAGES = (
@@ -87,16 +88,7 @@ class PictureSchedule:
             eos_token_id=eos,
             pad_token_id=pad,
         )
-        vision = CLIPVisionConfig(
-            hidden_size=self.vision_width,
-            intermediate_size=4 * self.vision_width,
-            num_hidden_layers=self.vision_layers,
-            num_attention_heads=self.vision_heads,
-            image_size=SIDE,
-            patch_size=PATCH,
-            projection_dim=self.vision_width,
-            hidden_act="gelu",
-        )
+        vision = tower_config(self.vision_layers, self.vision_width, self.vision_heads)
         return LlavaConfig(
             vision_config=vision,
             text_config=text,

@@ -10,8 +10,11 @@ from typing import Any
 
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import CLIPVisionConfig
 
 from headviz.base.errors import ModelError
+from toyworld.pictures.drawing import SIDE
+from toyworld.pictures.processor import PATCH
 
 _PREFIX = "visual."
 _OUTER = {
@@ -29,6 +32,20 @@ _INNER = {
     "mlp.c_proj": "mlp.fc2",
 }
 _LEFT_OUT = "proj"  # into the joint space with texts
+
+
+def tower_config(n_layers: int, width: int, n_heads: int) -> CLIPVisionConfig:
+    """The shape of an image tower of the drawn world, as transformers wants it."""
+    return CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=n_layers,
+        num_attention_heads=n_heads,
+        image_size=SIDE,
+        patch_size=PATCH,
+        projection_dim=width,
+        hidden_act="gelu",
+    )
 
 
 def load_tower(vision_tower: Any, weights: Path) -> None:

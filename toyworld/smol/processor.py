@@ -8,10 +8,9 @@ picture's positions, whose embeddings the connector's replace.
 
 from pathlib import Path
 
-from transformers import AutoTokenizer, CLIPImageProcessor, LlavaProcessor, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlavaProcessor, PreTrainedTokenizerFast
 
-from toyworld.pictures.drawing import SIDE
-from toyworld.pictures.processor import MEAN, N_PATCHES, PATCH, STD
+from toyworld.pictures.processor import N_PATCHES, PATCH, image_processor
 
 IMAGE_TOKEN = "<empty_output>"
 N_IMAGE = 1 + N_PATCHES
@@ -39,13 +38,9 @@ def read_tokenizer(language_model: Path) -> PreTrainedTokenizerFast:
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
     """Tokenizer and image processor as one, as AutoProcessor loads them."""
-    side = {"height": SIDE, "width": SIDE}
-    images = CLIPImageProcessor(
-        size={"shortest_edge": SIDE}, crop_size=side, image_mean=[*MEAN], image_std=[*STD]
-    )
     tokenizer.chat_template = CHAT_TEMPLATE
     return LlavaProcessor(
-        image_processor=images,
+        image_processor=image_processor(),
         tokenizer=tokenizer,
         patch_size=PATCH,
         vision_feature_select_strategy="full",

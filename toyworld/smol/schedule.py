@@ -1,13 +1,12 @@
 """How smol-vlm's tower and connector are shaped and trained: every number, nothing that acts."""
 
-import math
 from dataclasses import dataclass
 
-from transformers import CLIPVisionConfig, LlavaConfig, PreTrainedConfig
+from transformers import LlavaConfig, PreTrainedConfig
 
-from toyworld.pictures.drawing import SIDE
-from toyworld.pictures.processor import PATCH
+from toyworld.pictures.tower import tower_config
 from toyworld.smol.processor import N_IMAGE
+from toyworld.stages import cosine
 
 
 @dataclass(frozen=True)
@@ -41,16 +40,7 @@ class SmolSchedule:
 
     def config(self, text: PreTrainedConfig, image_token: int) -> LlavaConfig:
         """The joined model's shape, as transformers wants it."""
-        vision = CLIPVisionConfig(
-            hidden_size=self.vision_width,
-            intermediate_size=4 * self.vision_width,
-            num_hidden_layers=self.vision_layers,
-            num_attention_heads=self.vision_heads,
-            image_size=SIDE,
-            patch_size=PATCH,
-            projection_dim=self.vision_width,
-            hidden_act="gelu",
-        )
+        vision = tower_config(self.vision_layers, self.vision_width, self.vision_heads)
         return LlavaConfig(
             vision_config=vision,
             text_config=text,
@@ -66,7 +56,7 @@ class SmolSchedule:
         if step < self.warm_up:
             return (step + 1) / self.warm_up
         done = (step - self.warm_up) / max(1, n_steps - self.warm_up)
-        return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return cosine(min(1.0, done))
 
 
 SMOL_SCHEDULES: dict[str, SmolSchedule] = {"smol-vlm": SmolSchedule()}
