@@ -5,6 +5,9 @@
 repo="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$repo"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+# What is imported is compiled once, then kept: to compile all of .venv takes two minutes, and most
+# of it is never imported.
+unset PYTHONDONTWRITEBYTECODE
 
 say() { printf 'headviz: %s\n' "$*" >&2; }
 
@@ -45,7 +48,6 @@ ensure_env() {
     if [ "$(cat ".venv/.headviz-$level" 2>/dev/null)" = "$stamp" ]; then return; fi
     [ "$level" = app ] || target=".[$level]"
     say "installing what headviz needs ($level); the first time takes minutes and some 6 GB"
-    # To compile all modules takes two minutes, and most are never imported: Python does it as needed.
     if ! .venv/bin/python -m pip install --quiet --no-compile --editable "$target" </dev/null; then
         say "could not install; the reason is above. Nothing is lost: run the same command again."
         return 1

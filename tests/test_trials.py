@@ -1,6 +1,7 @@
 """Rankings on trial: relations, free text, and the questions that share a row."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from itertools import product
@@ -204,7 +205,8 @@ def test_pruned_heads_are_those_that_take_most_together(session, asked, tmp_path
 
     def worth(*heads):
         effect = subject.search.measure(Edit.of(heads, trial.PRUNED_FACTOR)).effect()
-        return effect.need - trial.PRICE * effect.side
+        gain = trial.ENOUGH * math.tanh(effect.need / trial.ENOUGH)
+        return gain - trial.PRICE * effect.side
 
     assert len(pool) > trial.TOGETHER
     left = sorted(pool, key=worth, reverse=True)[: trial.TOGETHER]

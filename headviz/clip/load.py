@@ -24,6 +24,7 @@ from headviz.models.devices import choose_device
 from headviz.models.hub import first_line
 from headviz.models.memory_plan import Weights, plan_of, weights_bytes, weights_in_memory
 from headviz.models.places import local_folder
+from headviz.models.products import choose_products
 from headviz.models.weight_files import check_is_itself
 
 DEFAULT_TAG = "laion2b_s34b_b79k"
@@ -112,6 +113,8 @@ def load_clip(
         if (on_hub := hub_source(open_clip, source, tag)) is not None:
             fetch_files(name, on_hub, plan, progress)
     make_room()
+    if where.type == "cpu":
+        choose_products()
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(
             source, pretrained=tag, precision="fp32", device=where, require_pretrained=True

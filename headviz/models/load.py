@@ -29,6 +29,7 @@ from headviz.models.memory_plan import (
     weights_of_hub,
 )
 from headviz.models.places import Fetching, locate
+from headviz.models.products import choose_products
 from headviz.models.read_weights import check_quantising, read_model
 from headviz.models.weight_files import check_packing
 from headviz.models.weights import run_device
@@ -86,6 +87,8 @@ def load_model(
             weights_bytes(folder), weights_in_memory(folder, wish.format, wish.quantised)
         )
         make_room()
+        if wish.device.type == "cpu":
+            choose_products()
         maker = (
             transformers.AutoModelForImageTextToText
             if has_vision

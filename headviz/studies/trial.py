@@ -6,6 +6,7 @@ and what else moves; the folder keeps each number as it comes, so that a killed 
 nothing of where texts come from, and draws no conclusions.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ PRUNED_FACTOR = -1.0
 """What they are turned to while it chooses."""
 PRICE = 5.0
 """Nats that a nat of side effect has to bring `pruned`."""
+ENOUGH = 5.0
+"""Nats: what `pruned` takes beyond counts less and less, so that to break everything is no gain."""
 LEARNT_DRAWS = 5
 """Random sets of the layers of the learnt edit, with its factors, at most."""
 
@@ -194,7 +197,7 @@ def pruned(subject: Subject, kept: Kept) -> Float[Tensor, "layer head"]:
 
     def worth(*heads: Head) -> float:
         effect = subject.search.measure(Edit.of(heads, PRUNED_FACTOR)).effect()
-        return effect.need - PRICE * effect.side
+        return ENOUGH * math.tanh(effect.need / ENOUGH) - PRICE * effect.side
 
     def make() -> Mapping[str, Any]:
         pool = [head for head in in_order(over)[:POOL] if over[head.layer, head.index] > 0]
@@ -208,7 +211,7 @@ def pruned(subject: Subject, kept: Kept) -> Float[Tensor, "layer head"]:
             worths.append(together[chosen[-1]])
         return {"heads": [str(head) for head in chosen], "worths": worths}
 
-    made = kept("pruned together", make)
+    made = kept("pruned together, up to enough", make)
     best = max(range(len(made["heads"])), key=made["worths"].__getitem__, default=-1)
     scores = torch.full_like(over, -torch.inf)
     for place, head in enumerate(map(Head.parse, made["heads"][: best + 1])):
