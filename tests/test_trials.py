@@ -177,6 +177,9 @@ def test_texts_that_judge_never_enter_a_choice(session, asked, tmp_path):
     for number, subject in enumerate(subjects):
         search, judge = subject.depends_on["search"], subject.depends_on["judge"]
         assert search and judge and not {*search} & {*judge}
+        beside, others = (subject.depends_on[name] for name in ("beside", "others"))
+        for kept, judging in zip(beside, others, strict=True):  # relation by relation
+            assert kept and judging and not {*kept} & {*judging}
         blind = replace(subject, make_judge=refuse)
         ladder = Ladder(
             asked, subject.model, (blind,), StudyFolder.open(tmp_path / str(number), {})

@@ -40,7 +40,9 @@ ENOUGH = 12
 BESIDE = 4
 """Other relations that are to stay, those that follow in the order of files."""
 OTHERS = 8
-"""Questions of each of them, to search on and to judge, at most."""
+"""Questions of each of them to judge, at most."""
+KEPT = 12
+"""Questions of each of them to search on, at most: of them the answers need not be right."""
 PARTS = 2
 """Parts of a search's texts: the own questions in each, beside those of some other relations."""
 
@@ -86,6 +88,8 @@ class Answered:
     asked: int
     search: tuple[Question, ...]
     judge: tuple[Question, ...]
+    beside: tuple[Question, ...]
+    """What is to stay while another relation is searched on: none of those that judge."""
 
     @property
     def objects(self) -> tuple[str, ...]:
@@ -159,7 +163,10 @@ def answered(session: Session, model: LoadedModel, relation: Relation, limit: in
         said = kept_before[0]["said"]
     right = [token == _answer(model, q) for token, q in zip(said.tolist(), asked, strict=True)]
     kept = [question for question, is_right in zip(asked, right, strict=True) if is_right]
-    return Answered(relation, len(asked), tuple(kept[::2][:limit]), tuple(kept[1::2][:limit]))
+    search, judge = kept[::2][:limit], kept[1::2]
+    wrong = [question for question, is_right in zip(asked, right, strict=True) if not is_right]
+    beside = [*search, *wrong][:KEPT]
+    return Answered(relation, len(asked), tuple(search), tuple(judge[:limit]), tuple(beside))
 
 
 def _laid(model: LoadedModel, groups: Sequence[Sequence[Question]]) -> Packed:
@@ -239,7 +246,7 @@ def _subject(
     def search() -> Reader:
         shares = [others[start::PARTS] for start in range(min(PARTS, len(others)))]
         parts = [
-            read(model, [one.search, *(o.search[:OTHERS] for o in share)], _first(1 + len(share)))
+            read(model, [one.search, *(o.beside for o in share)], _first(1 + len(share)))
             for share in shares
         ]
         return Reader(model, tuple(parts), (), lambda: session.lock)
@@ -260,6 +267,7 @@ def _subject(
             "judge": [q.text for q in one.judge],
             "texts": texts.digest,
             "others": [[q.text for q in other.judge[:OTHERS]] for other in others],
+            "beside": [[q.text for q in other.beside] for other in others],
         },
         make_search=search,
         make_own=lambda: own(one.search),
