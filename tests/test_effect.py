@@ -14,7 +14,7 @@ from tiny_vision import noise
 from headviz.base.errors import Cancelled, OptionError, PromptError
 from headviz.base.head import Head
 from headviz.editing.effect import Reader
-from headviz.editing.find import Found, Search, search_in_steps, trimmed
+from headviz.editing.find import Found, Search, Step, search_in_steps, stretched, trimmed
 from headviz.editing.generate import Sampling
 from headviz.editing.passages import begins_word, given_passages, own_passages, passage
 from headviz.heads import replay
@@ -151,6 +151,25 @@ def test_a_search_finds_more_than_its_first_step_with_at_most_the_heads_asked_fo
     assert reader.measure(fewer).effect().need >= 0.9 * effect.need
 
 
+@pytest.mark.parametrize("share", [0.5, 3.0], ids=["too far", "not far enough"])
+def test_factors_go_as_far_as_the_side_effect_allows(llama, share):
+    answers = [f"{color} and the dog is" for color in WORDS["colors"][:4]] * 4
+    reader = Reader.of(llama, given_passages(llama, PROMPTS, answers), COLORS.words)
+    *_, last = search_in_steps(reader, SEARCHES)
+    before = reader.measure(last.edit).effect()
+    search = replace(SEARCHES, side_effects=share * before.side)
+    edit = stretched(reader, last.edit, search)
+    after = reader.measure(edit).effect()
+    assert set(edit.factors) <= set(last.edit.factors)
+    assert after.side <= search.side_effects
+    other_way = replace(search, towards="stronger")
+    assert stretched(reader, last.edit, other_way) == NO_EDIT, "nothing is gained"
+    if share < 1:
+        assert after.side < before.side
+    else:
+        assert after.need > before.need
+
+
 def test_the_same_search_gives_the_same_edit(reader):
     first, second = (list(search_in_steps(reader, SEARCHES))[-1].edit for _ in range(2))
     assert first == second
@@ -279,7 +298,10 @@ def test_what_was_measured_is_not_measured_again(causes, llama, session):
     assert torch.equal(again.estimate(llama.name, COLORS, TEXTS), estimate)
 
 
-def test_a_search_that_finds_nothing_says_what_to_allow(causes, llama):
+def test_a_search_that_finds_nothing_says_what_to_allow(causes, llama, monkeypatch):
+    monkeypatch.setattr(
+        "headviz.session.causal.search_in_steps", lambda *_: [Step(1.0, NO_EDIT, 0.0, 0.0)]
+    )
     few = Search(heads=2, steps=10)
     with pytest.raises(OptionError, match=r"no head that does this with 0\.1 nats of side effect"):
         list(causes.find(llama.name, COLORS, few, TEXTS))
@@ -315,7 +337,8 @@ def test_on_captions_the_estimate_is_the_measurement_and_a_search_ends(session, 
     head = Head(1, 1)
     ((_, effect),) = causes.effects(llava.name, concept, album, [head], 1 - little)
     assert effect.need / little == pytest.approx(estimate[1, 1].item(), abs=2e-2)
-    *_, found = causes.find(llava.name, concept, Search(heads=2, steps=10), album)
+    search = Search(heads=2, side_effects=0.5, steps=20)
+    *_, found = causes.find(llava.name, concept, search, album)
     assert isinstance(found, Found) and 1 <= len(found.found.edit.factors) <= 2
 
 

@@ -352,9 +352,11 @@ def test_what_is_read_in_padded_batches_is_what_each_text_gives_alone(
     monkeypatch.setattr(poolings, "CPU_BATCH_TOKENS", 64)
     monkeypatch.setattr(poolings, "GENERATED_TOKENS", 4)
     activations = capture(model, texts, pooling)
+    # Its gated delta rule divides by norms near 0, and a product rounds by its number of rows.
+    atol = 1e-3 if model.model.config.model_type == "qwen3_next" else 1e-5
     for sample, text in enumerate(texts.texts):
         torch.testing.assert_close(
-            activations.z[:, :, sample], read_alone(model, text, pooling), rtol=1e-4, atol=1e-5
+            activations.z[:, :, sample], read_alone(model, text, pooling), rtol=1e-4, atol=atol
         )
 
 

@@ -221,6 +221,15 @@ def test_pruned_heads_are_those_that_take_most_together(session, asked, tmp_path
     assert chosen == whole[:best]
 
 
+def test_no_more_heads_are_turned_than_a_ranking_has(session, asked, tmp_path, monkeypatch):
+    """Where `pruned` keeps one head, none is added to make two."""
+    subject = subjects_of(session, asked)[0][0]
+    monkeypatch.setattr(trial, "TOGETHER", 1)
+    ladder = Ladder(asked, subject.model, (), StudyFolder.open(tmp_path / "f", {}))
+    edits = [edit for arm, *_, edit in ladder.settings(subject) if arm == "pruned"]
+    assert edits and all(len(edit.factors) == 1 for edit in edits)
+
+
 def test_a_share_of_answers_is_of_those_that_were_right(session, asked):
     subject = subjects_of(session, asked)[0][0]
     found = trial.judged(subject.judge, Edit())

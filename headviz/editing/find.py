@@ -22,7 +22,7 @@ from headviz.base.progress import Progress, no_progress
 from headviz.base.shapes import Bool, Float, Int, Tensor
 from headviz.editing.control import control_of
 from headviz.editing.effect import Effect, Part, Reader, rows_of
-from headviz.heads.edits import Edit, factor_table
+from headviz.heads.edits import NO_EDIT, Edit, factor_table
 from headviz.inputs.concepts import in_sentence_ids
 from headviz.models.loaded import LoadedModel
 
@@ -36,8 +36,13 @@ _ENOUGH: Mapping[str, float] = {"weaker": 5.0, "stronger": 2.0}
 """Nats: what is gained beyond counts less and less."""
 _RATE = 0.12  # of Adam, a step
 _LASSO = 0.02  # nats for a factor that differs by 1
+_DEARER, _CHEAPER = 1.15, 0.8  # times the price of a side effect, after a step with too much of it
+_PRICES = (1.0, 50.0)  # nats for all that is allowed: at the least one, or gains are bought with it
 _LIKELY = 0.01  # from this probability of the concept's words on a position can be strengthened
 _LOSS = 0.05  # of the effect: what putting heads back may cost
+_FURTHER = (1.25, 1.6, 2.0, 2.5)
+_BACK = (0.85, 0.7, 0.6, 0.5)
+"""Times the distance from 1, tried in this order at the end."""
 _FEWER = ((0.3, None), (0.45, 8), (0.6, 4), (0.7, 2))
 """Up to this share of the steps so many times the heads asked for may differ from 1; None: all."""
 
@@ -162,7 +167,7 @@ def search_in_steps(reader: Reader, search: Search) -> Iterator[Step]:
     optimizer = torch.optim.Adam([table], lr=_RATE, betas=(0.8, 0.99))
     may_differ = torch.zeros_like(table, dtype=torch.bool)
     may_differ[:, [layer for layer in model.head_layers if layer >= start]] = True
-    enough, price = _ENOUGH[search.towards], 1.0
+    enough, price = _ENOUGH[search.towards], _PRICES[0]
     for step in range(search.steps):
         part, aim = usable[step % len(usable)]
         # Nothing differs before the first layer that may: what was read there holds.
@@ -180,8 +185,8 @@ def search_in_steps(reader: Reader, search: Search) -> Iterator[Step]:
             may_differ &= _farthest(table, search.allowed(step))
             table[~may_differ] = 1
         # The price of a side effect rises while there is too much of it, and falls else.
-        price *= 1.15 if float(side.detach()) > search.side_effects else 0.92
-        price = min(max(price, 0.05), 50.0)
+        price *= _DEARER if float(side.detach()) > search.side_effects else _CHEAPER
+        price = min(max(price, _PRICES[0]), _PRICES[1])
         best = _edit(table.detach(), search.heads)
         done = (step + 1) / search.steps
         yield Step(done, best, float(gain.detach()), float(side.detach()))
@@ -190,6 +195,42 @@ def search_in_steps(reader: Reader, search: Search) -> Iterator[Step]:
 def how_far(model: LoadedModel, edit: Edit) -> Float[Tensor, "layer head"]:
     """How far from 1 the edit turns each head: a learnt edit read as a ranking."""
     return (factor_table(model, [edit])[0] - 1).abs().float().cpu()
+
+
+def stretched(reader: Reader, edit: Edit, search: Search, progress: Progress = no_progress) -> Edit:
+    """The edit with all its factors as far from 1 as the side effect allows, on all the texts.
+
+    A search ends on one batch, some way above or below what is allowed. Further, as long as more
+    is gained; back, until no more is moved elsewhere than is allowed. No edit, where nothing is
+    gained.
+    """
+    low, high = LIMITS[search.towards]
+
+    def turned(times: float) -> Edit:
+        moved = {h: min(max(1 + times * (f - 1), low), high) for h, f in edit.factors.items()}
+        return Edit({h: round(20 * f) / 20 for h, f in moved.items() if round(20 * f) != 20})
+
+    def effect(tried: Edit) -> Effect:
+        measured = reader.measure(
+            tried, lambda *_: progress(0.8, "turning all heads further, or back")
+        )
+        return measured.effect()
+
+    best, now = edit, effect(edit)
+    if now.side > search.side_effects:
+        for times in _BACK:
+            best = turned(times)
+            now = effect(best)
+            if now.side <= search.side_effects:
+                break
+    else:
+        for times in _FURTHER:
+            tried = turned(times)
+            then = effect(tried)
+            if then.side > search.side_effects or search.gain(then) <= search.gain(now):
+                break
+            best, now = tried, then
+    return best if search.gain(now) > 0 else NO_EDIT
 
 
 def trimmed(reader: Reader, edit: Edit, search: Search, progress: Progress = no_progress) -> Edit:

@@ -21,7 +21,7 @@ from headviz.base.progress import Progress, no_progress
 from headviz.base.shapes import Float, Tensor
 from headviz.base.store import key_of
 from headviz.editing.effect import Effect, Reader, marked
-from headviz.editing.find import Found, Search, Step, judged, search_in_steps, trimmed
+from headviz.editing.find import Found, Search, Step, judged, search_in_steps, stretched, trimmed
 from headviz.editing.generate import Sampling
 from headviz.editing.passages import Passage, begins_word, own_passages, passage, shuffled
 from headviz.heads.chat import PLAIN, Chat
@@ -285,13 +285,14 @@ class Causes:
             curve.append((step.gain, step.side))
             last = step
             yield step
-        if not last.edit.factors:
+        edit = stretched(reader, last.edit, search, progress)
+        if not edit.factors:
             raise OptionError(
                 f"The search found no head that does this with {search.side_effects:g} nats of side"
                 " effect. Allow more of it, or more heads, or choose texts in which something else"
                 " could be said."
             )
-        edit = trimmed(reader, last.edit, search, progress)
+        edit = trimmed(reader, edit, search, progress)
         rivals = self._rivals(name, concept, search, reader, len(edit.factors))
         judge = self.reader(name, concept, texts, JUDGE, progress)
         yield judged(judge, search, edit, rivals, tuple(curve), progress)

@@ -15,7 +15,7 @@ import torch
 from headviz.base.progress import Progress, no_progress
 from headviz.editing.control import control_of
 from headviz.editing.effect import Reader
-from headviz.editing.find import Search, search_in_steps
+from headviz.editing.find import Search, search_in_steps, stretched
 from headviz.editing.generate import Sampling, generate
 from headviz.editing.measures import concept_spans
 from headviz.editing.passages import Passage, begins_word, shuffled
@@ -203,15 +203,17 @@ def _told(
 def _stronger_edits(ladder: Ladder, subject: Subject, kept: Kept) -> dict[str, Edit]:
     """Name -> edit of as many heads as the middle of the ladder's numbers."""
     k = ladder.ks[len(ladder.ks) // 2]
-    *_, last = search_in_steps(subject.search, Search("stronger", k, steps=STRONGER_STEPS))
-    edits = {"unedited": NO_EDIT, LEARNT: last.edit}
+    search = Search("stronger", k, steps=STRONGER_STEPS)
+    *_, last = search_in_steps(subject.search, search)
+    learnt = stretched(subject.search, last.edit, search)
+    edits = {"unedited": NO_EDIT, LEARNT: learnt}
     for arm in ("pursuit", "attribution", "lift"):
         function = ARMS[arm]
         assert function is not None
         order = in_order(function(subject, kept).nan_to_num(nan=-torch.inf))
         edits[arm] = Edit.of(order[:k], STRONGER)
     for draw in range(STRONGER_DRAWS):
-        edits[f"{RANDOM} {draw + 1}"] = control_of(subject.model, last.edit, draw)
+        edits[f"{RANDOM} {draw + 1}"] = control_of(subject.model, learnt, draw)
     return edits
 
 

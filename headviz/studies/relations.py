@@ -41,7 +41,7 @@ BESIDE = 4
 """Other relations that are to stay, those that follow in the order of files."""
 OTHERS = 8
 """Questions of each of them to judge, at most."""
-KEPT = 12
+KEPT = 24
 """Questions of each of them to search on, at most: of them the answers need not be right."""
 PARTS = 2
 """Parts of a search's texts: the own questions in each, beside those of some other relations."""

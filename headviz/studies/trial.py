@@ -21,7 +21,7 @@ from headviz.base.shapes import Float, Tensor
 from headviz.base.store import key_of
 from headviz.editing.control import control_of
 from headviz.editing.effect import Reader
-from headviz.editing.find import Search, search_in_steps
+from headviz.editing.find import Search, search_in_steps, stretched
 from headviz.heads.edits import NO_EDIT, Edit
 from headviz.models.loaded import LoadedModel
 from headviz.pursuit.ranking import Ranking
@@ -193,7 +193,7 @@ def pruned(subject: Subject, kept: Kept) -> Float[Tensor, "layer head"]:
     Measured: the best TOGETHER alone, then one at a time, each beside those before it, all turned
     to PRUNED_FACTOR. What is best without any more of them is left; all other heads have no score.
     """
-    over = pursuit(subject, kept).nan_to_num(nan=-torch.inf)
+    over = _last_without(pursuit(subject, kept))
 
     def worth(*heads: Head) -> float:
         effect = subject.search.measure(Edit.of(heads, PRUNED_FACTOR)).effect()
@@ -324,7 +324,7 @@ class Ladder:
                 continue
             function = ARMS[first if arm == RANDOM else arm]
             assert function is not None, "a learnt edit has no order"
-            scores = function(subject, kept).nan_to_num(nan=-torch.inf)
+            scores = _last_without(function(subject, kept))
             order = [h for h in in_order(scores) if scores[h.layer, h.index] > -torch.inf]
             for k in self.ks:
                 for alpha in self.trial.alphas:
@@ -340,10 +340,13 @@ def learnt_edits(subject: Subject, ks: Sequence[int], kept: Kept) -> dict[int, E
     """The search's edits, a search for each number of heads."""
 
     def make(k: int) -> Mapping[str, Any]:
-        *_, last = search_in_steps(subject.search, Search(heads=k, steps=STEPS))
-        return {"edit": str(last.edit)}
+        search = Search(heads=k, steps=STEPS)
+        *_, last = search_in_steps(subject.search, search)
+        return {"edit": str(stretched(subject.search, last.edit, search))}
 
-    made = {k: kept(f"learnt {k} in {STEPS} steps", partial(make, k))["edit"] for k in ks}
+    made = {
+        k: kept(f"learnt {k} in {STEPS} steps, stretched", partial(make, k))["edit"] for k in ks
+    }
     return {k: Edit.parse(text) if text else NO_EDIT for k, text in made.items()}
 
 
@@ -407,6 +410,11 @@ def roles(subject: Subject, kept: Kept) -> list[HeadRole]:
         over = round(ranked.over, 4)
         found.append(HeadRole(str(ranked.head), over, writes, cost, least, most, role))
     return found
+
+
+def _last_without(scores: Float[Tensor, "layer head"]) -> Float[Tensor, "layer head"]:
+    """Heads that have no score, or none to be turned for, as -inf."""
+    return scores.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
 
 
 def _table(kept: Mapping[str, Any], name: str) -> Tensor:
