@@ -1,6 +1,7 @@
 """The study data beside the built-in models: what the worlds tell, and read the same each time."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from headviz.base import assets
 from headviz.inputs.concepts import find_concept
 from headviz.inputs.images import open_picture
 from headviz.studies import built_in
+from headviz.studies.built_in_pictures import classed_pictures
 from headviz.studies.built_in_texts import questions, rude_stories
 from headviz.studies.request import Request
 from headviz.studies.samples import StudyError
@@ -48,20 +50,34 @@ def test_plain_questions_are_the_world_s():
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_shipped_pictures_are_the_world_s_pixel_by_pixel(name):
+@pytest.mark.parametrize(
+    ("model", "speech"),
+    [("tiny-vlm", study_data.ALL_WORDS), ("smol-vlm", study_data.ENGLISH)],
+    ids=["tiny-vlm", "smol-vlm"],
+)
+def test_shipped_pictures_are_the_world_s_pixel_by_pixel(model, speech, name):
     endless = {
-        f"{name}/selection": study_data.classed(name, False),
-        f"{name}/evaluation": study_data.classed(name, True),
-        f"{name}/other": study_data.asked_otherwise(name),
-        "captions/selection": study_data.captioned(False),
-        "captions/evaluation": study_data.captioned(True),
+        f"{name}/selection": study_data.classed(name, False, speech),
+        f"{name}/evaluation": study_data.classed(name, True, speech),
+        f"{name}/other": study_data.asked_otherwise(name, speech),
+        "captions/selection": study_data.captioned(False, speech),
+        "captions/evaluation": study_data.captioned(True, speech),
     }
-    assert built_in.class_names()[name] == NAMED[name]
+    assert built_in.class_names(model)[name] == NAMED[name]
     for part, shown in endless.items():
-        kept = built_in.shown_rows(part, 5)
+        kept = built_in.shown_rows(part, 5, model=model)
         for (picture, row), (meant, told) in zip(kept, shown, strict=False):
             assert picture.digest == open_picture(draw(meant, SIDE)).digest
             assert row == {"file": row["file"], **told}
+
+
+def test_a_class_is_asked_for_in_the_model_s_own_words_unless_in_others():
+    for prompt, expected in (("", "Which digit is it?"), ("What {what}?", "What digit?")):
+        request = Request("classification", "smol-vlm", "digits", prompt=prompt, limit=6)
+        material, classes = classed_pictures(replace(request, selection=3), prompt or "{classes}")
+        inside = [sample for sample in material.evaluation if sample.inside]
+        assert {sample.prompt for sample in inside} == {expected}
+        assert {answer for sample in inside for answer in sample.answers} <= {*classes}
 
 
 def test_another_seed_is_another_order_of_the_same():
@@ -90,8 +106,10 @@ def test_a_model_without_its_data_says_how_to_make_it(tmp_path, monkeypatch):
 
 def test_the_command_writes_what_the_studies_read(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(study_data, "N_STORIES", dict.fromkeys(PARTS, 3))
-    for name in ("N_SELECTION_QUESTIONS", "N_PICTURES", "N_OTHER"):
-        monkeypatch.setattr(study_data, name, 3)
+    monkeypatch.setattr(study_data, "N_SELECTION_QUESTIONS", 3)
+    for speech in (study_data.ALL_WORDS, study_data.ENGLISH):
+        for name in ("n_pictures", "n_other"):
+            monkeypatch.setitem(vars(speech), name, 3)
     shipped = built_in.shown_rows("shapes/other", 3)
     written = {}
     for again in range(2):
@@ -101,7 +119,7 @@ def test_the_command_writes_what_the_studies_read(tmp_path, monkeypatch, capsys)
         files = (p for p in (tmp_path / str(again)).rglob("*") if p.is_file())
         written[again] = {p.relative_to(tmp_path / str(again)): p.read_bytes() for p in files}
     assert written[0] == written[1], "the same bytes come out again"
-    shipped_names = {p.name for p in assets.ASSETS.glob("tiny-*/studies/**/*") if p.is_file()}
+    shipped_names = {p.name for p in assets.ASSETS.glob("*/studies/**/*") if p.is_file()}
     assert {path.name for path in written[0]} == shipped_names
     monkeypatch.setattr(assets, "ASSETS", tmp_path / "0")
     assert len(built_in.rows("tiny-lm", "questions/evaluation")) == 3

@@ -220,5 +220,7 @@ def test_toxicity_of_prompts_from_a_file_with_a_classifier(
 
 def test_a_study_without_its_model_s_data_says_what_to_name(session, vision_folder, tmp_path):
     request = Request("captioning", str(vision_folder("llava")))
-    with pytest.raises(HeadvizError, match="Name the data: only tiny-vlm has built-in"):
+    with pytest.raises(
+        HeadvizError, match="Name the data: only tiny-vlm and smol-vlm have built-in"
+    ):
         lay_out(session, request, tmp_path / "out")

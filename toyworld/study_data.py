@@ -13,15 +13,18 @@ import itertools
 import json
 import random
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from toyworld.documents import pick_fact, sample_items, tell_story, told_stories
-from toyworld.pictures.captions import RATES, caption
+from toyworld.pictures.captions import caption
 from toyworld.pictures.content import Picture, pictures
 from toyworld.pictures.drawing import SIDE, draw
 from toyworld.pictures.questions import NAMED, questions
+from toyworld.smol import texts as english
 
 Row = dict[str, Any]
 Shown = tuple[Picture, Row]
@@ -34,7 +37,6 @@ ALONE = {"digits": "digits", "textures": "textures", "shapes": "scene"}
 N_STORIES = {"selection": 7200, "evaluation": 6000, "attribution": 3000}
 """Thirty for each sample that a study takes: few stories have the words of some concepts."""
 N_SELECTION_QUESTIONS = 1000
-N_PICTURES, N_OTHER = 400, 200
 
 
 def asked_stories(seed: int, held_out: bool) -> Iterator[Row]:
@@ -65,15 +67,45 @@ def whole_stories(seed: int, held_out: bool) -> Iterator[Row]:
     return ({"text": text} for text in told_stories(seed, held_out))
 
 
-def captioned(held_out: bool) -> Iterator[Shown]:
+@dataclass(frozen=True)
+class Speech:
+    """How pictures are spoken of to a model, and how many ship with it."""
+
+    caption: Callable[[Picture, random.Random], str]
+    questions: Callable[[Picture, random.Random], Sequence[Any]]
+    """Each with text, answer and concept."""
+    class_question: Mapping[str, str] = field(default_factory=dict)
+    """Classes -> the question about them, where the model knows no list of classes."""
+    n_pictures: int = 400
+    n_other: int = 200
+
+
+ALL_WORDS = Speech(caption, questions)
+"""The drawn world's own words."""
+ENGLISH = Speech(
+    english.caption,
+    english.questions,
+    {
+        "digits": "Which digit is it?",
+        "textures": "Which pattern is it?",
+        "shapes": "Which shape is shown?",
+        "backgrounds": "What is the background?",
+    },
+    n_pictures=240,
+    n_other=100,
+)
+
+
+def captioned(held_out: bool, speech: Speech = ALL_WORDS) -> Iterator[Shown]:
     """Endless pictures, each with captions that leave different things out."""
     for shown in pictures(2, held_out):
         rng = random.Random(shown.seed)
-        yield shown, {"answers": [caption(shown, rng, RATES) for _ in range(N_REFERENCES)]}
+        yield shown, {"answers": [speech.caption(shown, rng) for _ in range(N_REFERENCES)]}
 
 
-def classed(concept: str, held_out: bool) -> Iterator[Shown]:
+def classed(concept: str, held_out: bool, speech: Speech = ALL_WORDS) -> Iterator[Shown]:
     """Endless pictures with one answer to the class question."""
+    own = speech.class_question.get(concept)
     for shown in pictures(3, held_out, ALONE.get(concept)):
         answer = shown.background
         if concept != "backgrounds":
@@ -81,14 +113,17 @@ def classed(concept: str, held_out: bool) -> Iterator[Shown]:
                 continue
             answer = shown.groups[0].noun
         if answer:
-            yield shown, {"answers": [answer]}
+            answers = [answer]
+            if own and concept == "shapes":
+                answers = list(dict.fromkeys([answer, english.plural(shown.groups[0])]))
+            yield shown, {**({"question": own} if own else {}), "answers": answers}
 
 
-def asked_otherwise(concept: str) -> Iterator[Shown]:
+def asked_otherwise(concept: str, speech: Speech = ALL_WORDS) -> Iterator[Shown]:
     """Endless held-out pictures of any sort with a question that is not about the classes."""
     rng = random.Random("other 0")
     for shown in pictures(4, True):
-        fitting = [q for q in questions(shown, rng) if q.concept != concept]
+        fitting = [q for q in speech.questions(shown, rng) if q.concept != concept]
         if fitting:
             question = rng.choice(fitting)
             yield shown, {"prompt": question.text, "answers": [question.answer]}
@@ -108,21 +143,24 @@ def write_stories_data(folder: Path) -> None:
     _write_rows(folder / "questions" / "selection.jsonl.gz", plain)
 
 
-def write_pictures_data(folder: Path) -> None:
+def write_pictures_data(folder: Path, speech: Speech = ALL_WORDS) -> None:
     """What the studies of captions and of classes read."""
     for part, held_out in (("selection", False), ("evaluation", True)):
-        _write_pictures(folder / "captions" / f"{part}.zip", captioned(held_out), N_PICTURES)
+        shown = captioned(held_out, speech)
+        _write_pictures(folder / "captions" / f"{part}.zip", shown, speech.n_pictures)
         for concept in NAMED:
-            shown = classed(concept, held_out)
-            _write_pictures(folder / concept / f"{part}.zip", shown, N_PICTURES)
+            shown = classed(concept, held_out, speech)
+            _write_pictures(folder / concept / f"{part}.zip", shown, speech.n_pictures)
     for concept in NAMED:
-        _write_pictures(folder / concept / "other.zip", asked_otherwise(concept), N_OTHER)
+        shown = asked_otherwise(concept, speech)
+        _write_pictures(folder / concept / "other.zip", shown, speech.n_other)
     (folder / "classes.json").write_text(json.dumps(NAMED, indent=1) + "\n", encoding="utf-8")
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {
     "tiny-lm": write_stories_data,
     "tiny-vlm": write_pictures_data,
+    "smol-vlm": partial(write_pictures_data, speech=ENGLISH),
 }
 """Built-in model -> what writes its folder `studies`."""
 

@@ -17,7 +17,7 @@ from headviz.inputs.images import Picture, open_picture
 from headviz.studies.request import Request
 from headviz.studies.samples import StudyError
 
-TEXT_MODEL, PICTURE_MODEL = "tiny-lm", "tiny-vlm"
+TEXT_MODEL, PICTURE_MODEL, SMOL_MODEL = "tiny-lm", "tiny-vlm", "smol-vlm"
 USUAL = 200
 """Samples to evaluate on where no number is asked for."""
 STOPS = (".", "\n")
@@ -25,18 +25,19 @@ STOPS = (".", "\n")
 Row = dict[str, Any]
 
 
-def check_built_in(request: Request, model: str) -> None:
+def check_built_in(request: Request, *models: str) -> None:
     """Raise StudyError where another model is given no data."""
-    if request.model != model:
+    if request.model not in models:
+        have = " and ".join(models) + (" have" if len(models) > 1 else " has")
         raise StudyError(
-            f"Name the data: only {model} has built-in data for the study "
+            f"Name the data: only {have} built-in data for the study "
             f"{request.study!r}, and the model is {request.model!r}."
         )
 
 
-def class_names() -> dict[str, tuple[str, ...]]:
+def class_names(model: str = PICTURE_MODEL) -> dict[str, tuple[str, ...]]:
     """Data set of classes -> the names of its classes, in the order in which they are asked."""
-    found: dict[str, list[str]] = json.loads(_read(PICTURE_MODEL, "classes.json"))
+    found: dict[str, list[str]] = json.loads(_read(model, "classes.json"))
     return {name: tuple(classes) for name, classes in found.items()}
 
 
@@ -46,14 +47,16 @@ def rows(model: str, part: str, seed: int = 0) -> list[Row]:
     return _in_order(_parsed(content), seed)
 
 
-def shown_rows(part: str, n: int, seed: int = 0) -> list[tuple[Picture, Row]]:
-    """`n` pictures of a part of PICTURE_MODEL's, e.g. digits/other, each with its row.
+def shown_rows(
+    part: str, n: int, seed: int = 0, model: str = PICTURE_MODEL
+) -> list[tuple[Picture, Row]]:
+    """`n` pictures of a part of the model's, e.g. digits/other, each with its row.
 
     Raises StudyError where it has fewer.
     """
-    with zipfile.ZipFile(_path(PICTURE_MODEL, f"{part}.zip")) as archive:
+    with zipfile.ZipFile(_path(model, f"{part}.zip")) as archive:
         kept = _in_order(_parsed(archive.read("samples.jsonl")), seed)
-        check_shipped(f"{PICTURE_MODEL}'s {part}", kept, n)
+        check_shipped(f"{model}'s {part}", kept, n)
         return [(open_picture(archive.read(row["file"]), row["file"]), row) for row in kept[:n]]
 
 

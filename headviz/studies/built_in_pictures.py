@@ -1,10 +1,12 @@
-"""What the built-in vision-language model's study data offers: pictures with captions or classes.
+"""What the built-in vision-language models' study data offers: pictures with captions or classes.
 
-Selection pictures come from the side of the split that training saw, the judged ones are held out.
+Each has captions and questions in words that it was trained on. Selection pictures come from the
+side of the split that training saw, the judged ones are held out.
 """
 
 from headviz.studies.built_in import (
     PICTURE_MODEL,
+    SMOL_MODEL,
     STOPS,
     USUAL,
     check_built_in,
@@ -16,25 +18,25 @@ from headviz.studies.samples import Material, Sample, StudyError
 
 
 def captioned_pictures(request: Request, prompt: str) -> Material:
-    """tiny-vlm's pictures, each with five captions that leave different things out.
+    """The model's pictures, each with five captions that leave different things out.
 
     Raises StudyError where fewer ship than were asked for.
     """
-    check_built_in(request, PICTURE_MODEL)
+    check_built_in(request, PICTURE_MODEL, SMOL_MODEL)
     parts = {"selection": request.selection, "evaluation": request.limit or USUAL}
     selection, evaluation = (
-        _samples(f"captions/{part}", n, request.seed, prompt) for part, n in parts.items()
+        _samples(request, f"captions/{part}", n, prompt) for part, n in parts.items()
     )
-    return _apart(f"{PICTURE_MODEL}'s pictures", selection, evaluation)
+    return _apart(f"{request.model}'s pictures", selection, evaluation)
 
 
 def classed_pictures(request: Request, template: str) -> tuple[Material, tuple[str, ...]]:
-    """tiny-vlm's pictures of one class each, and other questions about some as the outside part.
+    """The model's pictures of one class each, and other questions about some as the outside part.
 
     Raises StudyError for an unknown data set, and where fewer ship than were asked for.
     """
-    check_built_in(request, PICTURE_MODEL)
-    known = class_names()
+    check_built_in(request, PICTURE_MODEL, SMOL_MODEL)
+    known = class_names(request.model)
     name = request.data or next(iter(known))
     if name not in known:
         raise StudyError(
@@ -43,17 +45,25 @@ def classed_pictures(request: Request, template: str) -> tuple[Material, tuple[s
         )
     n = request.limit or USUAL
     prompt = filled(template, classes=", ".join(known[name]), what=name.removesuffix("s"))
-    selection = _samples(f"{name}/selection", request.selection, request.seed, prompt)
-    inside = _samples(f"{name}/evaluation", n - n // 3, request.seed, prompt)
-    outside = _samples(f"{name}/other", n // 3, request.seed)
-    return _apart(f"{PICTURE_MODEL}'s {name}", selection, [*inside, *outside]), known[name]
+    selection = _samples(request, f"{name}/selection", request.selection, prompt)
+    inside = _samples(request, f"{name}/evaluation", n - n // 3, prompt)
+    outside = _samples(request, f"{name}/other", n // 3)
+    return _apart(f"{request.model}'s {name}", selection, [*inside, *outside]), known[name]
 
 
-def _samples(part: str, n: int, seed: int, prompt: str = "") -> list[Sample]:
-    """`n` samples of a part; those that bring a prompt of their own are outside the concept."""
+def _samples(request: Request, part: str, n: int, prompt: str = "") -> list[Sample]:
+    """`n` samples of a part; those that bring a prompt of their own are outside the concept.
+
+    A model that knows no list of classes has its own question about them in each row.
+    """
     return [
-        Sample(row.get("prompt", prompt), tuple(row["answers"]), "prompt" not in row, (picture,))
-        for picture, row in shown_rows(part, n, seed)
+        Sample(
+            row.get("prompt") or (not request.prompt and row.get("question")) or prompt,
+            tuple(row["answers"]),
+            "prompt" not in row,
+            (picture,),
+        )
+        for picture, row in shown_rows(part, n, request.seed, request.model)
     ]
 
 

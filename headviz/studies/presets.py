@@ -28,5 +28,11 @@ PRESETS: Mapping[str, Request] = {
     "captioning-numbers": Request(
         "captioning", "tiny-vlm", "", "numbers", None, _KS, (-1.0, 5.0), _ALL, 200
     ),
+    "captioning-colors-smol-vlm": Request(
+        "captioning", "smol-vlm", "", "colors", None, _KS, (-1.0, 5.0), _ALL, 200
+    ),
+    "classification-digits-smol-vlm": Request(
+        "classification", "smol-vlm", "digits", "", None, _KS, (-1.0, 0.0), _ALL, 200
+    ),
 }
 """Name -> the request."""

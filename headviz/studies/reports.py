@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_command(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
-    """Run every preset whose model is built in; write the reports; what to print."""
+    """Run every preset whose model is here; write the reports; what to print."""
     names = [name for name in parsed.only.split(",") if name] or list(PRESETS)
     unknown = [name for name in names if name not in PRESETS]
     if unknown:
@@ -54,7 +54,7 @@ def run_command(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]
     out = Path(parsed.out)
     done, left_out = [], []
     for name in names:
-        if PRESETS[name].model not in built_in_models():
+        if PRESETS[name].model not in session.model_names():
             left_out.append(name)
             continue
         print(f"headviz: {name}", file=sys.stderr, flush=True)
@@ -62,7 +62,7 @@ def run_command(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]
         done.append(_report(session, name, request, out))
     lines = [f"{name}: {finding.text}" for name, _, finding in done]
     if left_out:
-        lines.append(f"left out, since the model is not trained yet: {', '.join(left_out)}")
+        lines.append(f"left out, since the model is not here: {', '.join(left_out)}")
     if done and not parsed.only:
         text = _index(done)
         if any(finished.study.request.model == PICTURE_MODEL for _, finished, _ in done):
