@@ -3,10 +3,11 @@
 Or that bring it forward. One factor a head is learnt by gradient descent on texts with
 continuations: towards less (or more) probability for the concept's words, away from moving anything
 else by more than is allowed. A penalty on |factor − 1| and a schedule that keeps ever fewer heads
-leave at most the number asked for; then what can be put back without loss is put back. The result
-is learnt on one half of the texts and judged on the other, which the search never sees. (Soft gates
-a head: Causal Head Gating, NeurIPS 2025; keeping the largest and learning on: iterative hard
-thresholding.) Knows nothing of rankings: what is held against the result is handed in.
+leave at most the number asked for; then all are turned as far as is allowed, and what can be put
+back without loss is put back. The result is learnt on one half of the texts and judged on the
+other, which the search never sees. (Soft gates a head: Causal Head Gating, NeurIPS 2025; keeping
+the largest and learning on: iterative hard thresholding.) Knows nothing of rankings: what is held
+against the result is handed in.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +38,7 @@ _ENOUGH: Mapping[str, float] = {"weaker": 5.0, "stronger": 2.0}
 _RATE = 0.12  # of Adam, a step
 _LASSO = 0.02  # nats for a factor that differs by 1
 _DEARER, _CHEAPER = 1.15, 0.8  # times the price of a side effect, after a step with too much of it
-_PRICES = (1.0, 50.0)  # nats for all that is allowed: at the least one, or gains are bought with it
+_DEAREST = 50.0  # nats for all the side effect that is allowed
 _LIKELY = 0.01  # from this probability of the concept's words on a position can be strengthened
 _LOSS = 0.05  # of the effect: what putting heads back may cost
 _FURTHER = (1.25, 1.6, 2.0, 2.5)
@@ -58,6 +59,8 @@ class Search:
     side_effects: float = 0.1
     """Mean KL divergence elsewhere that is allowed, in nats."""
     steps: int = 48
+    thrift: float = 0.05
+    """Nats that all of the allowed side effect has to bring, where there is less of it."""
 
     def __post_init__(self) -> None:
         """Raise OptionError for what cannot be searched for."""
@@ -67,6 +70,8 @@ class Search:
             raise OptionError(f"heads is {self.heads}; choose 1 to 256.")
         if not 0 < self.side_effects <= 10:
             raise OptionError(f"side_effects is {self.side_effects}; choose above 0, at most 10.")
+        if not 0 < self.thrift <= _DEAREST:
+            raise OptionError(f"thrift is {self.thrift}; choose above 0, at most {_DEAREST:g}.")
         if not 10 <= self.steps <= 1000:
             raise OptionError(f"steps is {self.steps}; choose 10 to 1000.")
 
@@ -167,7 +172,7 @@ def search_in_steps(reader: Reader, search: Search) -> Iterator[Step]:
     optimizer = torch.optim.Adam([table], lr=_RATE, betas=(0.8, 0.99))
     may_differ = torch.zeros_like(table, dtype=torch.bool)
     may_differ[:, [layer for layer in model.head_layers if layer >= start]] = True
-    enough, price = _ENOUGH[search.towards], _PRICES[0]
+    enough, price = _ENOUGH[search.towards], max(1.0, search.thrift)
     for step in range(search.steps):
         part, aim = usable[step % len(usable)]
         # Nothing differs before the first layer that may: what was read there holds.
@@ -186,7 +191,7 @@ def search_in_steps(reader: Reader, search: Search) -> Iterator[Step]:
             table[~may_differ] = 1
         # The price of a side effect rises while there is too much of it, and falls else.
         price *= _DEARER if float(side.detach()) > search.side_effects else _CHEAPER
-        price = min(max(price, _PRICES[0]), _PRICES[1])
+        price = min(max(price, search.thrift), _DEAREST)
         best = _edit(table.detach(), search.heads)
         done = (step + 1) / search.steps
         yield Step(done, best, float(gain.detach()), float(side.detach()))

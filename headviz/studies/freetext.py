@@ -51,6 +51,8 @@ OTHER_TEXTS = 2
 """Texts beside a concept's own that say none of its words."""
 FEW = 5
 """Texts of either half that have to say the concept."""
+WANTED = Search(side_effects=0.2)
+"""What is learnt: as much as can be, at no more than this on the texts of the search."""
 STRONGER = 3.0
 """The factor of other rankings where the concept is to get stronger."""
 STORIES = 12
@@ -153,6 +155,7 @@ def _subject(
         make_shuffled=lambda: reader([shuffled(model, one, chat) for one in own[SEARCH]]),
         make_judge=lambda: reader([*own[JUDGE], *others[JUDGE]]),
         ranked=lambda criterion: session.rank(trial.model, concept, usual, criterion),
+        wanted=WANTED,
     )
 
 

@@ -19,6 +19,7 @@ import torch
 from headviz.base.progress import Progress, no_progress
 from headviz.base.store import key_of
 from headviz.editing.effect import Part, Reader
+from headviz.editing.find import Search
 from headviz.heads.chat import Chat
 from headviz.heads.packed import Packed, packed
 from headviz.heads.prompts import encode_prompt
@@ -43,6 +44,8 @@ OTHERS = 8
 """Questions of each of them to judge, at most."""
 KEPT = 24
 """Questions of each of them to search on, at most: of them the answers need not be right."""
+WANTED = Search(side_effects=0.1, thrift=1.0)
+"""What is learnt. Nothing is gained by answers far below the others, and side effects cost some."""
 PARTS = 2
 """Parts of a search's texts: the own questions in each, beside those of some other relations."""
 
@@ -274,6 +277,7 @@ def _subject(
         make_shuffled=lambda: own([question.shuffled() for question in one.search]),
         make_judge=judge,
         ranked=lambda criterion: session.rank(trial.model, concept, texts, criterion, options),
+        wanted=WANTED,
     )
 
 

@@ -9,7 +9,7 @@ nothing of where texts come from, and draws no conclusions.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -101,6 +101,8 @@ class Subject:
     """Other texts; no arm reads them."""
     ranked: Callable[[str], Ranking]
     """Criterion -> the pursuit's ranking."""
+    wanted: Search
+    """What is learnt, but for the number of heads and of steps."""
 
     @cached_property
     def search(self) -> Reader:
@@ -340,13 +342,13 @@ def learnt_edits(subject: Subject, ks: Sequence[int], kept: Kept) -> dict[int, E
     """The search's edits, a search for each number of heads."""
 
     def make(k: int) -> Mapping[str, Any]:
-        search = Search(heads=k, steps=STEPS)
+        search = replace(subject.wanted, heads=k, steps=STEPS)
         *_, last = search_in_steps(subject.search, search)
         return {"edit": str(stretched(subject.search, last.edit, search))}
 
-    made = {
-        k: kept(f"learnt {k} in {STEPS} steps, stretched", partial(make, k))["edit"] for k in ks
-    }
+    allowed = f"{subject.wanted.side_effects:g} at {subject.wanted.thrift:g}"
+    what = f"learnt in {STEPS} steps, stretched, side effects {allowed}"
+    made = {k: kept(f"{what}: {k}", partial(make, k))["edit"] for k in ks}
     return {k: Edit.parse(text) if text else NO_EDIT for k, text in made.items()}
 
 
