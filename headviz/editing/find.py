@@ -37,12 +37,12 @@ _ENOUGH: Mapping[str, float] = {"weaker": 5.0, "stronger": 2.0}
 """Nats: what is gained beyond counts less and less."""
 _RATE = 0.12  # of Adam, a step
 _LASSO = 0.02  # nats for a factor that differs by 1
-_DEARER, _CHEAPER = 1.15, 0.8  # times the price of a side effect, after a step with too much of it
+_DEARER, _CHEAPER = 1.15, 0.87  # times the price of a side effect, after a step with too much of it
 _DEAREST = 50.0  # nats for all the side effect that is allowed
 _LIKELY = 0.01  # from this probability of the concept's words on a position can be strengthened
 _LOSS = 0.05  # of the effect: what putting heads back may cost
 _FURTHER = (1.25, 1.6, 2.0, 2.5)
-_BACK = (0.85, 0.7, 0.6, 0.5)
+_BACK = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
 """Times the distance from 1, tried in this order at the end."""
 _FEWER = ((0.3, None), (0.45, 8), (0.6, 4), (0.7, 2))
 """Up to this share of the steps so many times the heads asked for may differ from 1; None: all."""

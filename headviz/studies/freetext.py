@@ -51,7 +51,7 @@ OTHER_TEXTS = 2
 """Texts beside a concept's own that say none of its words."""
 FEW = 5
 """Texts of either half that have to say the concept."""
-WANTED = Search(side_effects=0.2)
+WANTED = Search(side_effects=0.28)
 """What is learnt: as much as can be, at no more than this on the texts of the search."""
 STRONGER = 3.0
 """The factor of other rankings where the concept is to get stronger."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from toyworld.smol.schedule import SmolSchedule
+from toyworld.stages import mean_of
 
 Results = Mapping[str, Any]
 
@@ -180,8 +181,9 @@ of which that model reads {schedule.seen_layers}); then {n - schedule.aligning_s
 it, each with {schedule.captions} captions and {schedule.questions} questions of
 {schedule.batch} pictures and {schedule.beside} further pictures aligned. (The shipped run came to
 this in pieces: a quarter of the first 400 steps' pictures were scenes beside those of any sort, and
-the second part was begun anew after 280 steps, with a new optimizer, warm-up and cosine; on one
-core beside other work 20 minutes and 30 and 56: docs/log.md.) `python -m toyworld card
+the second part was begun anew after 280 steps and after 1,480, with a new optimizer, warm-up and
+cosine, the last time with one caption and six questions a picture; on one core beside other work 20
+minutes and 30, 56 and 24: docs/log.md.) {mean_of(results["training"])}`python -m toyworld card
 {schedule.name}` measured revision {results["revision"]} and wrote this file. All pictures and texts
 are made by the program. Tower and connector are under the repository's licence, SmolLM2 under
 Apache 2.0."""

@@ -34,7 +34,12 @@ def save_parts(run: Run, language_model: Path, folder: Path) -> None:
     trained_with = {"name": schedule.language_model, "sha256": package.sha256}
     _write_json(parts / TRAINED_WITH, trained_with)
     aligning = min(run.step, schedule.aligning_steps)
-    history = {"seed": schedule.seed, "aligning_steps": aligning, "steps": run.step}
+    history = {
+        "seed": schedule.seed,
+        "aligning_steps": aligning,
+        "steps": run.step,
+        "averaged": [step for step in schedule.averaged if step <= run.step],
+    }
     _write_json(folder / "training.json", history)
 
 

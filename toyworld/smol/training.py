@@ -179,7 +179,11 @@ def train(
         run.optimizer.step()
         run.optimizer.zero_grad()
         run.step = step + 1
+        if run.step in schedule.averaged:
+            run.keep()
         bar.set_postfix(loss=f"{loss:.3f}", right=f"{right:.3f}")
         if run.step % save_every == 0 or run.step == end:
             run.save(checkpoint)
+    if run.step == all_steps:
+        run.average()
     return run
