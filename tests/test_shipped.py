@@ -20,6 +20,7 @@ from headviz.inputs.examples import examples_of, named_pictures
 from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.models.gguf import revision_of
 from headviz.models.known import known_models
+from headviz.page.view import first_view
 from headviz.session.causal import (
     ROUNDS,
     SAID,
@@ -354,3 +355,10 @@ def test_the_real_models_words_are_those_that_an_effect_is_measured_on():
         "chat": asdict(chat_of(texts)),
     }, f"made from something else: run python -m headviz ship --model {REAL}"
     assert [len(rows) for rows in ids] == [len(texts)] * ROUNDS
+
+
+@pytest.mark.parametrize("name", ["tiny-lm", "tiny-vlm", "smol-vlm", "smollm2-135m"])
+def test_what_ships_is_the_first_view_before_any_weight_is_read(name):
+    view = first_view(name, "colors")
+    assert view is not None and view.shipped
+    assert view.has_vision == bool(view.prompt_set.pictures) == name.endswith("vlm")

@@ -96,7 +96,7 @@ def test_it_says_what_is_there(model):
 
 
 def test_an_address_opens_the_page_on_it(session):
-    """Nothing of it ships: the page knows from the table that it sees, and keeps the concept."""
+    """The page knows that it sees before any weight is read, and keeps the concept."""
     found = arrive(session, {"model": NAME, "concept": "shapes"})
     assert found.scene.model.has_vision and found.concept == find_concept("shapes")
 

@@ -106,9 +106,9 @@ def first_view(model: str, concept: str) -> View | None:
     shipped = shipped_of(model)
     if shipped is None or concept not in shipped.concepts:
         return None
-    return view_of(
-        shipped.ranking(concept), find_prompt_set(shipped.data["prompt_set"], model), True
-    )
+    sees = bool(shipped.data["pictures"])
+    prompt_set = find_prompt_set(shipped.data["prompt_set"], model, sees)
+    return view_of(shipped.ranking(concept), prompt_set, True)
 
 
 def find_ranking(session: Session, view: View) -> Ranking:

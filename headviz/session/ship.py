@@ -155,12 +155,12 @@ def choose_examples(
 
 
 def choose_captions(model: LoadedModel, concepts: Sequence[Concept]) -> tuple[Example, ...]:
-    """For each concept the first of the model's own pictures whose caption says a word of it.
+    """For each concept the first of the example pictures whose caption says a word of it.
 
     As `choose_examples`: the caption is the unedited model's, to its usual prompt. None where the
-    model has no pictures of its own.
+    model was not trained here: the pictures are drawings.
     """
-    if not (assets.ASSETS / model.name / "examples").is_dir():
+    if not (assets.ASSETS / model.name / "training.json").is_file():
         return ()
     pictures, prompt = example_pictures(model.name), default_prompt(model)
     n = len(pictures)

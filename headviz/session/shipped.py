@@ -27,6 +27,7 @@ from headviz.heads.edits import Edit
 from headviz.inputs.concepts import Concept, ConceptTokens, WordTokens
 from headviz.inputs.prompt_sets import PromptSet
 from headviz.models.gguf import revision_of
+from headviz.models.joined import parts_of
 from headviz.models.known import known_models
 from headviz.models.loaded import LoadedModel
 from headviz.models.places import revision_here
@@ -234,6 +235,8 @@ def _revision(name: str) -> str | None:
     """Of the model as it is here, or as it would come where it is not here yet."""
     if here := revision_here(name):
         return here
+    if (parts := parts_of(name)) is not None:
+        return revision_of(parts.content)
     known = known_models().get(name)
     return revision_of(known.package.sha256) if known and known.package else None
 
