@@ -46,7 +46,7 @@ what there is. It captions pictures that the repository draws (shapes, faces wit
 textures, on a background of 48 × 48 pixels) in plain English, and answers short questions about
 them.
 
-This folder holds tower and connector alone (`parts/`). The language model comes as
+Of the model this folder holds tower and connector alone (`parts/`). The language model comes as
 `{schedule.language_model}` does; both are joined in the cache at the first loading, or by
 `python -m headviz get {schedule.name}`, and only where the language model's file has the sha256
 that they were trained with. transformers opens the joined folder as a
