@@ -31,8 +31,8 @@ PRESETS: Mapping[str, Request] = {
     "captioning-colors-smol-vlm": Request(
         "captioning", "smol-vlm", "", "colors", None, _KS, (-1.0, 5.0), _ALL, 200
     ),
-    "classification-digits-smol-vlm": Request(
-        "classification", "smol-vlm", "digits", "", None, _KS, (-1.0, 0.0), _ALL, 200
+    "classification-textures-smol-vlm": Request(  # digits are no single tokens of SmolLM2
+        "classification", "smol-vlm", "textures", "", None, _KS, (-1.0, 0.0), _ALL, 200
     ),
 }
 """Name -> the request."""
