@@ -21,7 +21,7 @@ from typing import Any
 
 from toyworld.documents import pick_fact, sample_items, tell_story, told_stories
 from toyworld.pictures.captions import caption
-from toyworld.pictures.content import Picture, pictures
+from toyworld.pictures.content import Group, Picture, pictures
 from toyworld.pictures.drawing import SIDE, draw
 from toyworld.pictures.questions import NAMED, questions
 from toyworld.smol import texts as english
@@ -74,6 +74,8 @@ class Speech:
     caption: Callable[[Picture, random.Random], str]
     questions: Callable[[Picture, random.Random], Sequence[Any]]
     """Each with text, answer and concept."""
+    nouns: Callable[[Group], list[str]] = lambda group: [group.noun]
+    """What a group may be called."""
     class_question: Mapping[str, str] = field(default_factory=dict)
     """Classes -> the question about them, where the model knows no list of classes."""
     n_pictures: int = 400
@@ -85,6 +87,7 @@ ALL_WORDS = Speech(caption, questions)
 ENGLISH = Speech(
     english.caption,
     english.questions,
+    lambda group: list(dict.fromkeys([group.noun, english.plural(group)])),
     {
         "digits": "Which digit is it?",
         "textures": "Which pattern is it?",
@@ -106,17 +109,15 @@ def captioned(held_out: bool, speech: Speech = ALL_WORDS) -> Iterator[Shown]:
 def classed(concept: str, held_out: bool, speech: Speech = ALL_WORDS) -> Iterator[Shown]:
     """Endless pictures with one answer to the class question."""
     own = speech.class_question.get(concept)
+    asked = {"question": own} if own else {}
     for shown in pictures(3, held_out, ALONE.get(concept)):
-        answer = shown.background
+        answers = [shown.background] if shown.background else []
         if concept != "backgrounds":
             if len(shown.groups) != 1 or shown.groups[0].noun not in NAMED[concept]:
                 continue
-            answer = shown.groups[0].noun
-        if answer:
-            answers = [answer]
-            if own and concept == "shapes":
-                answers = list(dict.fromkeys([answer, english.plural(shown.groups[0])]))
-            yield shown, {**({"question": own} if own else {}), "answers": answers}
+            answers = speech.nouns(shown.groups[0])
+        if answers:
+            yield shown, asked | {"answers": answers}
 
 
 def asked_otherwise(concept: str, speech: Speech = ALL_WORDS) -> Iterator[Shown]:

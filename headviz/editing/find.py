@@ -202,6 +202,12 @@ def how_far(model: LoadedModel, edit: Edit) -> Float[Tensor, "layer head"]:
     return (factor_table(model, [edit])[0] - 1).abs().float().cpu()
 
 
+def learnt_edit(reader: Reader, search: Search) -> Edit:
+    """What a whole search on these texts ends with, turned as far as is allowed."""
+    *_, last = search_in_steps(reader, search)
+    return stretched(reader, last.edit, search)
+
+
 def stretched(reader: Reader, edit: Edit, search: Search, progress: Progress = no_progress) -> Edit:
     """The edit with all its factors as far from 1 as the side effect allows, on all the texts.
 

@@ -77,7 +77,7 @@ def shown_before(name: str) -> ModelShown:
     known = known_models().get(name)
     return ModelShown(
         name,
-        bool(shipped and shipped.data.get("pictures")) or (known is not None and known.sees),
+        (shipped is not None and shipped.sees) or (known is not None and known.sees),
         template=None if template is None else bool(template),
         thinks=can_think(template or ""),
     )
@@ -106,8 +106,7 @@ def first_view(model: str, concept: str) -> View | None:
     shipped = shipped_of(model)
     if shipped is None or concept not in shipped.concepts:
         return None
-    sees = bool(shipped.data["pictures"])
-    prompt_set = find_prompt_set(shipped.data["prompt_set"], model, sees)
+    prompt_set = find_prompt_set(shipped.data["prompt_set"], model, shipped.sees)
     return view_of(shipped.ranking(concept), prompt_set, True)
 
 

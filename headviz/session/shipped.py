@@ -68,6 +68,11 @@ class Shipped:
         return tuple(self.data["concepts"])
 
     @property
+    def sees(self) -> bool:
+        """Whether heads were read on pictures."""
+        return bool(self.data.get("pictures"))
+
+    @property
     def left_out(self) -> dict[str, str]:
         """Name of each preset that is not ranked -> why."""
         return dict(self.data.get("left_out", {}))
@@ -138,8 +143,7 @@ class Shipped:
         return ShippedEffects(entry["texts"], torch.tensor(entry["estimate"]), measured)
 
     def _sample(self, number: int, share: float) -> Sample:
-        pictures = self.data.get("pictures")
-        name = pictures[number] if pictures else ""
+        name = self.data["pictures"][number] if self.sees else ""
         return Sample(self.data["texts"][number], share, number, name)
 
 

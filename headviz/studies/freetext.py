@@ -15,7 +15,7 @@ import torch
 from headviz.base.progress import Progress, no_progress
 from headviz.editing.control import control_of
 from headviz.editing.effect import Reader
-from headviz.editing.find import Search, search_in_steps, stretched
+from headviz.editing.find import Search, learnt_edit
 from headviz.editing.generate import Sampling, generate
 from headviz.editing.measures import concept_spans
 from headviz.editing.passages import Passage, begins_word, shuffled
@@ -27,10 +27,9 @@ from headviz.inputs.concepts import Concept, known_concepts
 from headviz.models.loaded import LoadedModel
 from headviz.session.causal import JUDGE, SEARCH, Causes, chat_of, half_of
 from headviz.session.session import Session
-from headviz.studies.arms import in_order
 from headviz.studies.cells import RANDOM
 from headviz.studies.samples import StudyError
-from headviz.studies.trial import ARMS, LEARNT, Kept, Ladder, Subject, Trial
+from headviz.studies.trial import ARMS, LEARNT, Kept, Ladder, Subject, Trial, scored_heads
 
 CONCEPTS = (
     "colors",
@@ -206,15 +205,12 @@ def _told(
 def _stronger_edits(ladder: Ladder, subject: Subject, kept: Kept) -> dict[str, Edit]:
     """Name -> edit of as many heads as the middle of the ladder's numbers."""
     k = ladder.ks[len(ladder.ks) // 2]
-    search = Search("stronger", k, steps=STRONGER_STEPS)
-    *_, last = search_in_steps(subject.search, search)
-    learnt = stretched(subject.search, last.edit, search)
+    learnt = learnt_edit(subject.search, Search("stronger", k, steps=STRONGER_STEPS))
     edits = {"unedited": NO_EDIT, LEARNT: learnt}
     for arm in ("pursuit", "attribution", "lift"):
         function = ARMS[arm]
         assert function is not None
-        order = in_order(function(subject, kept).nan_to_num(nan=-torch.inf))
-        edits[arm] = Edit.of(order[:k], STRONGER)
+        edits[arm] = Edit.of(scored_heads(function(subject, kept))[:k], STRONGER)
     for draw in range(STRONGER_DRAWS):
         edits[f"{RANDOM} {draw + 1}"] = control_of(subject.model, learnt, draw)
     return edits

@@ -21,7 +21,7 @@ from headviz.base.shapes import Float, Tensor
 from headviz.base.store import key_of
 from headviz.editing.control import control_of
 from headviz.editing.effect import Reader
-from headviz.editing.find import Search, search_in_steps, stretched
+from headviz.editing.find import Search, learnt_edit
 from headviz.heads.edits import NO_EDIT, Edit
 from headviz.models.loaded import LoadedModel
 from headviz.pursuit.ranking import Ranking
@@ -195,14 +195,14 @@ def pruned(subject: Subject, kept: Kept) -> Float[Tensor, "layer head"]:
     Measured: the best TOGETHER alone, then one at a time, each beside those before it, all turned
     to PRUNED_FACTOR. What is best without any more of them is left; all other heads have no score.
     """
-    over = _last_without(pursuit(subject, kept))
+    over = pursuit(subject, kept)
 
     def worth(*heads: Head) -> float:
         effect = subject.search.measure(Edit.of(heads, PRUNED_FACTOR)).effect()
         return ENOUGH * math.tanh(effect.need / ENOUGH) - PRICE * effect.side
 
     def make() -> Mapping[str, Any]:
-        pool = [head for head in in_order(over)[:POOL] if over[head.layer, head.index] > 0]
+        pool = [head for head in scored_heads(over)[:POOL] if over[head.layer, head.index] > 0]
         alone = {head: worth(head) for head in pool}
         left = sorted(pool, key=alone.__getitem__, reverse=True)[:TOGETHER]
         chosen = left[:1]
@@ -326,8 +326,7 @@ class Ladder:
                 continue
             function = ARMS[first if arm == RANDOM else arm]
             assert function is not None, "a learnt edit has no order"
-            scores = _last_without(function(subject, kept))
-            order = [h for h in in_order(scores) if scores[h.layer, h.index] > -torch.inf]
+            order = scored_heads(function(subject, kept))
             for k in self.ks:
                 for alpha in self.trial.alphas:
                     edit = Edit.of(order[:k], alpha)
@@ -343,8 +342,7 @@ def learnt_edits(subject: Subject, ks: Sequence[int], kept: Kept) -> dict[int, E
 
     def make(k: int) -> Mapping[str, Any]:
         search = replace(subject.wanted, heads=k, steps=STEPS)
-        *_, last = search_in_steps(subject.search, search)
-        return {"edit": str(stretched(subject.search, last.edit, search))}
+        return {"edit": str(learnt_edit(subject.search, search))}
 
     allowed = f"{subject.wanted.side_effects:g} at {subject.wanted.thrift:g}"
     what = f"learnt in {STEPS} steps, stretched, side effects {allowed}"
@@ -414,9 +412,10 @@ def roles(subject: Subject, kept: Kept) -> list[HeadRole]:
     return found
 
 
-def _last_without(scores: Float[Tensor, "layer head"]) -> Float[Tensor, "layer head"]:
-    """Heads that have no score, or none to be turned for, as -inf."""
-    return scores.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+def scored_heads(scores: Float[Tensor, "layer head"]) -> list[Head]:
+    """The heads that have a score, the highest first: nan and -inf are none."""
+    scores = scores.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    return [head for head in in_order(scores) if scores[head.layer, head.index] > -torch.inf]
 
 
 def _table(kept: Mapping[str, Any], name: str) -> Tensor:
