@@ -1,11 +1,13 @@
 """The page for hands, eyes and ears of every kind: keys alone, large letters, calm, read aloud."""
 
 import re
+import time
 
 import pytest
 from paging import change, settled, visiting
 
 from headviz.base.assets import built_in_models
+from headviz.page import head
 from headviz.session.shipped import load_shipped
 
 pytest_plugins = ["paging"]
@@ -118,9 +120,29 @@ def test_the_strongest_samples_are_tinted_where_the_head_writes(page, server):
     )
     assert strongest.strip() and strongest.strip() in text
     assert page.locator("#samples .hv-tint.about").count(), "the concept's words are not marked"
-    # What was asked for the head before never lands in the next one.
-    page.locator('.hv-map .hv-cell[data-layer="1"][data-head="5"]').click()
-    page.wait_for_selector("#head-title:has-text('L1.H5')")
+
+
+@pytest.mark.parametrize("late", ["draw", "maps_of"])
+def test_of_heads_opened_in_quick_succession_the_last_is_shown_and_looked_at(
+    page, monkeypatch, late
+):
+    """Each is asked for while the one before it is still drawn, or looked at."""
+    work, begun = getattr(head, late), []
+
+    def slowly(*args):
+        begun.append(args)
+        time.sleep(0.5)
+        return work(*args)
+
+    monkeypatch.setattr(head, late, slowly)
+    settled(page)
+    for layer, number in ((1, 5), (2, 7), (0, 51)):
+        page.locator(f'.hv-map .hv-cell[data-layer="{layer}"][data-head="{number}"]').click()
+        if late == "maps_of":
+            page.wait_for_selector(f"#head-title[data-head='L{layer}.H{number}']")
+        while not begun:
+            page.wait_for_timeout(20)
+    page.wait_for_selector("#head-title[data-head='L0.H51']")
     page.wait_for_selector("#samples .hv-tint")
 
 

@@ -41,7 +41,7 @@
       const wanted = JSON.stringify([model, prompt, chat, pictures]);
       if (wanted === shown) return;
       shown = wanted;
-      trigger('sent', { ask: hv.state.ask });
+      hv.send(trigger, 'sent', hv.state.ask);
     };
     const draw = (state) => {
       if (!state.ask) return;

@@ -4,6 +4,8 @@ The choices are part of the ask (chat.js changes it); here the prompt is set ins
 template and shown with what is what.
 """
 
+from typing import Any
+
 import gradio as gr
 from markupsafe import Markup
 
@@ -15,7 +17,7 @@ from headviz.page import html
 from headviz.page.ask import MAX_SYSTEM, Ask
 from headviz.page.bench import script
 from headviz.page.errors import told
-from headviz.page.shared import MODEL_QUEUE, QUIET, Shared, Updates
+from headviz.page.shared import MODEL_QUEUE, Shared, Updates
 
 MEANING = {
     "own": "the prompt's own words: heads are read on these",
@@ -38,8 +40,8 @@ def build(shared: Shared) -> None:
     fields = gr.HTML(_FIELDS, js_on_load=script("chat", "sent"), elem_id="chat-fields")
     shown = gr.HTML("", elem_id="sent")
 
-    def show(event: gr.EventData, pictures: tuple[Picture, ...]) -> Updates:
-        ask = Ask.from_dict(event.ask)
+    def show(asked: dict[str, Any], pictures: tuple[Picture, ...]) -> Updates:
+        ask = Ask.from_dict(asked)
         model = shared.session.model(ask.model)
         if not model.writes:
             return {shown: ""}
@@ -51,10 +53,8 @@ def build(shared: Shared) -> None:
 
     fields.sent(
         told(shown, show),
-        shared.pictures,
-        [shown],
-        trigger_mode="always_last",
-        **QUIET,
+        outputs=[shown],
+        **shared.newest("sent", shared.pictures),
         **MODEL_QUEUE,
     )
 

@@ -92,7 +92,7 @@
       const now = `${state.shown}${state.opened}`;
       if (!element.isConnected || !state.done || now === before) return;
       before = now;
-      setTimeout(() => trigger('code', { head: hv.state.opened }));
+      setTimeout(() => hv.send(trigger, 'code', { head: hv.state.opened }));
     });
   };
 })();

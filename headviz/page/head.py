@@ -6,6 +6,7 @@ Where in its strongest samples it writes needs the model, and is shown as soon a
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 from urllib.parse import urlencode
 
 import gradio as gr
@@ -21,7 +22,7 @@ from headviz.page import html, picture_html
 from headviz.page.bench import script
 from headviz.page.errors import told
 from headviz.page.exporting import FIGURES, Parcel, figure_parcel, result_parcel
-from headviz.page.shared import MODEL_QUEUE, QUIET, Scene, Shared, Updates
+from headviz.page.shared import MODEL_QUEUE, Scene, Shared, Updates
 from headviz.page.view import ModelShown, View, find_ranking, find_spectrum
 from headviz.pursuit.spectrum import Spectrum
 from headviz.session.session import Session
@@ -48,14 +49,14 @@ def wire(shared: Shared) -> None:
     tints = gr.HTML("", js_on_load=script("tints"), elem_id="tints")
     session = shared.session
 
-    def look(event: gr.EventData, scene: Scene) -> Updates:
+    def look(asked: dict[str, Any], scene: Scene) -> Updates:
         view = scene.view
         if view is None:
             return {tints: gr.skip()}
         # What nobody asked for by hand must neither load a model nor encode pictures.
-        if event.patient and (view.has_vision or not session.has_loaded(view.model)):
+        if asked["patient"] and (view.has_vision or not session.has_loaded(view.model)):
             return {tints: gr.skip()}
-        head = Head.parse(str(event.head))
+        head = Head.parse(str(asked["head"]))
         session.model(view.model)
         *_, maps = session.there(maps_of, view, head)
         if not maps:
@@ -67,10 +68,8 @@ def wire(shared: Shared) -> None:
 
     shared.parts.head.look(
         told(shared.parts.said, look),
-        [shared.scene],
-        [tints, shared.parts.said],
-        trigger_mode="always_last",
-        **QUIET,
+        outputs=[tints, shared.parts.said],
+        **shared.newest("look", shared.scene),
         **MODEL_QUEUE,
     )
 

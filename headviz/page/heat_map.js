@@ -22,7 +22,7 @@
   hv.search = ({ element, trigger }) => element.addEventListener('submit', (event) => {
     event.preventDefault();
     const word = element.querySelector('input').value.trim();
-    if (word) trigger('search', { word });
+    if (word) hv.send(trigger, 'search', { word });
   });
   hv.found = ({ element }) => element.addEventListener('click', (event) => {
     const button = event.target.closest('button[data-layer]');
@@ -35,7 +35,7 @@
       element.querySelector(`.hv-map .hv-cell[data-layer="${layer}"][data-head="${head}"]`);
     const open = (layer, head) => {
       hv.state.opened = `L${layer}.H${head}`;
-      trigger('head_open', { layer, head });
+      hv.send(trigger, 'head_open', { layer, head });
       hv.tell();
       hv.byHand = true;
       setTimeout(() => hv.look?.(), PATIENCE); // the head that is open already is not drawn anew
@@ -152,7 +152,7 @@
   // was open at first as soon as the model has answered.
   hv.head = ({ element, trigger, watch }) => {
     let answered = '';
-    const look = (patient) => { if (hv.state.opened) trigger('look', { head: hv.state.opened, patient }); };
+    const look = (patient) => { if (hv.state.opened) hv.send(trigger, 'look', { head: hv.state.opened, patient }); };
     hv.look = () => { if (hv.byHand) { hv.byHand = false; look(false); } };
     const take = () => {
       hv.state.opened = element.querySelector('#head-title')?.dataset.head ?? '';

@@ -22,7 +22,7 @@
     });
     element.addEventListener('click', (event) => {
       const open = event.target.closest('button[data-open]');
-      if (open) { trigger('lesson', { number: Number(open.dataset.open) }); return; }
+      if (open) { hv.send(trigger, 'lesson', { number: Number(open.dataset.open) }); return; }
       const lesson = guess(event)?.closest('.hv-lesson');
       if (!lesson) return;
       localStorage.setItem('headviz-lessons', JSON.stringify([...new Set([...done(), lesson.dataset.title])]));

@@ -166,7 +166,7 @@ def _lay_out(
             )
     parts = Parts(banner, line, said, texts, knobs, grid, panel, opened)
     shared = Shared(
-        page, session, Clips(session), work, Causes(session), LRU(64), parts=parts, **states
+        page, session, Clips(session), work, Causes(session), LRU(64), data=gr.JSON(visible=False), parts=parts, **states
     )
     with under:
         lessons.build_prediction()
@@ -193,16 +193,14 @@ def _wire_head(shared: Shared) -> None:
     """A click on the map, or on a name in the list, opens a head."""
     parts = shared.parts
 
-    def open_head(event: gr.EventData, scene: Scene) -> Updates:
-        chosen = Head(int(event.layer), int(event.head))
+    def open_head(asked: dict[str, int], scene: Scene) -> Updates:
+        chosen = Head(int(asked["layer"]), int(asked["head"]))
         return {parts.head: head.draw(shared.session, scene.view, chosen)}
 
     parts.heat_map.head_open(
         told(parts.said, open_head),
-        [shared.scene],
-        [parts.head, parts.said],
-        trigger_mode="always_last",
-        **QUIET,
+        outputs=[parts.head, parts.said],
+        **shared.newest("head_open", shared.scene),
         **MODEL_QUEUE,
     )
 
@@ -264,11 +262,13 @@ def _wire_arrival(shared: Shared, fields: Fields, openers: Openers) -> None:
     def open_file(path: str) -> Updates:
         return arrived(arriving.open_file(session, path))
 
-    def open_lesson(event: gr.EventData) -> Updates:
-        found = lessons.arrival(session, int(event.number))
+    def open_lesson(asked: dict[str, int]) -> Updates:
+        found = lessons.arrival(session, int(asked["number"]))
         return {openers.tabs: gr.update(selected="explore"), **arrived(found)}
 
-    openers.cards.lesson(told(parts.said, open_lesson), None, [openers.tabs, *outputs], **QUIET)
+    openers.cards.lesson(
+        told(parts.said, open_lesson), outputs=[openers.tabs, *outputs], **shared.newest("lesson")
+    )
     openers.load.upload(
         told(parts.said, open_file), openers.load, outputs, api_visibility="private"
     )

@@ -89,8 +89,8 @@ def build(shared: Shared) -> gr.UploadButton:
         export,
         [shared.scene, shared.result, shared.pictures],
         [parcel, said],
-        show_progress="hidden",
-        api_visibility="private",
+        trigger_mode="multiple",
+        **QUIET,
         **MODEL_QUEUE,
     ).success(None, parcel, None, js="(parcel) => window.headviz.save(parcel)")
     _build_code(shared)
@@ -110,8 +110,8 @@ def _build_code(shared: Shared) -> None:
         said = gr.HTML()
         show = gr.HTML(js_on_load=script("code", "code"), elem_id="code-asks")
 
-    def codes(event: gr.EventData, scene: Scene, result: Result | None) -> Updates:
-        opened = Head.parse(str(event.head)) if event.head else None
+    def codes(asked: dict[str, str], scene: Scene, result: Result | None) -> Updates:
+        opened = Head.parse(asked["head"]) if asked["head"] else None
         with_headviz, alone = codes_of(shared.session, result)
         return {
             answered: with_headviz,
@@ -123,10 +123,8 @@ def _build_code(shared: Shared) -> None:
 
     show.code(
         told(said, codes),
-        [shared.scene, shared.result],
-        [answered, plain, ranking, spectrum, said],
-        trigger_mode="always_last",
-        **QUIET,
+        outputs=[answered, plain, ranking, spectrum, said],
+        **shared.newest("code", shared.scene, shared.result),
         **MODEL_QUEUE,
     )
 

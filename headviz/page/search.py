@@ -12,7 +12,7 @@ from headviz.base.head import Head
 from headviz.page import html
 from headviz.page.bench import script
 from headviz.page.errors import told
-from headviz.page.shared import QUIET, Scene, Shared, Updates
+from headviz.page.shared import Scene, Shared, Updates
 from headviz.page.view import View, shipped_of
 
 MOST = 16
@@ -60,12 +60,12 @@ def build(shared: Shared) -> None:
     form = gr.HTML(_FORM, js_on_load=script("search", "search"), elem_id="search")
     shown = gr.HTML("", js_on_load=script("found"), elem_id="found")
 
-    def search(event: gr.EventData, scene: Scene) -> Updates:
+    def search(asked: dict[str, str], scene: Scene) -> Updates:
         view = scene.view
-        found = find_heads(view, str(event.word)) if view else None
-        return {shown: told_of(found, str(event.word))}
+        word = asked["word"]
+        return {shown: told_of(find_heads(view, word) if view else None, word)}
 
-    form.search(told(shown, search), shared.scene, [shown], **QUIET)
+    form.search(told(shown, search), outputs=[shown], **shared.newest("search", shared.scene))
 
 
 def told_of(found: list[Found] | None, word: str) -> Markup:

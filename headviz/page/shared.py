@@ -86,4 +86,20 @@ class Shared:
     """What was answered last: a Result or None."""
     pictures: gr.State
     """To describe: a tuple of Picture."""
+    data: gr.JSON
+    """An event's, put in by the browser: see newest."""
     parts: Parts
+
+    def newest(self, event: str, *inputs: gr.State) -> dict[str, Any]:
+        """How to listen to an event that overtakes one before it that is still being answered.
+
+        The handler's first argument is the event's data (hv.send in state.js), then the inputs'.
+        gradio's "always_last" alone sends the data of the event *before* once more, and so answers
+        what is no longer asked; its `js` runs when an event is really sent.
+        """
+        return {
+            "inputs": [self.data, *inputs],
+            "js": f"(_, ...rest) => [window.headviz.newest.{event}, ...rest]",
+            "trigger_mode": "always_last",
+            **QUIET,
+        }

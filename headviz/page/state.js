@@ -233,10 +233,15 @@ window.headviz = (() => {
     if (event.target.closest('#theme')) document.body.classList.toggle('dark');
   });
 
+  // An event of which only the newest counts; its data lies where the server's side takes it from
+  // when the event is really sent (Shared.newest).
+  const newest = {};
+  const send = (call, event, data) => { newest[event] = data; call(event, {}); };
+
   const connect = (send) => { trigger = send; };
   const connectAnswers = (write) => { put = write; };
   return {
     state, key, listen, tell, set, see, now, back, forth, adopt, hear, arrived, failed, run, stop, connect,
-    connectAnswers, alike, setBeside,
+    connectAnswers, alike, setBeside, newest, send,
   };
 })();
