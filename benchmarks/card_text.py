@@ -4,19 +4,34 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from benchmarks.turning import CONCEPTS, FLUENT, N_OPENINGS, N_OTHERS, N_OWN, WORDINGS
 from headviz.models.known import known_models
 from headviz.session.causal import SAID
 from headviz.session.ship import EXAMPLES, MIN_WORDS, N_QUESTIONS
 from headviz.session.shipped import SPECTRUM_STEPS
+from headviz.studies.ratios import Estimate, estimate
 
 Row = Mapping[str, Any]
 
 
 def fell(row: Row) -> bool:
-    """Whether the concept's words fell, below the original's and below the controls' mean."""
-    words = row["words"]
-    return bool(words["edited"] < min(words["original"], fmean(words["controls"])))
+    """Whether the concept's words fell, below the original's and below the controls'."""
+    edited, *others = (sum(row["words"][arm]) for arm in ("edited", "original", "control"))
+    return edited < min(others)
+
+
+def share(row: Row, arm: str) -> Estimate:
+    """The edited stories' words, as a share of that arm's; its interval is over stories."""
+    edited, base = (np.array(row["words"][name], float) for name in ("edited", arm))
+    return estimate([edited], base)
+
+
+def surely_fell(row: Row) -> bool:
+    """Whether both shares surely lie below 1."""
+    highs = [share(row, arm).high for arm in ("original", "control")]
+    return all(high is not None and high < 1 for high in highs)
 
 
 def needed(row: Row) -> bool:
@@ -37,6 +52,7 @@ def render(results: Mapping[str, Any], left_out: Mapping[str, str]) -> str:
     known = known_models()[results["model"]]
     concepts = results["concepts"]
     n_fell = sum(map(fell, concepts.values()))
+    n_sure = sum(map(surely_fell, concepts.values()))
     n_needed = sum(map(needed, concepts.values()))
     n_passed = sum(fell(row) and stays(row) for row in concepts.values())
     missing = "; ".join(f"{name} ({why} of the model)" for name, why in left_out.items())
@@ -75,14 +91,17 @@ Results of headviz for a model that others trained. Its weights are not here: `p
 `python -m benchmarks card --model {known.name}` measures it and writes this card. The edit is the
 one the page begins with: the first heads over chance ({_n_heads(concepts)}), those not surely above
 chance left out, at {results["factor"]:g}; beside it as many random other heads of the same layers,
-the mean of {results["n_controls"]} draws. Nothing is tuned for a concept. In
-{results["number_format"]}, at temperature 0.
+the mean of {results["n_controls"]} draws where nothing else is said. Nothing is tuned for a
+concept. In {results["number_format"]}.
 
-- *Words*: how often the concept's words stand in {n} texts of {results["story_tokens"]} tokens, and
-  in how many texts: the {N_OPENINGS} openings marked with the concept, gone on with as plain text,
-  and {len(WORDINGS)} stories, letters and poems about it, asked for in the same wordings for all.
+- *Words*: how often the concept's words stand in {n} texts of {results["story_tokens"]} tokens,
+  each told {results["n_rounds"]} times at temperature {results["temperature"]:g}, each time with a
+  random control of its own. *Words left*: as a share of the original's and of the control's, with
+  95 % intervals over the {n}. The texts: the {N_OPENINGS} openings marked with the concept, gone on
+  with as plain text, and {len(WORDINGS)} stories, letters and poems about it, asked for in the same
+  wordings for all.
 - *Perplexity*: of a text for the unedited model, divided by that of the unedited text, median of
-  {n}. Up to {FLUENT} a story stays a story.
+  {n}, at temperature 0. Up to {FLUENT} a story stays a story.
 - *Needed*: by how much the log-probability of the concept's words falls where the model itself said
   them, in nats, with its 95 % interval, and the divergence elsewhere in brackets; on answers to the
   openings, which the ranking did not read. It is steadier than counts: no text is told anew.
@@ -92,14 +111,15 @@ the mean of {results["n_controls"]} draws. Nothing is tuned for a concept. In
 
 In each cell original, edited, control; under *needed* edited, control.
 
-| concept | heads (score, chance) | needed | words | texts with | perplexity | own | others | fall |
+| concept | heads (score, chance) | needed | words | words left | perplexity | own | others | fall |
 |---|---|---|---|---|---|---|---|---|
 {lines}
 
 The concept's words lose surely more than under any control for {n_needed} of {len(concepts)}
-concepts. Counted in stories told anew they fall below both the original's and the controls' for
-{n_fell}, and stories stay stories as well for {n_passed}. The model is small and answers few
-questions right. A number that is written in digits does not count as its word.{missed}
+concepts. Counted in stories told anew they fall below both the original's and the control's for
+{n_fell}, surely for {n_sure}, and stories stay stories as well for {n_passed}. The model is small
+and answers few questions right. A number that is written in digits does not count as its
+word.{missed}
 """
 
 
@@ -115,12 +135,12 @@ def _line(name: str, row: Row) -> str:
         name,
         heads,
         _lost(row["needed"]),
-        _arms(row["words"]),
-        _arms(row["texts_with"]),
+        ", ".join(str(sum(row["words"][arm])) for arm in ("original", "edited", "control")),
+        ", ".join(_share(share(row, arm)) for arm in ("original", "control")),
         f"1, {perplexity['edited']:.2f}, {fmean(perplexity['controls']):.2f}",
         _arms(row["questions"]["own"]),
         _arms(row["questions"]["others"]),
-        "yes" if fell(row) else "no",
+        "surely" if surely_fell(row) else "yes" if fell(row) else "no",
     )
     return f"| {' | '.join(cells)} |"
 
@@ -132,6 +152,12 @@ def _lost(told: Row | None) -> str:
     need, side = (fmean(c[key] for c in controls) for key in ("need", "side"))
     interval = f"{edited['need_low']:.1f} to {edited['need_high']:.1f}"
     return f"{edited['need']:.2f} ({interval}) [{edited['side']:.2f}], {need:.2f} [{side:.2f}]"
+
+
+def _share(found: Estimate) -> str:
+    if found.ratio is None:
+        return "none said"
+    return f"{found.ratio:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
 def _arms(counts: Row) -> str:

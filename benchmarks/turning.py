@@ -8,7 +8,8 @@ ones of the general sets. All are the same for every arm; nothing is tuned for a
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from operator import truediv
 from pathlib import Path
 from statistics import median
@@ -66,6 +67,9 @@ WORDINGS = (
 N_OPENINGS = 10
 """Openings that are marked with the concept, gone on with beside them: all there are."""
 STORY = Sampling(max_new_tokens=64)
+ROUNDS, WARMTH = 6, 0.8
+"""Times that each story is told once more, at this temperature, to count words: one telling holds
+so few of them that chance decides. Each round has a random control of its own."""
 N_OWN, N_OTHERS = 24, 6
 """Questions of the concept, and of each other concept."""
 ANSWER = Sampling(max_new_tokens=20)
@@ -116,6 +120,8 @@ def measure(
         "factor": USUAL_FACTOR,
         "n_stories": N_OPENINGS + len(WORDINGS),
         "n_controls": CONTROLS,
+        "n_rounds": ROUNDS,
+        "temperature": WARMTH,
         "story_tokens": STORY.max_new_tokens,
         "answer_tokens": ANSWER.max_new_tokens,
     }
@@ -123,11 +129,17 @@ def measure(
     originals, causes = _Originals(model), Causes(session)
     for concept in wanted:
         row = concepts.get(concept, {})
-        if "needed" not in row:
-            say(f"turning heads for {concept}")
-            ranking = session.rank(name, find_concept(concept), prompt_set)
-            row = row or _concept(model, originals, ranking)
-            concepts[concept] = {**row, "needed": _needed(causes, name, ranking)}
+        ranking = session.rank(name, find_concept(concept), prompt_set)
+        parts: dict[str, Callable[[], Any]] = {
+            "perplexity": partial(_perplexity, model, originals, ranking),
+            "words": partial(_words, model, ranking),
+            "needed": partial(_needed, causes, name, ranking),
+            "questions": partial(_questions, model, originals, ranking),
+        }
+        row = concepts.setdefault(concept, _turned(model, ranking))
+        for part in [name for name in parts if name not in row]:
+            say(f"turning heads for {concept}: {part}")
+            row[part] = parts[part]()
             text = json.dumps({**head, "concepts": concepts}, indent=1)
             write_whole(out, (text + "\n").encode())
     return {**head, "concepts": concepts}
@@ -159,9 +171,14 @@ class _Originals:
         return [item for item, t in zip(items, texts, strict=True) if _is_right(item, t)]
 
 
-def _concept(model: LoadedModel, originals: _Originals, ranking: Ranking) -> dict[str, Any]:
+def _arms(model: LoadedModel, ranking: Ranking) -> tuple[Edit, ...]:
+    """The edit that the page begins with, and its controls."""
     edit = usual_edit(ranking)
-    controls = [control_of(model, edit, seed) for seed in range(CONTROLS)]
+    return edit, *(control_of(model, edit, seed) for seed in range(CONTROLS))
+
+
+def _turned(model: LoadedModel, ranking: Ranking) -> dict[str, Any]:
+    edit, *controls = _arms(model, ranking)
     first = [h for h in ranking.heads if h.head in edit.factors]
     return {
         "heads": [
@@ -169,8 +186,6 @@ def _concept(model: LoadedModel, originals: _Originals, ranking: Ranking) -> dic
             for h in first
         ],
         "controls": [list(map(str, control.factors)) for control in controls],
-        **_stories(model, originals, ranking, (edit, *controls)),
-        "questions": _questions(model, originals, ranking, (edit, *controls)),
     }
 
 
@@ -181,20 +196,34 @@ def stories_of(concept: str) -> list[Asked]:
     return told + [Asked(wording.format(concept), STORY) for wording in WORDINGS]
 
 
-def _stories(
-    model: LoadedModel, originals: _Originals, ranking: Ranking, edits: Sequence[Edit]
-) -> dict[str, Any]:
+def _perplexity(model: LoadedModel, originals: _Originals, ranking: Ranking) -> dict[str, Any]:
     asked = stories_of(ranking.tokens.concept.name)
-    arms = [originals.texts(asked)]
-    arms += [list(say_all(model, asked, [edit] * len(asked))) for edit in edits]
-    counts = [[len(concept_spans(t.text, ranking.words)) for t in texts] for texts in arms]
-    usual, *others = (perplexities(model, texts) for texts in arms)
+    told = [originals.texts(asked)]
+    told += [list(say_all(model, asked, [e] * len(asked))) for e in _arms(model, ranking)]
+    usual, *others = (perplexities(model, texts) for texts in told)
     ratios = [median(map(truediv, values, usual)) for values in others]
-    return {
-        "words": _by_arm([sum(said) for said in counts]),
-        "texts_with": _by_arm([sum(map(bool, said)) for said in counts]),
-        "perplexity": _by_arm([round(value, 3) for value in (median(usual), *ratios)]),
-    }
+    return _by_arm([round(value, 3) for value in (median(usual), *ratios)])
+
+
+def _words(model: LoadedModel, ranking: Ranking) -> dict[str, list[int]]:
+    """Arm -> words of the concept that each story holds, in all rounds together.
+
+    A story, its edited one and its control are sampled with the same noise.
+    """
+    edit = usual_edit(ranking)
+    counts: dict[str, list[int]] = {}
+    for seed in range(ROUNDS):
+        told = Sampling(STORY.max_new_tokens, WARMTH, seed)
+        asked = [replace(one, sampling=told) for one in stories_of(ranking.tokens.concept.name)]
+        arms = {"original": NO_EDIT, "edited": edit, "control": control_of(model, edit, seed)}
+        turned = [one for one in arms.values() for _ in asked]
+        said = list(say_all(model, asked * len(arms), turned))
+        for n, arm in enumerate(arms):
+            part = said[n * len(asked) : (n + 1) * len(asked)]
+            found = [len(concept_spans(text.text, ranking.words)) for text in part]
+            before = counts.get(arm, [0] * len(asked))
+            counts[arm] = [a + b for a, b in zip(before, found, strict=True)]
+    return counts
 
 
 def _needed(causes: Causes, name: str, ranking: Ranking) -> dict[str, Any] | None:
@@ -202,13 +231,11 @@ def _needed(causes: Causes, name: str, ranking: Ranking) -> dict[str, Any] | Non
 
     None where the model says none of these words.
     """
-    edit = usual_edit(ranking)
     try:
         reader = causes.reader(name, ranking.tokens.concept, causes.prompt_set(name), JUDGE)
     except PromptError:
         return None
-    controls = [control_of(reader.model, edit, seed) for seed in range(CONTROLS)]
-    found = [reader.measure(one).effect() for one in (edit, *controls)]
+    found = [reader.measure(one).effect() for one in _arms(reader.model, ranking)]
     rounded = [{k: round(v, 3) for k, v in effect.as_dict().items()} for effect in found]
     return {"edited": rounded[0], "controls": rounded[1:]}
 
@@ -218,16 +245,14 @@ def _by_arm(values: Sequence[float]) -> dict[str, Any]:
     return {"original": original, "edited": edited, "controls": controls}
 
 
-def _questions(
-    model: LoadedModel, originals: _Originals, ranking: Ranking, edits: Sequence[Edit]
-) -> dict[str, Any]:
+def _questions(model: LoadedModel, originals: _Originals, ranking: Ranking) -> dict[str, Any]:
     name, asked = ranking.tokens.concept.name, general_items("questions")
     of = {c: [i for i in asked if i.concept == c] for c in CONCEPTS}
     others = [item for c in CONCEPTS if c != name for item in of[c][:N_OTHERS]]
     own, others = originals.answered(of[name][:N_OWN]), originals.answered(others)
     items = [*own, *others]
     right = [[True] * len(items)]
-    for edit in edits:
+    for edit in _arms(model, ranking):
         texts = say_all(model, [Asked(i.prompt, ANSWER) for i in items], [edit] * len(items))
         right.append([_is_right(i, t) for i, t in zip(items, texts, strict=True)])
     n = len(own)

@@ -20,6 +20,7 @@ from headviz.models.families import Family, family_of
 from headviz.models.hub import HubRepo, config_of, first_line
 from headviz.models.layout import describe
 from headviz.models.loaded import LoadedModel
+from headviz.models.memory import memory_left
 from headviz.models.memory_plan import (
     Plan,
     Weights,
@@ -29,7 +30,7 @@ from headviz.models.memory_plan import (
     weights_of_hub,
 )
 from headviz.models.places import Fetching, locate
-from headviz.models.products import choose_products
+from headviz.models.products import choose_products, keep_linears
 from headviz.models.read_weights import check_quantising, read_model
 from headviz.models.weight_files import check_packing
 from headviz.models.weights import run_device
@@ -95,6 +96,8 @@ def load_model(
             else transformers.AutoModelForCausalLM
         )
         model = read_model(maker, folder, plan, wish.format, wish.quantised, progress)
+        if wish.device.type == "cpu" and not plan.spread and _is_room(plan):
+            keep_linears(model)
     except HeadvizError:
         raise
     except (MemoryError, torch.OutOfMemoryError):
@@ -125,6 +128,12 @@ def fetch_model(
     Arguments and errors of `load_model`; no weight is read.
     """
     return _Wish(name.strip(), device, dtype, 0, progress).bring()
+
+
+def _is_room(plan: Plan) -> bool:
+    """Whether weights may be kept twice, and as much again is left."""
+    left = memory_left(plan.device)
+    return left is None or left > 2 * plan.needed
 
 
 class _Wish:

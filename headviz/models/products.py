@@ -1,12 +1,17 @@
-"""Float32 products on a CPU by the library that is quicker on this processor.
+"""Float32 products on a CPU by the library, and from the layout, that is quicker on this processor.
 
 torch hands them to BLAS (MKL on x86). On some processors that does less than half of what oneDNN
 does, which torch brings along and which it asks only where factors may be rounded to bfloat16.
 oneDNN does round on matrix units and does not elsewhere: so it is asked where it is quicker and, as
-measured, exact. Knows nothing of models.
+measured, exact.
+
+A few rows at a time, as texts that are written side by side have them, cost one reading of the
+weights. BLAS lays the weights out anew for each product, which takes several times as long: so they
+are kept a second time as oneDNN reads them. Knows nothing of what the models are.
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
 from time import perf_counter
 from typing import Any
@@ -20,7 +25,14 @@ _SIZES = ((3, 8192), (160, 1536))
 _COLUMNS = 576
 _QUICKER = 1.5  # times, both together: a try may have been disturbed
 _TRIES = 5
+_FEW = range(2, 65)
+"""Rows that kept weights are for: one is read as it lies, many hide the laying out."""
+_LARGE = 2**18  # numbers in a weight: below, the call costs more than the product
+_KEPT_QUICKER = 1.3
 _EXACT = 1e-5  # of the product's size; factors in bfloat16 are 3e-3 off
+
+
+_linear = torch.nn.functional.linear
 
 
 @cache
@@ -53,17 +65,94 @@ def choose_products() -> bool:
     return True
 
 
-def _seconds(x: Float[Tensor, "row column"], table: Float[Tensor, "other column"]) -> float:
+class KeptLinear(torch.nn.Linear):
+    """A Linear that keeps its weight a second time, laid out for products with a few rows."""
+
+    def forward(self, x: Float[Tensor, "... column"]) -> Float[Tensor, "... other"]:
+        """The same, but for rounding; with gradients as ever."""
+        if torch.is_grad_enabled() or x.numel() // self.in_features not in _FEW:
+            return super().forward(x)
+        return _product(x, self._laid_out(), self.bias)
+
+    def _laid_out(self) -> Tensor:
+        mark = self.weight.data_ptr(), self.weight._version  # another after a change in place
+        if self.__dict__.get("_mark") != mark:
+            self.__dict__.update(_mark=mark, _kept=_lay_out(self.weight))
+        kept: Tensor = self.__dict__["_kept"]
+        return kept
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy begins with: it lays its own weight out."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_mark", "_kept")}
+
+
+def keep_linears(model: torch.nn.Module) -> int:
+    """Have the large float32 Linears of a model on the CPU keep their weights for a few rows.
+
+    They take as much memory again once the first such product is asked for. Returns how many do: 0
+    where that is not quicker, or not exact, on this processor.
+    """
+    if not keeping_is_quicker():
+        return 0
+    found = [
+        module
+        for module in model.modules()
+        if type(module) is torch.nn.Linear
+        and module.weight.numel() >= _LARGE
+        and module.weight.dtype == torch.float32
+        and module.weight.device.type == "cpu"
+    ]
+    for module in found:
+        module.__class__ = KeptLinear
+    return len(found)
+
+
+@cache
+def keeping_is_quicker() -> bool:
+    """Whether a few rows are multiplied quicker with a weight that is laid out; tried once."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    generator = torch.Generator().manual_seed(0)
+    rows, others = _SIZES[0]
+    x = torch.randn(rows, _COLUMNS, generator=generator)
+    table = torch.randn(others, _COLUMNS, generator=generator)
+    try:
+        kept = _lay_out(table)
+        now = _seconds(x, kept, _product)
+    except (AttributeError, RuntimeError):  # what torch keeps for its compiler may go or change
+        return False
+    is_exact = _is_exact(x, table, lambda x, _: _product(x, kept))
+    return is_exact and _KEPT_QUICKER * now < _seconds(x, table)
+
+
+def _lay_out(weight: Float[Tensor, "other column"]) -> Tensor:
+    laid: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _FEW[0])
+    return laid
+
+
+def _product(
+    x: Float[Tensor, "... column"], kept: Tensor, bias: Tensor | None = None
+) -> Float[Tensor, "... other"]:
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, kept, bias, "none", [], "")
+    return found
+
+
+def _seconds(
+    x: Float[Tensor, "row column"], table: Tensor, product: Callable[..., Tensor] = _linear
+) -> float:
     """Of the quickest of some tries."""
     found = []
     for _ in range(_TRIES):
         start = perf_counter()
-        torch.nn.functional.linear(x, table)
+        product(x, table)
         found.append(perf_counter() - start)
     return min(found)
 
 
-def _is_exact(x: Float[Tensor, "row column"], table: Float[Tensor, "other column"]) -> bool:
+def _is_exact(
+    x: Float[Tensor, "row column"],
+    table: Float[Tensor, "other column"],
+    product: Callable[..., Tensor] = _linear,
+) -> bool:
     exact = x.double() @ table.double().T
-    found = torch.nn.functional.linear(x, table)
-    return bool((found - exact).norm() < _EXACT * exact.norm())
+    return bool((product(x, table) - exact).norm() < _EXACT * exact.norm())

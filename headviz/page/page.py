@@ -166,7 +166,15 @@ def _lay_out(
             )
     parts = Parts(banner, line, said, texts, knobs, grid, panel, opened)
     shared = Shared(
-        page, session, Clips(session), work, Causes(session), LRU(64), data=gr.JSON(visible=False), parts=parts, **states
+        page,
+        session,
+        Clips(session),
+        work,
+        Causes(session),
+        LRU(64),
+        data=gr.JSON(visible=False),
+        parts=parts,
+        **states,
     )
     with under:
         lessons.build_prediction()
