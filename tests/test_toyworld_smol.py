@@ -1,5 +1,6 @@
 """smol-vlm's world: what is said in English is true, and rows share a picture and nothing else."""
 
+import dataclasses
 import itertools
 import json
 import random
@@ -13,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from headviz.base.assets import ASSETS
 from toyworld.pictures.content import Group, Picture, pictures
 from toyworld.pictures.words import CONCEPTS
+from toyworld.smol import training
 from toyworld.smol.aligning import WORDS, WordVectors, word_ids
 from toyworld.smol.batches import Writer
 from toyworld.smol.card_text import missed, render
@@ -151,6 +153,30 @@ def test_a_row_asks_for_every_letter_of_two_captions_and_two_answers():
     assert len(said) == 4 and said[0].parent == said[1].parent != said[2].parent
     batch = writer.batch([SCENE], random.Random(4))
     assert batch.targets.tolist() == [i for node in said for i in node.ids]
+
+
+def test_the_finished_weights_are_the_mean_of_the_kept_ones_also_when_resumed(
+    tmp_path, monkeypatch
+):
+    torch.manual_seed(0)
+    frozen = LlamaForCausalLM(tiny_text()).requires_grad_(False).eval()
+    monkeypatch.setattr(training, "read_frozen", lambda folder: frozen)
+    monkeypatch.setattr(training, "read_tokenizer", lambda folder: Letters())
+    small = dataclasses.replace(
+        SMOL_SCHEDULES["smol-vlm"],
+        aligning_steps=2, aligning_batch=2, steps=4, batch=1, beside=1, averaged=(),
+    )  # fmt: skip
+    ends = [
+        training.train(small, tmp_path, tmp_path / f"{step}.pt", stop_after=step).model.state_dict()
+        for step in (4, 6)
+    ]
+    schedule = dataclasses.replace(small, averaged=(4, 6))
+    training.train(schedule, tmp_path, tmp_path / "mean.pt", stop_after=5)
+    for _ in range(2):  # the second time nothing is left to train
+        found = training.train(schedule, tmp_path, tmp_path / "mean.pt").model.state_dict()
+        for name, weight in found.items():
+            torch.testing.assert_close(weight, (ends[0][name] + ends[1][name]) / 2)
+        assert any(not torch.equal(ends[0][name], ends[1][name]) for name in found)
 
 
 @pytest.mark.skipif(not CARD.is_file(), reason="smol-vlm is not trained")
