@@ -18,9 +18,9 @@ from headviz.heads.edits import NO_EDIT, Edit
 from headviz.inputs.concepts import known_concepts, make_concept
 from headviz.inputs.examples import examples_of, named_pictures
 from headviz.inputs.prompt_sets import find_prompt_set
-from headviz.models.gguf import revision_of
 from headviz.models.known import known_models
 from headviz.page.view import first_view
+from headviz.session import causal
 from headviz.session.causal import (
     ROUNDS,
     SAID,
@@ -339,22 +339,35 @@ def test_words_that_ship_are_those_of_that_model_on_those_texts_alone(assets):
     assert load_said("nobody", ABOUT) is None
 
 
-def test_the_real_models_words_are_those_that_an_effect_is_measured_on():
-    texts = find_prompt_set(usual_texts(REAL, False), REAL)
-    package = known_models()[REAL].package
-    assert package is not None
-    said = json.loads((ASSETS / REAL / "said.json").read_text())
+@pytest.mark.parametrize("name", [REAL, "smol-vlm"])
+def test_the_real_models_words_are_those_that_an_effect_is_measured_on(name):
+    sees = name.endswith("vlm")
+    texts = find_prompt_set(usual_texts(name, sees), name, sees)
+    shipped = load_shipped(name)
+    assert shipped is not None
+    said = json.loads((ASSETS / name / "said.json").read_text())
     ids = said.pop("ids")
     assert said == {
-        "model": REAL,
-        "revision": revision_of(package.sha256),
+        "model": name,
+        "revision": shipped.data["revision"],
         "dtype": "float32",
         "prompt_set": texts.digest,
         "sampling": asdict(SAID),
         "rounds": ROUNDS,
         "chat": asdict(chat_of(texts)),
-    }, f"made from something else: run python -m headviz ship --model {REAL}"
+    }, f"made from something else: run python -m headviz ship --model {name}"
     assert [len(rows) for rows in ids] == [len(texts)] * ROUNDS
+
+
+def test_captions_that_ship_are_read_with_the_picture_that_they_were_said_of(monkeypatch):
+    session = Session()
+    whole = session.prompt_set("tiny-vlm")
+    few = replace(whole, name="few", texts=whole.texts[:3], pictures=whole.pictures[:3])
+    ids = [[[5 + number, 6 + turn] for number in range(3)] for turn in range(ROUNDS)]
+    monkeypatch.setattr(causal, "load_said", lambda name, about: ids)
+    found = Causes(session).passages("tiny-vlm", few)
+    assert [list(one.continuation) for one in found] == [row for rows in ids for row in rows]
+    assert [one.prompt.pictures for one in found] == [(p,) for p in few.pictures] * ROUNDS
 
 
 @pytest.mark.parametrize("name", ["tiny-lm", "tiny-vlm", "smol-vlm", "smollm2-135m"])

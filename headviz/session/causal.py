@@ -86,10 +86,11 @@ class Causes:
         about = said_about(model, prompt_set, SAID, ROUNDS, chat)
         found: list[Passage] = []
         shipped = load_said(model.name, about) or ()
+        shown = [tuple(prompt_set.pictures[n : n + 1]) for n in range(len(prompt_set))]
         for said in shipped[:rounds]:
             found += [
-                passage(model, text, ids, chat=chat)
-                for text, ids in zip(prompt_set.texts, said, strict=True)
+                passage(model, text, ids, seen, chat)
+                for text, ids, seen in zip(prompt_set.texts, said, shown, strict=True)
             ]
         made = range(len(shipped), rounds)
         starts = [(seed, s) for seed in made for s in range(0, len(prompt_set), _AT_ONCE)]

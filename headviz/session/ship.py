@@ -83,7 +83,7 @@ def ship(session: Session, name: str, progress: Progress = no_progress) -> Path:
             _write_examples(path, choose_examples(model, ranked, progress))
         data |= {"answers": _answers(session, rankings, progress)}
         _write(path, data)
-        if general and not model.has_vision:
+        if general:
             ship_said(session, name, progress)
         _write(path, data | {"effects": _effects(session, rankings, progress)})
     return path
