@@ -199,6 +199,7 @@ def test_a_stopped_search_leaves_no_hook_and_its_best_edit(llama, reader):
         ({"side_effects": 0.0}, "side_effects is 0.0; choose above 0"),
         ({"steps": 3}, "steps is 3; choose 10 to 1000"),
         ({"thrift": 0.0}, "thrift is 0.0; choose above 0"),
+        ({"cheaper": 1.1}, "cheaper is 1.1; choose 0.5 to 1"),
     ],
 )
 def test_a_search_for_nothing_is_refused(changed, message):

@@ -37,7 +37,7 @@ _ENOUGH: Mapping[str, float] = {"weaker": 5.0, "stronger": 2.0}
 """Nats: what is gained beyond counts less and less."""
 _RATE = 0.12  # of Adam, a step
 _LASSO = 0.02  # nats for a factor that differs by 1
-_DEARER, _CHEAPER = 1.15, 0.87  # times the price of a side effect, after a step with too much of it
+_DEARER = 1.15  # times the price of a side effect, after a step with too much of it
 _DEAREST = 50.0  # nats for all the side effect that is allowed
 _LIKELY = 0.01  # from this probability of the concept's words on a position can be strengthened
 _LOSS = 0.05  # of the effect: what putting heads back may cost
@@ -61,6 +61,8 @@ class Search:
     steps: int = 48
     thrift: float = 0.05
     """Nats that all of the allowed side effect has to bring, where there is less of it."""
+    cheaper: float = 0.87
+    """Times the price of a side effect, after a step with less of it than is allowed."""
 
     def __post_init__(self) -> None:
         """Raise OptionError for what cannot be searched for."""
@@ -72,6 +74,8 @@ class Search:
             raise OptionError(f"side_effects is {self.side_effects}; choose above 0, at most 10.")
         if not 0 < self.thrift <= _DEAREST:
             raise OptionError(f"thrift is {self.thrift}; choose above 0, at most {_DEAREST:g}.")
+        if not 0.5 <= self.cheaper <= 1:
+            raise OptionError(f"cheaper is {self.cheaper}; choose 0.5 to 1.")
         if not 10 <= self.steps <= 1000:
             raise OptionError(f"steps is {self.steps}; choose 10 to 1000.")
 
@@ -190,7 +194,7 @@ def search_in_steps(reader: Reader, search: Search) -> Iterator[Step]:
             may_differ &= _farthest(table, search.allowed(step))
             table[~may_differ] = 1
         # The price of a side effect rises while there is too much of it, and falls else.
-        price *= _DEARER if float(side.detach()) > search.side_effects else _CHEAPER
+        price *= _DEARER if float(side.detach()) > search.side_effects else search.cheaper
         price = min(max(price, search.thrift), _DEAREST)
         best = _edit(table.detach(), search.heads)
         done = (step + 1) / search.steps

@@ -44,7 +44,7 @@ OTHERS = 8
 """Questions of each of them to judge, at most."""
 KEPT = 24
 """Questions of each of them to search on, at most: of them the answers need not be right."""
-WANTED = Search(side_effects=0.1, thrift=1.0)
+WANTED = Search(side_effects=0.1, thrift=1.0, cheaper=0.8)
 """What is learnt. Nothing is gained by answers far below the others, and side effects cost some."""
 PARTS = 2
 """Parts of a search's texts: the own questions in each, beside those of some other relations."""

@@ -344,8 +344,9 @@ def learnt_edits(subject: Subject, ks: Sequence[int], kept: Kept) -> dict[int, E
         search = replace(subject.wanted, heads=k, steps=STEPS)
         return {"edit": str(learnt_edit(subject.search, search))}
 
-    allowed = f"{subject.wanted.side_effects:g} at {subject.wanted.thrift:g}"
-    what = f"learnt in {STEPS} steps, stretched, side effects {allowed}"
+    wanted = subject.wanted
+    price = f"{wanted.thrift:g}, {wanted.cheaper:g} times"
+    what = f"learnt in {STEPS} steps, stretched, side effects {wanted.side_effects:g} at {price}"
     made = {k: kept(f"{what}: {k}", partial(make, k))["edit"] for k in ks}
     return {k: Edit.parse(text) if text else NO_EDIT for k, text in made.items()}
 
