@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.card import write_card
-from benchmarks.card_text import fell, needed, render, stays
+from benchmarks.card_text import fell, needed, render, stays, surely_fell
 from benchmarks.turning import CONCEPTS
 from headviz.base.assets import ASSETS
 from headviz.base.errors import ModelError
@@ -42,10 +42,22 @@ def test_the_card_measures_the_edit_that_the_page_begins_with(results):
         assert row["controls"] and not any(set(edited) & set(drawn) for drawn in row["controls"])
 
 
+def told(original: int, edited: int, control: int):
+    """A row in which each of 24 stories holds so many of the concept's words."""
+    arms = {"original": original, "edited": edited, "control": control}
+    return {"words": {arm: [n] * 24 for arm, n in arms.items()}}
+
+
 def test_a_miss_is_told_as_one():
-    words = {"original": 4, "edited": 3, "controls": [2, 4]}
-    assert not fell({"words": words}) and fell({"words": words | {"edited": 2}})
+    assert fell(told(4, 3, 4)) and not fell(told(4, 3, 3)) and not fell(told(3, 3, 4))
     assert stays({"perplexity": {"edited": 1.5}}) and not stays({"perplexity": {"edited": 1.6}})
+
+
+def test_words_that_fell_in_a_few_stories_alone_did_not_surely_fall():
+    assert surely_fell(told(4, 3, 4))
+    few = told(1, 1, 1)
+    few["words"]["edited"][:2] = [0, 0]
+    assert fell(few) and not surely_fell(few)
 
 
 def test_a_loss_counts_where_it_surely_exceeds_every_control():
