@@ -365,6 +365,7 @@ def test_sentences_for_people_have_no_names_of_the_code(page):
     choosing(page)
     page.locator("#choose button:has-text('Options')").first.click()
     page.get_by_label("Atoms at most").fill("0")
+    page.wait_for_timeout(300)  # a hand takes longer from a field to a button
     page.locator("#rank").click()
     said.append(told("#status .hv-error"))
     page.get_by_label("Atoms at most").fill("50")

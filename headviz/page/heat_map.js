@@ -152,7 +152,13 @@
   // was open at first as soon as the model has answered.
   hv.head = ({ element, trigger, watch }) => {
     let answered = '';
-    const look = (patient) => { if (hv.state.opened) hv.send(trigger, 'look', { head: hv.state.opened, patient }); };
+    let wanted = ''; // the head that was last opened by hand
+    const look = (patient) => {
+      const head = hv.state.opened;
+      if (!patient) wanted = head;
+      // Only the newest is answered: what was asked for by hand stays so when it is asked for again.
+      if (head) hv.send(trigger, 'look', { head, patient: patient && head !== wanted });
+    };
     hv.look = () => { if (hv.byHand) { hv.byHand = false; look(false); } };
     const take = () => {
       hv.state.opened = element.querySelector('#head-title')?.dataset.head ?? '';
