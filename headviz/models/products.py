@@ -113,16 +113,19 @@ def keeping_is_quicker() -> bool:
     if not torch.backends.mkldnn.is_available():
         return False
     generator = torch.Generator().manual_seed(0)
-    (rows, _), (_, others) = _SIZES  # of a step's products nearly all are of a layer
-    x = torch.randn(rows, _COLUMNS, generator=generator)
-    table = torch.randn(others, _COLUMNS, generator=generator)
+    (rows, many), (_, others) = _SIZES  # of a step's products nearly all are of a layer
+    x = torch.randn(_FEW[-1], _COLUMNS, generator=generator)
+    tables = [torch.randn(size, _COLUMNS, generator=generator) for size in (others, many)]
     try:
-        kept = _lay_out(table)
-        now = _seconds(x, kept, _product)
+        for table in tables:
+            kept = _lay_out(table)
+            for n in (_FEW[0], rows, _FEW[-1]):
+                if not _is_exact(x[:n], table, lambda few, _, kept=kept: _product(few, kept)):
+                    return False
+        now = _seconds(x[:rows], _lay_out(tables[0]), _product)
     except (AttributeError, RuntimeError):  # what torch keeps for its compiler may go or change
         return False
-    is_exact = _is_exact(x, table, lambda x, _: _product(x, kept))
-    return is_exact and _KEPT_QUICKER * now < _seconds(x, table)
+    return _KEPT_QUICKER * now < _seconds(x[:rows], tables[0])
 
 
 def _lay_out(weight: Float[Tensor, "other column"]) -> Tensor:
