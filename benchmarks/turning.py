@@ -128,7 +128,6 @@ def measure(
     concepts = _kept(out, head)
     originals, causes = _Originals(model), Causes(session)
     for concept in wanted:
-        row = concepts.get(concept, {})
         ranking = session.rank(name, find_concept(concept), prompt_set)
         parts: dict[str, Callable[[], Any]] = {
             "perplexity": partial(_perplexity, model, originals, ranking),

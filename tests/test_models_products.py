@@ -108,6 +108,18 @@ def test_a_weight_that_was_changed_is_not_multiplied_as_it_was(keeping, change):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("other", ["meta", torch.bfloat16], ids=str)
+def test_a_model_that_was_moved_or_rounded_multiplies_as_ever(keeping, other):
+    """As one that is lent a GPU is moved to it; the device "meta" stands for that here."""
+    keeping[0](torch.randn(3, 600))
+    moved = keeping[0].to(other)
+    del moved._kept  # whatever is laid out from here on is seen
+    x = torch.randn(3, 600).to(other)
+    found = moved(x)
+    assert (found.device, found.dtype) == (x.device, x.dtype) and moved._kept is None
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_a_copy_lays_its_own_weight_out(keeping, copied):
     x = torch.randn(3, 600)

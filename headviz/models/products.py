@@ -30,8 +30,6 @@ _FEW = range(2, 65)
 _LARGE = 2**18  # numbers in a weight: below, the call costs more than the product
 _KEPT_QUICKER = 1.3
 _EXACT = 1e-5  # of the product's size; factors in bfloat16 are 3e-3 off
-
-
 _linear = torch.nn.functional.linear
 
 
@@ -59,7 +57,7 @@ def choose_products() -> bool:
     other = [_seconds(*pair) for pair in tried]
     gains = [then / now for then, now in zip(usual, other, strict=True)]
     chosen = min(gains) > 1 and math.prod(gains) > _QUICKER
-    if not chosen or not all(_is_exact(*pair) for pair in tried):
+    if not chosen or not all(_is_exact(_linear(*pair), *pair) for pair in tried):
         matmul.fp32_precision = before
         return False
     return True
@@ -68,22 +66,27 @@ def choose_products() -> bool:
 class KeptLinear(torch.nn.Linear):
     """A Linear that keeps its weight a second time, laid out for products with a few rows."""
 
+    _kept: tuple[tuple[int, int], Tensor] | None = None
+    """Which weight was laid out, and how it lies: set as one, for threads compute side by side."""
+
     def forward(self, x: Float[Tensor, "... column"]) -> Float[Tensor, "... other"]:
         """The same, but for rounding; with gradients as ever."""
-        if torch.is_grad_enabled() or x.numel() // self.in_features not in _FEW:
-            return super().forward(x)
-        return _product(x, self._laid_out(), self.bias)
+        few = x.numel() // self.in_features in _FEW
+        # A model may be moved to a GPU that is lent to it (page/zero_gpu.py).
+        if few and not torch.is_grad_enabled() and _can_be_kept(self.weight):
+            return _product(x, self._laid_out(), self.bias)
+        return super().forward(x)
 
     def _laid_out(self) -> Tensor:
         mark = self.weight.data_ptr(), self.weight._version  # another after a change in place
-        if self.__dict__.get("_mark") != mark:
-            self.__dict__.update(_mark=mark, _kept=_lay_out(self.weight))
-        kept: Tensor = self.__dict__["_kept"]
-        return kept
+        kept = self._kept
+        if kept is None or kept[0] != mark:
+            kept = self._kept = mark, _lay_out(self.weight)
+        return kept[1]
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy begins with: it lays its own weight out."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_mark", "_kept")}
+        return {k: v for k, v in self.__dict__.items() if k != "_kept"}
 
 
 def keep_linears(model: torch.nn.Module) -> int:
@@ -99,8 +102,7 @@ def keep_linears(model: torch.nn.Module) -> int:
         for module in model.modules()
         if type(module) is torch.nn.Linear
         and module.weight.numel() >= _LARGE
-        and module.weight.dtype == torch.float32
-        and module.weight.device.type == "cpu"
+        and _can_be_kept(module.weight)
     ]
     for module in found:
         module.__class__ = KeptLinear
@@ -117,15 +119,20 @@ def keeping_is_quicker() -> bool:
     x = torch.randn(_FEW[-1], _COLUMNS, generator=generator)
     tables = [torch.randn(size, _COLUMNS, generator=generator) for size in (others, many)]
     try:
-        for table in tables:
-            kept = _lay_out(table)
-            for n in (_FEW[0], rows, _FEW[-1]):
-                if not _is_exact(x[:n], table, lambda few, _, kept=kept: _product(few, kept)):
-                    return False
-        now = _seconds(x[:rows], _lay_out(tables[0]), _product)
+        laid = [_lay_out(table) for table in tables]
+        now = _seconds(x[:rows], laid[0], _product)
+        is_exact = all(
+            _is_exact(_product(x[:n], kept), x[:n], table)
+            for n in (_FEW[0], rows, _FEW[-1])
+            for table, kept in zip(tables, laid, strict=True)
+        )
     except (AttributeError, RuntimeError):  # what torch keeps for its compiler may go or change
         return False
-    return _KEPT_QUICKER * now < _seconds(x[:rows], tables[0])
+    return is_exact and _KEPT_QUICKER * now < _seconds(x[:rows], tables[0])
+
+
+def _can_be_kept(weight: Tensor) -> bool:
+    return weight.is_cpu and weight.dtype == torch.float32
 
 
 def _lay_out(weight: Float[Tensor, "other column"]) -> Tensor:
@@ -153,9 +160,9 @@ def _seconds(
 
 
 def _is_exact(
+    found: Float[Tensor, "row other"],
     x: Float[Tensor, "row column"],
     table: Float[Tensor, "other column"],
-    product: Callable[..., Tensor] = _linear,
 ) -> bool:
     exact = x.double() @ table.double().T
-    return bool((product(x, table) - exact).norm() < _EXACT * exact.norm())
+    return bool((found - exact).norm() < _EXACT * exact.norm())

@@ -238,7 +238,7 @@ window.headviz = (() => {
   const newest = {};
   const send = (call, event, data) => { newest[event] = data; call(event, {}); };
 
-  const connect = (send) => { trigger = send; };
+  const connect = (call) => { trigger = call; };
   const connectAnswers = (write) => { put = write; };
   return {
     state, key, listen, tell, set, see, now, back, forth, adopt, hear, arrived, failed, run, stop, connect,

@@ -86,11 +86,10 @@ class Causes:
         about = said_about(model, prompt_set, SAID, ROUNDS, chat)
         found: list[Passage] = []
         shipped = load_said(model.name, about) or ()
-        shown = [tuple(prompt_set.pictures[n : n + 1]) for n in range(len(prompt_set))]
         for said in shipped[:rounds]:
             found += [
                 passage(model, text, ids, seen, chat)
-                for text, ids, seen in zip(prompt_set.texts, said, shown, strict=True)
+                for text, ids, seen in zip(prompt_set.texts, said, _shown(prompt_set), strict=True)
             ]
         made = range(len(shipped), rounds)
         starts = [(seed, s) for seed in made for s in range(0, len(prompt_set), _AT_ONCE)]
@@ -115,7 +114,7 @@ class Causes:
     ) -> list[Passage]:
         store = self.session.store
         prompts = [prompt_set.texts[row] for row in rows]
-        pictures = [(prompt_set.pictures[row],) for row in rows] if prompt_set.pictures else []
+        shown = [_shown(prompt_set)[row] for row in rows]
         sampling, chat = replace(SAID, seed=seed), chat_of(prompt_set)
         key = key_of(
             kind="said",
@@ -129,13 +128,18 @@ class Causes:
         )
         if (kept := store.get(key)) is not None:
             parts = kept[0]["ids"].split(kept[0]["lengths"].tolist())
-            shown: Sequence[tuple[Picture, ...]] = pictures or [()] * len(rows)
             return [
                 passage(model, prompt, ids.tolist(), seen, chat)
                 for prompt, ids, seen in zip(prompts, parts, shown, strict=True)
             ]
         made = own_passages(
-            model, prompts, sampling, pictures, at_once=_AT_ONCE, lock=lock, chat=chat
+            model,
+            prompts,
+            sampling,
+            shown if prompt_set.pictures else (),
+            at_once=_AT_ONCE,
+            lock=lock,
+            chat=chat,
         )
         ids = [one.continuation for one in made]
         tensors = {
@@ -330,6 +334,11 @@ def usual_texts(name: str, has_vision: bool) -> str | None:
     """The set that a model goes on from if nothing else is asked for; None: its usual one."""
     offered = default_prompt_sets(name, has_vision)
     return OPENINGS if OPENINGS in offered else next(iter(offered), None)
+
+
+def _shown(prompt_set: PromptSet) -> list[tuple[Picture, ...]]:
+    """What each prompt is about: its picture, or none."""
+    return [tuple(prompt_set.pictures[n : n + 1]) for n in range(len(prompt_set))]
 
 
 def chat_of(prompt_set: PromptSet) -> Chat:
