@@ -29,7 +29,7 @@ _FEW = range(2, 65)
 """Rows that kept weights are for: one is read as it lies, many hide the laying out."""
 _LARGE = 2**18  # numbers in a weight: below, the call costs more than the product
 _KEPT_QUICKER = 1.3
-_EXACT = 1e-5  # of the product's size; factors in bfloat16 are 3e-3 off
+_ROUNDED = 1e-5  # of the product's size; factors in bfloat16 are 3e-3 off
 _linear = torch.nn.functional.linear
 
 
@@ -57,7 +57,7 @@ def choose_products() -> bool:
     other = [_seconds(*pair) for pair in tried]
     gains = [then / now for then, now in zip(usual, other, strict=True)]
     chosen = min(gains) > 1 and math.prod(gains) > _QUICKER
-    if not chosen or not all(_is_exact(_linear(*pair), *pair) for pair in tried):
+    if not chosen or not all(_is_exact(_linear(*pair), _exact(*pair)) for pair in tried):
         matmul.fp32_precision = before
         return False
     return True
@@ -122,9 +122,9 @@ def keeping_is_quicker() -> bool:
         laid = [_lay_out(table) for table in tables]
         now = _seconds(x[:rows], laid[0], _product)
         is_exact = all(
-            _is_exact(_product(x[:n], kept), x[:n], table)
+            _is_exact(_product(x[:n], kept), exact[:n])
+            for kept, exact in zip(laid, [_exact(x, table) for table in tables], strict=True)
             for n in (_FEW[0], rows, _FEW[-1])
-            for table, kept in zip(tables, laid, strict=True)
         )
     except (AttributeError, RuntimeError):  # what torch keeps for its compiler may go or change
         return False
@@ -159,10 +159,11 @@ def _seconds(
     return min(found)
 
 
-def _is_exact(
-    found: Float[Tensor, "row other"],
-    x: Float[Tensor, "row column"],
-    table: Float[Tensor, "other column"],
-) -> bool:
-    exact = x.double() @ table.double().T
-    return bool((found - exact).norm() < _EXACT * exact.norm())
+def _exact(
+    x: Float[Tensor, "row column"], table: Float[Tensor, "other column"]
+) -> Float[Tensor, "row other"]:
+    return x.double() @ table.double().T
+
+
+def _is_exact(found: Float[Tensor, "row other"], exact: Float[Tensor, "row other"]) -> bool:
+    return bool((found - exact).norm() < _ROUNDED * exact.norm())
