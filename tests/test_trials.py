@@ -279,6 +279,16 @@ def test_shuffled_texts_have_the_same_words(llama):
     assert other.prompt.ids != one.prompt.ids
 
 
+def texts_of(reader) -> set[tuple[int, ...]]:
+    """The tokens of each text that it reads."""
+    batches = [part.replay.batch for part in reader.parts]
+    return {
+        tuple(ids[mask.bool()].tolist())
+        for batch in batches
+        for ids, mask in zip(batch.ids, batch.attention, strict=True)
+    }
+
+
 def test_a_concept_is_searched_on_texts_that_do_not_judge(llama, session, tmp_path, monkeypatch):
     """Of the model's own texts, by their openings."""
     monkeypatch.setattr(freetext, "CONCEPTS", ("colors", "numbers"))
@@ -294,6 +304,12 @@ def test_a_concept_is_searched_on_texts_that_do_not_judge(llama, session, tmp_pa
         "colors",
         "numbers",
     }
+    for subject in subjects:  # factors are learnt on more, and on none of those that judge
+        searched, learnt, judging = (
+            texts_of(one) for one in (subject.search, subject.learning, subject.judge)
+        )
+        assert searched <= learnt and not learnt & judging
+    assert any(len(texts_of(s.learning)) > len(texts_of(s.search)) for s in subjects)
     tried, _ = run_trial(session, asked, tmp_path / "out")
     assert tried.outcomes and {one.subject for one in tried.outcomes} == {s.name for s in subjects}
     assert {one.arm for one in tried.stronger} >= {LEARNT, "pursuit", "lift", "random 1"}

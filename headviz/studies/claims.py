@@ -18,7 +18,7 @@ import torch
 
 from headviz.studies.cells import RANDOM
 from headviz.studies.figures import scatter
-from headviz.studies.freetext import Stronger
+from headviz.studies.freetext import MORE, OTHERS_MORE, Stronger
 from headviz.studies.trial import LEARNT, PRUNED, SURE, HeadRole, Outcome, Trial
 
 if TYPE_CHECKING:
@@ -265,7 +265,8 @@ def _how(tried: Tried) -> str:
             "Texts are the model's own: it goes on from openings. Lost: the fall of the "
             "log-probability where a word of the concept begins, in nats. Side effect: KL from the "
             "unedited distribution elsewhere, in nats. Pursuit, raw and logit lens read the heads "
-            "on the model's usual questions."
+            "on the model's usual questions. Factors are learnt on more of the model's own texts: "
+            f"on up to {MORE:g} times those with the concept's words, and {OTHERS_MORE} without."
         )
     else:
         text = (

@@ -8,11 +8,13 @@ more under each edit: how often it says the words then, and how odd the unedited
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 
 from headviz.base.progress import Progress, no_progress
+from headviz.base.store import key_of
 from headviz.editing.control import control_of
 from headviz.editing.effect import Reader
 from headviz.editing.find import Search, learnt_edit
@@ -48,6 +50,9 @@ ROUNDS = 6
 """Times that the model goes on from each opening: some concepts it names in one text of forty."""
 OTHER_TEXTS = 2
 """Texts beside a concept's own that say none of its words."""
+MORE, OTHERS_MORE, PARTS = 2.5, 6, 4
+"""Factors are learnt on so many times the concept's texts that other arms read, at most, and on so
+many that say none of its words, in so many parts: a factor a head fits few texts all too well."""
 FEW = 5
 """Texts of either half that have to say the concept."""
 WANTED = Search(side_effects=0.28)
@@ -130,15 +135,17 @@ def _subject(
 ) -> Subject:
     own = {half: texts[: trial.limit] for half, (texts, _) in halves.items()}
     others = {half: texts[:OTHER_TEXTS] for half, (_, texts) in halves.items()}
+    says, says_not = halves[SEARCH]
+    more = says[: int(MORE * trial.limit)], says_not[:OTHERS_MORE]
     usual = session.prompt_set(trial.model)
 
     def reader(texts: Sequence[Passage]) -> Reader:
         return Reader.of(model, texts, concept.words, lock=lambda: session.lock)
 
-    def search() -> Reader:
-        """In two parts, a step of a search reads one of them."""
-        parts = [reader([*own[SEARCH][n::2], *others[SEARCH][n::2]]).parts for n in (0, 1)]
-        return Reader(model, (*parts[0], *parts[1]), concept.words, lambda: session.lock)
+    def in_parts(n: int, says: Sequence[Passage], says_not: Sequence[Passage]) -> Reader:
+        """A step of a search reads one part."""
+        parts = [reader([*says[at::n], *says_not[at::n]]).parts for at in range(n)]
+        return Reader(model, tuple(chain(*parts)), concept.words, lambda: session.lock)
 
     return Subject(
         name=concept.name,
@@ -149,12 +156,14 @@ def _subject(
             "texts": {h: [list(one.prompt.ids) for one in (*own[h], *others[h])] for h in own},
             "read_on": usual.digest,
         },
-        make_search=search,
+        make_search=lambda: in_parts(2, own[SEARCH], others[SEARCH]),
         make_own=lambda: reader(own[SEARCH]),
         make_shuffled=lambda: reader([shuffled(model, one, chat) for one in own[SEARCH]]),
         make_judge=lambda: reader([*own[JUDGE], *others[JUDGE]]),
         ranked=lambda criterion: session.rank(trial.model, concept, usual, criterion),
         wanted=WANTED,
+        make_learning=lambda: in_parts(PARTS, *more),
+        learnt_on=key_of(texts=[list(one.prompt.ids) for one in chain(*more)], parts=PARTS),
     )
 
 
@@ -205,7 +214,7 @@ def _told(
 def _stronger_edits(ladder: Ladder, subject: Subject, kept: Kept) -> dict[str, Edit]:
     """Name -> edit of as many heads as the middle of the ladder's numbers."""
     k = ladder.ks[len(ladder.ks) // 2]
-    learnt = learnt_edit(subject.search, Search("stronger", k, steps=STRONGER_STEPS))
+    learnt = learnt_edit(subject.learning, Search("stronger", k, steps=STRONGER_STEPS))
     edits = {"unedited": NO_EDIT, LEARNT: learnt}
     for arm in ("pursuit", "attribution", "lift"):
         function = ARMS[arm]

@@ -103,11 +103,20 @@ class Subject:
     """Criterion -> the pursuit's ranking."""
     wanted: Search
     """What is learnt, but for the number of heads and of steps."""
+    make_learning: Callable[[], Reader] | None = None
+    """Texts to learn factors on, where they are others than those of the search."""
+    learnt_on: str = ""
+    """What these texts are, for keys."""
 
     @cached_property
     def search(self) -> Reader:
         """Texts to choose heads on, read."""
         return self.make_search()
+
+    @cached_property
+    def learning(self) -> Reader:
+        """Texts to learn factors on, read."""
+        return self.make_learning() if self.make_learning else self.search
 
     @cached_property
     def own(self) -> Reader:
@@ -300,7 +309,8 @@ class Ladder:
                 told += f", about {left / 60:.0f} min left"
             progress(number / len(self.subjects), told)
             done = list(self._outcomes(subject, progress, number / len(self.subjects)))
-            for name in ("search", "own", "judge"):  # what was read of it is not needed again
+            # What was read of it is not needed again.
+            for name in ("search", "learning", "own", "judge"):
                 subject.__dict__.pop(name, None)
             yield subject, done
 
@@ -342,11 +352,13 @@ def learnt_edits(subject: Subject, ks: Sequence[int], kept: Kept) -> dict[int, E
 
     def make(k: int) -> Mapping[str, Any]:
         search = replace(subject.wanted, heads=k, steps=STEPS)
-        return {"edit": str(learnt_edit(subject.search, search))}
+        return {"edit": str(learnt_edit(subject.learning, search))}
 
     wanted = subject.wanted
     price = f"{wanted.thrift:g}, {wanted.cheaper:g} times"
     what = f"learnt in {STEPS} steps, stretched, side effects {wanted.side_effects:g} at {price}"
+    if subject.learnt_on:
+        what += f", on {subject.learnt_on}"
     made = {k: kept(f"{what}: {k}", partial(make, k))["edit"] for k in ks}
     return {k: Edit.parse(text) if text else NO_EDIT for k, text in made.items()}
 

@@ -88,7 +88,8 @@ def run_trial(
             outcomes[subject.name] = done
             if "ablation" in stage.arms:
                 found_roles[subject.name] = roles(subject, ladder.kept(subject))
-            if trial.study == "freetext" and stage is all_stages[-1]:
+            # With the first stage that has all numbers of heads.
+            if trial.study == "freetext" and stage.ks == trial.ks:
                 stronger[subject.name] = freetext.stories(session, trial, ladder, subject)
             # Between two stages some subjects have more than others: no report of that.
             if number and subject is not subjects[-1]:
