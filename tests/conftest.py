@@ -1,5 +1,6 @@
 """What all tests share: no network, few threads, tiny models, real data, a real browser."""
 
+import gc
 import os
 
 # Before anything imports transformers or gradio.
@@ -123,6 +124,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker("browser")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: no search for garbage, one a model that goes, looks there."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -404,7 +404,8 @@ def test_who_finds_no_room_waits_in_turn_and_is_told_the_place(load, monkeypatch
     monkeypatch.setattr(crowds, "BEAT", 0.01)
     model = shared_model(load)
     crowd = Crowd(model, most_rows=6)
-    inside = [visitor(model, number, 12, crowd) for number in (2, 5)]
+    # Not read, they stay in: they are written no more than LEAD words ahead.
+    inside = [visitor(model, number, 2 * crowds.LEAD, crowd) for number in (2, 5)]
     for one in inside:
         next(one)
     outside = [visitor(model, 8, 12, crowd), visitor(model, 11, 12, crowd)]
@@ -416,7 +417,7 @@ def test_who_finds_no_room_waits_in_turn_and_is_told_the_place(load, monkeypatch
     inside[0].close()
     said = [s for s in outside[1] if not s.place]
     assert said[-1].ids == last(visitor(model, 11, 12)).ids
-    assert last(inside[1]).ids == last(visitor(model, 5, 12)).ids
+    assert last(inside[1]).ids == last(visitor(model, 5, 2 * crowds.LEAD)).ids
     assert_empty(model, crowd)
 
 

@@ -8,6 +8,7 @@ never mix.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
@@ -95,19 +96,29 @@ def applied(
     """While open, row r of every batch runs with the factors table[r], at its positions at[r]."""
     touched = (table != 1).any(2).any(0).tolist()
     wide = table.repeat_interleave(model.d_head, dim=2)[:, :, None]
-    # Factors live where their layer runs, which a split model tells with its first signals.
-    near: dict[int, Tensor] = {}
-
-    def scale(layer: int, signals: Tensor) -> Tensor | None:
-        if not touched[layer]:
-            return None
-        if layer not in near:
-            factors = wide[:, layer].to(signals.device)
-            if at is not None:
-                one = torch.ones((), dtype=factors.dtype, device=factors.device)
-                factors = torch.where(at.to(signals.device)[:, :, None], factors, one)
-            near[layer] = factors
-        return signals * near[layer]
-
-    with projection_inputs(model, scale):
+    with projection_inputs(model, partial(_scaled, touched, wide, at, {})):
         yield
+
+
+def _scaled(
+    touched: Sequence[bool],
+    wide: Float[Tensor, "row layer one signal"],
+    at: Bool[Tensor, "row position"] | None,
+    near: dict[int, Tensor],
+    layer: int,
+    signals: Tensor,
+) -> Tensor | None:
+    """A layer's signals times their factors; None where none of its heads is turned.
+
+    Factors live where their layer runs, which a split model tells with its first signals: `near`
+    keeps them.
+    """
+    if not touched[layer]:
+        return None
+    if layer not in near:
+        factors = wide[:, layer].to(signals.device)
+        if at is not None:
+            one = torch.ones((), dtype=factors.dtype, device=factors.device)
+            factors = torch.where(at.to(signals.device)[:, :, None], factors, one)
+        near[layer] = factors
+    return signals * near[layer]

@@ -6,6 +6,7 @@ disagree on what a head is. Every hook is set inside a context manager that take
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -20,17 +21,9 @@ def projection_inputs(
 ) -> Iterator[None]:
     """While open, `read(layer, signals)` sees each projection's input and may return another."""
     handles: list[Any] = []
-
-    def hook_of(layer: int) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
-        def hook(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            changed = read(layer, args[0])
-            return None if changed is None else (changed, *args[1:])
-
-        return hook
-
     try:
         for layer, projection in model.projections.items():
-            handles.append(projection.register_forward_pre_hook(hook_of(layer)))
+            handles.append(projection.register_forward_pre_hook(partial(_hook, read, layer)))
         yield
     finally:
         for handle in handles:
@@ -59,15 +52,28 @@ def layer_arguments(
 ) -> Iterator[None]:
     """While open, `read(layer, positional, named)` sees what each decoder layer is called with."""
     handles: list[Any] = []
-
-    def hook_of(layer: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
-        return lambda _, args, named: read(layer, args, named)
-
     try:
         for number, layer in enumerate(model.layers):
-            hook = hook_of(number)
+            hook = partial(_tell_arguments, read, number)
             handles.append(layer.register_forward_pre_hook(hook, with_kwargs=True))
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _hook(
+    read: Callable[[int, Tensor], Tensor | None], layer: int, _: nn.Module, args: tuple[Any, ...]
+) -> tuple[Any, ...] | None:
+    changed = read(layer, args[0])
+    return None if changed is None else (changed, *args[1:])
+
+
+def _tell_arguments(
+    read: Callable[[int, tuple[Any, ...], dict[str, Any]], None],
+    layer: int,
+    _: nn.Module,
+    args: tuple[Any, ...],
+    named: dict[str, Any],
+) -> None:
+    read(layer, args, named)

@@ -158,7 +158,8 @@ def encode_prompt(
 
 def check_have_weights(model: LoadedModel, ids: Iterable[int]) -> None:
     """Raise PromptError for a token that the tokenizer has and the model's weights have not."""
-    for lacking in (i for i in ids if i >= model.n_tokens):
+    n_tokens = model.n_tokens
+    for lacking in (i for i in ids if i >= n_tokens):
         raise PromptError(
             f"{model.tokenizer.decode([lacking])!r} was added to the tokenizer of {model.name} and "
             "has no weights. Leave it out of the prompt."
