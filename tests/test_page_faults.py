@@ -165,7 +165,7 @@ def test_a_ranking_that_was_begun_as_the_stream_of_messages_ended_arrives(page, 
     choosing(page)
     change(page, "#words textarea", "red, pink, black, gray")
     page.locator("#rank").click()
-    assert begun.wait(30)
+    assert begun.wait(60)
     for words in ("red", "red, pink", "red, pink, gray", "red, gray"):
         for tab in tabs:
             tab.lies = 1

@@ -59,10 +59,12 @@ WANTED = Search(side_effects=0.28)
 """What is learnt: as much as can be, at no more than this on the texts of the search."""
 STRONGER = 3.0
 """The factor of other rankings where the concept is to get stronger."""
-STORIES = 12
-STORY = Sampling(max_new_tokens=28, temperature=0.8, seed=7)
+STORIES = 24
+STORY = Sampling(max_new_tokens=40, temperature=0.8, seed=7)
 STRONGER_DRAWS = 3
 STRONGER_STEPS = 32
+STRONGER_SIDE = 0.4
+"""Nats elsewhere: one and a half times the perplexity, as much as a story may be odder."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,8 @@ def _subject(
 def stories(session: Session, trial: Trial, ladder: Ladder, subject: Subject) -> list[Stronger]:
     """What the model tells under edits that are to make the concept stronger, and without."""
     kept = ladder.kept(subject)
-    made = kept("stronger", lambda: {"rows": _told(session, trial, ladder, subject, kept)})
+    what = f"stronger, side effects {STRONGER_SIDE:g}, {STORIES} stories of {STORY.max_new_tokens}"
+    made = kept(what, lambda: {"rows": _told(session, trial, ladder, subject, kept)})
     return [Stronger(**row) for row in made["rows"]]
 
 
@@ -214,7 +217,7 @@ def _told(
 def _stronger_edits(ladder: Ladder, subject: Subject, kept: Kept) -> dict[str, Edit]:
     """Name -> edit of as many heads as the middle of the ladder's numbers."""
     k = ladder.ks[len(ladder.ks) // 2]
-    learnt = learnt_edit(subject.learning, Search("stronger", k, steps=STRONGER_STEPS))
+    learnt = learnt_edit(subject.learning, Search("stronger", k, STRONGER_SIDE, STRONGER_STEPS))
     edits = {"unedited": NO_EDIT, LEARNT: learnt}
     for arm in ("pursuit", "attribution", "lift"):
         function = ARMS[arm]
