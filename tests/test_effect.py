@@ -14,7 +14,15 @@ from tiny_vision import noise
 from headviz.base.errors import Cancelled, OptionError, PromptError
 from headviz.base.head import Head
 from headviz.editing.effect import Reader
-from headviz.editing.find import Found, Search, Step, search_in_steps, stretched, trimmed
+from headviz.editing.find import (
+    Found,
+    Search,
+    Step,
+    aimed,
+    search_in_steps,
+    stretched,
+    trimmed,
+)
 from headviz.editing.generate import Sampling
 from headviz.editing.passages import begins_word, given_passages, own_passages, passage
 from headviz.heads import replay
@@ -179,6 +187,47 @@ def test_stronger_makes_the_words_likelier(reader):
     search = Search("stronger", 3, 0.5, 20)
     steps = list(search_in_steps(reader, search))
     assert steps[-1].gain > steps[0].gain
+
+
+def test_more_of_a_concept_is_asked_of_all_its_words_where_one_might_come(llama, reader):
+    """Against one text at a time, by plain forward passes."""
+    asked = aimed(reader, Search("stronger"))
+    ids = [in_sentence_ids(word, llama.tokenizer)[0] for word in COLORS.words]
+    rises, moved = [], []
+    for prompt, answer in zip(PROMPTS, [*WORDS["colors"][:4]] * 4, strict=True):
+        (one,) = given_passages(llama, [prompt], [answer])
+        batch = batch_of(llama, [one.prompt], left=False)
+        scores = []
+        for edit in (NO_EDIT, EDIT):
+            with torch.no_grad(), applied(llama, factor_table(llama, [edit])):
+                logits = llama.model(**batch.inputs(), use_cache=False).logits[0].float()
+            scores.append(logits.log_softmax(1)[one.first - 1 : len(one.prompt.ids) - 1])
+        before, after = scores
+        together = [rows[:, ids].logsumexp(1) for rows in scores]
+        might = (together[0].exp() > 0.01) & (together[0].exp() < 0.99)
+        rises.append((together[1] - together[0])[might])
+        moved.append((before.exp() * (before - after)).sum(1)[~might])
+    effect, rise, apart = asked.measure(EDIT).effect(), torch.cat(rises), torch.cat(moved)
+    assert effect.n_positions == len(rise) > 0
+    assert -effect.need == pytest.approx(rise.mean().item(), abs=1e-4)
+    assert effect.side == pytest.approx(float(apart.sum()) / max(1, len(apart)), abs=1e-4)
+
+
+def test_an_edit_that_makes_room_for_more_is_kept(llama, reader):
+    """Even where the words that stand there already fall."""
+    search = Search("stronger", 1, side_effects=10.0)
+    asked = aimed(reader, search)
+    heads = [Head(layer, index) for layer in llama.head_layers for index in range(llama.n_heads)]
+    tried = [Edit({head: factor}) for head in heads for factor in (-3.0, 0.0, 3.0)]
+    kept = [
+        edit
+        for edit in tried
+        if reader.measure(edit).effect().need > 0 > asked.measure(edit).effect().need
+    ]
+    assert kept, "else this says nothing"
+    for edit in kept[:3]:
+        assert stretched(reader, edit, search).factors.keys() == edit.factors.keys()
+        assert trimmed(reader, edit, search) == edit
 
 
 def test_a_stopped_search_leaves_no_hook_and_its_best_edit(llama, reader):

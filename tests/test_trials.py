@@ -167,6 +167,18 @@ def test_a_run_that_was_killed_goes_on_and_ends_as_one_that_was_not(session, ask
     assert set(files) >= {"report.md", "summary.csv", "dots.svg"}
 
 
+def test_a_run_that_is_gone_on_with_never_writes_a_lesser_report(session, asked, tmp_path):
+    out = tmp_path / "out"
+    run_trial(session, asked, out)
+    whole = (out / "report.md").read_bytes()
+
+    def look(share, what):
+        assert (out / "report.md").read_bytes() == whole
+
+    run_trial(session, asked, out, look)
+    assert (out / "report.md").read_bytes() == whole
+
+
 def test_texts_that_judge_never_enter_a_choice(session, asked, tmp_path):
     """Every edit is there before the texts that judge are first read."""
     subjects, _ = subjects_of(session, asked)

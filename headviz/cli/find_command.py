@@ -90,18 +90,24 @@ def run_effect(session: Session, parsed: argparse.Namespace) -> tuple[Any, str]:
 
 def _as_text(model: str, concept: str, found: Found) -> str:
     judged = {"found": found.found, **found.rivals}
+    gain, weaker = found.search.gain, found.search.towards == "weaker"
+    what = "lost (nats)" if weaker else "gained (nats)"
+    n = found.found.effect.n_positions
+    where = f"at {n} words of it" if weaker else f"at {n} places where one of its words might come"
     lines = [
-        f"{concept} in {model}, {found.search.towards}, on texts that the search has not seen:",
-        f"{'':<12} {'heads':>5} {'lost (nats)':>12}  {'95 %':<16} {'side effects':>12}",
+        f"{concept} in {model}, {found.search.towards}, {where}, on texts that the search has not "
+        "seen:",
+        f"{'':<12} {'heads':>5} {what:>13}  {'95 %':<16} {'side effects':>12}",
     ]
     for name, one in judged.items():
         effect = one.effect
+        low, high = sorted(map(gain, (effect.need_low, effect.need_high)))
         lines.append(
-            f"{name:<12} {len(one.edit.factors):>5} {effect.need:>12.2f}  "
-            f"{effect.need_low:>6.2f} – {effect.need_high:<7.2f} {effect.side:>12.3f}"
+            f"{name:<12} {len(one.edit.factors):>5} {gain(effect.need):>13.2f}  "
+            f"{low:>6.2f} – {high:<7.2f} {effect.side:>12.3f}"
         )
     lines.append(
-        f"{'random':<12} {len(found.found.edit.factors):>5} {found.random_need:>12.2f}  "
+        f"{'random':<12} {len(found.found.edit.factors):>5} {gain(found.random_need):>13.2f}  "
         f"{f'median of {len(found.random)}':<16} {found.random_side:>12.3f}"
     )
     return "\n".join([*lines, f"edit: {found.found.edit}"])

@@ -3,8 +3,10 @@
 On texts with continuations (given answers, or what the model says itself): at every position whose
 next token begins a word of the concept, the loss is by how much that token's log-probability falls
 under an edit, in nats, averaged over these positions; at the others the side effect is the
-divergence KL(unedited ‖ edited) of the next token's distribution, in nats, averaged likewise. Both
-come with intervals over texts. Estimated by one backward pass for all heads at once (attribution
+divergence KL(unedited ‖ edited) of the next token's distribution, in nats, averaged likewise. Where
+more of a concept is wanted, the question is another: at every position where one of its words might
+come, the log-probability of all its words together. Both numbers come with intervals over texts.
+Estimated by one backward pass for all heads at once (attribution
 patching: Nanda 2023; Syed et al. 2023), or measured by really turning heads; the measurement
 decides. Knows nothing of how heads were chosen.
 """
@@ -31,6 +33,8 @@ OTHERS = 512
 """Positions beside the concept at which the side effect is measured, at most."""
 _MOST_LOGITS = 2**26  # numbers kept of the unedited distributions: a quarter of a gibibyte
 _DRAWS = 200
+LIKELY = 0.01
+"""From this probability of a concept's words on, up to one less it, more of it can be wanted."""
 SHARE = 0.95  # of the bootstrap draws that an interval holds
 
 
@@ -69,7 +73,7 @@ class Effect:
     side_low: float
     side_high: float
     n_positions: int
-    """Words of the concept that it was measured on."""
+    """Words of the concept, or places where one might come, that it was measured on."""
 
     @classmethod
     def of(cls, numbers: Sequence[float]) -> "Effect":
@@ -91,7 +95,7 @@ class Part:
     """Positions whose next token is scored."""
     tokens: Int[Tensor, " scored"]
     own: Bool[Tensor, " scored"]
-    """Where the next token begins a word of the concept."""
+    """Where the next token begins a word of the concept, or might."""
     row: Int[Tensor, " scored"]
     """Which of the part's texts each belongs to."""
     n_texts: int
@@ -109,6 +113,8 @@ class Reader:
     """Empty where the own tokens are given answers rather than words of a list."""
     lock: Lock = nullcontext
     """Held for each forward pass, and by whoever else runs the model."""
+    together: Int[Tensor, " word"] | None = None
+    """Tokens whose probabilities count as one; None: the token that stands at each place."""
 
     @classmethod
     def of(
@@ -146,11 +152,22 @@ class Reader:
         own = [part for part in self.parts if bool(part.own.any())]
         return tuple(replace(self, parts=(part,)) for part in own)
 
+    def where_likely(self, ids: Int[Tensor, " word"]) -> "Reader":
+        """The same texts, asked where any of these tokens might come, for all of them together.
+
+        A text says few words of a concept, and could say many more.
+        """
+        parts = []
+        for part in self.parts:
+            share = part.base[:, ids].logsumexp(1).exp()
+            parts.append(replace(part, own=(share > LIKELY) & (share < 1 - LIKELY)))
+        return replace(self, parts=tuple(parts), together=ids)
+
     def measure(self, edit: Edit, progress: Progress = no_progress) -> Measured:
         """What the edit does to these texts. Edits of places other than everywhere are refused."""
         if edit.where != "everywhere":
             raise OptionError("The effect is measured for edits that hold everywhere.")
-        sums = [_sums(part, now) for part, now in self.under(edit, progress)]
+        sums = [_sums(part, now, self.together) for part, now in self.under(edit, progress)]
         return Measured(*(torch.cat(column).cpu() for column in zip(*sums, strict=True)))
 
     def under(
@@ -189,7 +206,7 @@ class Reader:
                 table = torch.ones(size, device=self.model.device, requires_grad=True)
                 first = self.model.head_layers[0]
                 now = part.replay.logits(table, part.at, first).log_softmax(1)
-                value = now[part.own].gather(1, part.tokens[part.own, None]).sum()
+                value = likelihood(now[part.own], self.together, part.tokens[part.own]).sum()
                 (slope,) = torch.autograd.grad(value, table)
             in_row = part.at.nonzero()[:, 0][part.own]
             found.append(slope.float().cpu())
@@ -214,6 +231,13 @@ def marked(
     return marks
 
 
+def likelihood(
+    rows: Float[Tensor, "own vocab"], ids: Int[Tensor, " word"] | None, tokens: Int[Tensor, " own"]
+) -> Float[Tensor, " own"]:
+    """Log-probability of all these ids together, or of each row's own token."""
+    return rows.gather(1, tokens[:, None])[:, 0] if ids is None else rows[:, ids].logsumexp(1)
+
+
 def rows_of(table: Float[Tensor, "1 layer head"], part: Part) -> Float[Tensor, "row layer head"]:
     """The same factors for every row of the batch."""
     return table.expand(len(part.at), -1, -1)
@@ -228,9 +252,11 @@ def _mean_and_edges(
     return float(total.sum() / count.sum().clamp_min(1)), low, high
 
 
-def _sums(part: Part, now: Float[Tensor, "scored vocab"]) -> list[Float[Tensor, " row"]]:
-    chosen = part.tokens[:, None]
-    lost = (part.base.gather(1, chosen) - now.gather(1, chosen))[:, 0]
+def _sums(
+    part: Part, now: Float[Tensor, "scored vocab"], together: Int[Tensor, " word"] | None
+) -> list[Float[Tensor, " row"]]:
+    base, then = (likelihood(rows, together, part.tokens) for rows in (part.base, now))
+    lost = base - then
     moved = (part.base.exp() * (part.base - now)).sum(1).clamp_min(0)
     own, others = part.own.float(), (~part.own).float()
     zero = lost.new_zeros(part.n_texts)

@@ -4,10 +4,11 @@ Or that bring it forward. One factor a head is learnt by gradient descent on tex
 continuations: towards less (or more) probability for the concept's words, away from moving anything
 else by more than is allowed. A penalty on |factor − 1| and a schedule that keeps ever fewer heads
 leave at most the number asked for; then all are turned as far as is allowed, and what can be put
-back without loss is put back. The result is learnt on one half of the texts and judged on the
-other, which the search never sees. (Soft gates a head: Causal Head Gating, NeurIPS 2025; keeping
-the largest and learning on: iterative hard thresholding.) Knows nothing of rankings: what is held
-against the result is handed in.
+back without loss is put back. All of them ask the same of the texts: less where a word of the
+concept stands, or more where one might. The result is learnt on one half of the texts and judged on
+the other, which the search never sees. (Soft gates a head: Causal Head Gating, NeurIPS 2025;
+keeping the largest and learning on: iterative hard thresholding.) Knows nothing of rankings: what
+is held against the result is handed in.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from headviz.base.head import Head
 from headviz.base.progress import Progress, no_progress
 from headviz.base.shapes import Bool, Float, Int, Tensor
 from headviz.editing.control import control_of
-from headviz.editing.effect import Effect, Part, Reader, rows_of
+from headviz.editing.effect import Effect, Part, Reader, likelihood, rows_of
 from headviz.heads.edits import NO_EDIT, Edit, factor_table
 from headviz.inputs.concepts import in_sentence_ids
 from headviz.models.loaded import LoadedModel
@@ -39,7 +40,6 @@ _RATE = 0.12  # of Adam, a step
 _LASSO = 0.02  # nats for a factor that differs by 1
 _DEARER = 1.15  # times the price of a side effect, after a step with too much of it
 _DEAREST = 50.0  # nats for all the side effect that is allowed
-_LIKELY = 0.01  # from this probability of the concept's words on a position can be strengthened
 _LOSS = 0.05  # of the effect: what putting heads back may cost
 _FURTHER = (1.25, 1.6, 2.0, 2.5)
 _BACK = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
@@ -84,9 +84,9 @@ class Search:
         """What other ways to choose heads turn them to."""
         return -1.0 if self.towards == "weaker" else 3.0
 
-    def gain(self, effect: Effect) -> float:
-        """What an effect is worth here, in nats: a loss, or a rise."""
-        return effect.need if self.towards == "weaker" else -effect.need
+    def gain(self, need: float) -> float:
+        """What a loss is worth here, in nats: itself, or the rise."""
+        return need if self.towards == "weaker" else -need
 
     def allowed(self, step: int) -> int | None:
         """How many heads may differ from 1 after this step; None for all."""
@@ -157,17 +157,30 @@ class Found:
         }
 
 
+def aimed(reader: Reader, search: Search) -> Reader:
+    """The texts as a search asks them: where a word of the concept stands, or where one might.
+
+    Given answers are aimed at either way. Raises OptionError where no text leaves room for more.
+    """
+    if search.towards == "weaker" or not reader.words:
+        return reader
+    found = reader.where_likely(_concept_ids(reader.model, reader.words))
+    if not found.batches():
+        raise OptionError("No text leaves room for the concept to get stronger. Choose others.")
+    return found
+
+
 def search_in_steps(reader: Reader, search: Search) -> Iterator[Step]:
     """Search on these texts; the last step holds the result. Stop it by closing the iterator.
 
     Raises OptionError where no text leaves room for the concept to get stronger.
     """
     model = reader.model
-    ids = _concept_ids(model, reader.words)
-    aims = [(part, _Aim.of(part, ids, search.towards)) for part in reader.parts]
-    usable = [(part, aim) for part, aim in aims if len(aim.places)]
-    if not usable:
-        raise OptionError("No text leaves room for the concept to get stronger. Choose others.")
+    ids = _concept_ids(model, reader.words) if reader.words else None
+    sign = 1.0 if search.towards == "weaker" else -1.0
+    usable = [
+        (part, _Aim.of(part, ids, sign)) for part in aimed(reader, search).parts if part.own.any()
+    ]
     n_layers = len(model.head_layers)
     start = model.head_layers[int(_LEFT_ALONE * n_layers) if n_layers > _SHALLOW else 0]
     with torch.inference_mode(False):
@@ -219,6 +232,7 @@ def stretched(reader: Reader, edit: Edit, search: Search, progress: Progress = n
     is gained; back, until no more is moved elsewhere than is allowed. No edit, where nothing is
     gained.
     """
+    reader = aimed(reader, search)
     low, high = LIMITS[search.towards]
 
     def turned(times: float) -> Edit:
@@ -242,10 +256,10 @@ def stretched(reader: Reader, edit: Edit, search: Search, progress: Progress = n
         for times in _FURTHER:
             tried = turned(times)
             then = effect(tried)
-            if then.side > search.side_effects or search.gain(then) <= search.gain(now):
+            if then.side > search.side_effects or search.gain(then.need) <= search.gain(now.need):
                 break
             best, now = tried, then
-    return best if search.gain(now) > 0 else NO_EDIT
+    return best if search.gain(now.need) > 0 else NO_EDIT
 
 
 def trimmed(reader: Reader, edit: Edit, search: Search, progress: Progress = no_progress) -> Edit:
@@ -253,12 +267,13 @@ def trimmed(reader: Reader, edit: Edit, search: Search, progress: Progress = no_
 
     The loss adds up: all that are put back together may cost no more than one may.
     """
+    reader = aimed(reader, search)
 
     def gain(tried: Edit) -> float:
         measured = reader.measure(
             tried, lambda *_: progress(0.8, "putting back heads that are not needed")
         )
-        return search.gain(measured.effect())
+        return search.gain(measured.effect().need)
 
     least = (1 - _LOSS) * gain(edit)
     by_size = sorted(edit.factors, key=lambda head: abs(edit.factors[head] - 1))
@@ -282,6 +297,7 @@ def judged(
     Each random set is measured on a batch of the texts, all batches in turn: only the median over
     the sets is told, which as many sets on all texts would not make surer.
     """
+    judge = aimed(judge, search)
     drawn, batches = [], judge.batches()
     for seed in range(RANDOM_SETS):
         progress(0.85 + 0.15 * seed / RANDOM_SETS, f"random heads, set {seed + 1} of {RANDOM_SETS}")
@@ -308,44 +324,24 @@ class _Aim:
     sign: float
 
     @classmethod
-    def of(cls, part: Part, ids: Int[Tensor, " word"] | None, towards: str) -> "_Aim":
-        """Weaker where a word of the concept stands; stronger where one might."""
-        if towards == "weaker" or ids is None:
-            chosen = part.own
-        else:
-            likely = part.base[:, ids].logsumexp(1).exp()
-            chosen = (likely > _LIKELY) & (likely < 1 - _LIKELY)
-        places = chosen.nonzero().flatten()
+    def of(cls, part: Part, ids: Int[Tensor, " word"] | None, sign: float) -> "_Aim":
+        """All own places of a batch."""
+        places = part.own.nonzero().flatten()
         tokens = part.tokens[places]
-        base = _likelihood(part.base[places], ids, tokens)
-        return cls(places, ids, tokens, base, 1.0 if towards == "weaker" else -1.0)
+        return cls(places, ids, tokens, likelihood(part.base[places], ids, tokens), sign)
 
     def gain(self, now: Float[Tensor, "scored vocab"]) -> Float[Tensor, ""]:
         """Mean fall (or rise) of the log-probability of what is aimed at, in nats."""
-        return self.sign * (self.base - _likelihood(now[self.places], self.ids, self.tokens)).mean()
+        return self.sign * (self.base - likelihood(now[self.places], self.ids, self.tokens)).mean()
 
     def side(self, part: Part, now: Float[Tensor, "scored vocab"]) -> Float[Tensor, ""]:
         """Mean KL elsewhere."""
-        elsewhere = ~part.own
-        elsewhere[self.places] = False
-        base, other = part.base[elsewhere], now[elsewhere]
+        base, other = part.base[~part.own], now[~part.own]
         return (base.exp() * (base - other)).sum() / max(1, len(base))
 
 
-def _likelihood(
-    rows: Float[Tensor, "own vocab"], ids: Int[Tensor, " word"] | None, tokens: Int[Tensor, " own"]
-) -> Float[Tensor, " own"]:
-    """Log-probability of all the words together, or of each row's own token."""
-    return rows.gather(1, tokens[:, None])[:, 0] if ids is None else rows[:, ids].logsumexp(1)
-
-
-def _concept_ids(model: LoadedModel, words: Sequence[str]) -> Int[Tensor, " word"] | None:
-    """Tokens that are a whole word of the concept, in either case; None where there are no words.
-
-    Each place's own token is aimed at then: a given answer, whatever it is.
-    """
-    if not words:
-        return None
+def _concept_ids(model: LoadedModel, words: Sequence[str]) -> Int[Tensor, " word"]:
+    """Tokens that are a whole word of the concept, in either case."""
     found: dict[int, None] = {}
     for word in words:
         for written in (word, word.lower(), word.capitalize()):

@@ -88,7 +88,7 @@
         make('td', {}, ...(edit ? [make('button', { type: 'button', className: 'hv-small', dataset: { use: name }, ariaLabel: `Use the edit: ${NAMES[name]?.[0] ?? name}` }, 'use')] : [])));
       const n = String(Object.keys(found.rows[0].edit).length);
       return make('table', { className: 'hv-ranked hv-judged' },
-        make('caption', {}, `On held-out texts, which the search has not seen: ${found.words} words of the concept.`),
+        make('caption', {}, `On held-out texts, which the search has not seen: ${found.places} ${sign === 1 ? 'words of the concept' : 'places where a word of the concept might come'}.`),
         make('thead', {}, make('tr', {}, ...['heads chosen by', 'how many', sign === 1 ? 'lost, nats' : 'gained, nats', 'side effects'].map((title) => make('th', { scope: 'col' }, title)), make('td', {}))),
         make('tbody', {}, ...found.rows.map((one) => row(one.name, String(Object.keys(one.edit).length), both(one.need, sign), both(one.side), one.edit)),
           row('random', n, [number(found.random_gain), make('small', {}, `median of ${found.random.length} sets`)], [number(found.random_side)], null)));

@@ -124,12 +124,10 @@ def _found(found: Found) -> dict[str, Any]:
     gain = found.search.gain
     return {
         "rows": [_row("found", found.found), *(_row(*rival) for rival in found.rivals.items())],
-        "random": [[_round(gain(effect)), _round(effect.side)] for effect in found.random],
-        "random_gain": _round(
-            found.random_need if found.search.towards == "weaker" else -found.random_need
-        ),
+        "random": [[_round(gain(effect.need)), _round(effect.side)] for effect in found.random],
+        "random_gain": _round(gain(found.random_need)),
         "random_side": _round(found.random_side),
-        "words": found.found.effect.n_positions,
+        "places": found.found.effect.n_positions,
     }
 
 

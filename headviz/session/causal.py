@@ -21,7 +21,16 @@ from headviz.base.progress import Progress, no_progress
 from headviz.base.shapes import Float, Tensor
 from headviz.base.store import key_of
 from headviz.editing.effect import Effect, Reader, marked
-from headviz.editing.find import Found, Search, Step, judged, search_in_steps, stretched, trimmed
+from headviz.editing.find import (
+    Found,
+    Search,
+    Step,
+    aimed,
+    judged,
+    search_in_steps,
+    stretched,
+    trimmed,
+)
 from headviz.editing.generate import Sampling
 from headviz.editing.passages import Passage, begins_word, own_passages, passage, shuffled
 from headviz.heads.chat import PLAIN, Chat
@@ -298,7 +307,7 @@ class Causes:
                 " could be said."
             )
         edit = trimmed(reader, edit, search, progress)
-        rivals = self._rivals(name, concept, search, reader, len(edit.factors))
+        rivals = self._rivals(name, concept, search, aimed(reader, search), len(edit.factors))
         judge = self.reader(name, concept, texts, JUDGE, progress)
         yield judged(judge, search, edit, rivals, tuple(curve), progress)
 

@@ -123,15 +123,17 @@ def find_snippet(model: str, concept: Concept, search: Search, texts: str | Prom
         f"towards={search.towards!r}",
         f"side_effects={search.side_effects:g}",
     ]
+    came, sign = ("lost", "") if search.towards == "weaker" else ("gained", "-")
+    told = f"{came} {{{came}:.2f}} nats, elsewhere {{moved:.2f}}"
     return _program(
         before,
         f"found = {_call('headviz.find', [repr(model), words, *asked, *read])}",
         'edits = {"found": found.found, **found.rivals}',
         "for name, one in edits.items():",
-        "    lost, moved = one.effect.need, one.effect.side",
-        '    print(f"{name:<12} lost {lost:.2f} nats, elsewhere {moved:.2f}: {one.edit}")',
-        "lost, moved = found.random_need, found.random_side",
-        'print(f"random       lost {lost:.2f} nats, elsewhere {moved:.2f}")',
+        f"    {came}, moved = {sign}one.effect.need, one.effect.side",
+        f'    print(f"{{name:<12}} {told}: {{one.edit}}")',
+        f"{came}, moved = {sign}found.random_need, found.random_side",
+        f'print(f"random       {told}")',
     )
 
 

@@ -90,6 +90,11 @@ class StudyFolder:
             return None
         return found
 
+    @property
+    def n_kept(self) -> int:
+        """Results that are kept."""
+        return sum(1 for _ in (self.path / "cells").glob("*.jsonl"))
+
     def write(self, key: str, result: Mapping[str, Any]) -> None:
         """Keep a result. Raises StudyError where the disk does not take it."""
         body = json.dumps(dict(result), ensure_ascii=False)

@@ -62,7 +62,7 @@ STRONGER = 3.0
 STORIES = 24
 STORY = Sampling(max_new_tokens=40, temperature=0.8, seed=7)
 STRONGER_DRAWS = 3
-STRONGER_STEPS = 32
+STRONGER_STEPS = 48
 STRONGER_SIDE = 0.4
 """Nats elsewhere: one and a half times the perplexity, as much as a story may be odder."""
 
@@ -172,7 +172,8 @@ def _subject(
 def stories(session: Session, trial: Trial, ladder: Ladder, subject: Subject) -> list[Stronger]:
     """What the model tells under edits that are to make the concept stronger, and without."""
     kept = ladder.kept(subject)
-    what = f"stronger, side effects {STRONGER_SIDE:g}, {STORIES} stories of {STORY.max_new_tokens}"
+    search = _wanted_stronger(ladder)
+    what = f"stronger: {asdict(search)}, {STORIES} stories of {STORY.max_new_tokens}"
     made = kept(what, lambda: {"rows": _told(session, trial, ladder, subject, kept)})
     return [Stronger(**row) for row in made["rows"]]
 
@@ -214,15 +215,21 @@ def _told(
     ]
 
 
-def _stronger_edits(ladder: Ladder, subject: Subject, kept: Kept) -> dict[str, Edit]:
-    """Name -> edit of as many heads as the middle of the ladder's numbers."""
+def _wanted_stronger(ladder: Ladder) -> Search:
+    """As many heads as the middle of the ladder's numbers."""
     k = ladder.ks[len(ladder.ks) // 2]
-    learnt = learnt_edit(subject.learning, Search("stronger", k, STRONGER_SIDE, STRONGER_STEPS))
+    return Search("stronger", k, STRONGER_SIDE, STRONGER_STEPS)
+
+
+def _stronger_edits(ladder: Ladder, subject: Subject, kept: Kept) -> dict[str, Edit]:
+    """Name -> edit."""
+    search = _wanted_stronger(ladder)
+    learnt = learnt_edit(subject.learning, search)
     edits = {"unedited": NO_EDIT, LEARNT: learnt}
     for arm in ("pursuit", "attribution", "lift"):
         function = ARMS[arm]
         assert function is not None
-        edits[arm] = Edit.of(scored_heads(function(subject, kept))[:k], STRONGER)
+        edits[arm] = Edit.of(scored_heads(function(subject, kept))[: search.heads], STRONGER)
     for draw in range(STRONGER_DRAWS):
         edits[f"{RANDOM} {draw + 1}"] = control_of(subject.model, learnt, draw)
     return edits

@@ -68,7 +68,7 @@ TRIALS: Mapping[str, Kind] = {
 def run_trial(
     session: Session, trial: Trial, out: Path, progress: Progress = no_progress
 ) -> tuple[Tried, list[str]]:
-    """Run, or go on with, a trial; the report is written anew after every subject.
+    """Run, or go on with, a trial; the report is written anew after what is new.
 
     Raises HeadvizError, in one sentence, for anything that does not fit.
     """
@@ -83,7 +83,7 @@ def run_trial(
     files: list[str] = []
     all_stages = stages(trial)
     for number, stage in enumerate(all_stages):
-        ladder = Ladder(stage, model, subjects, folder)
+        ladder, before = Ladder(stage, model, subjects, folder), folder.n_kept
         for subject, done in ladder.run(progress):
             outcomes[subject.name] = done
             if "ablation" in stage.arms:
@@ -91,8 +91,10 @@ def run_trial(
             # With the first stage that has all numbers of heads.
             if trial.study == "freetext" and stage.ks == trial.ks:
                 stronger[subject.name] = freetext.stories(session, trial, ladder, subject)
-            # Between two stages some subjects have more than others: no report of that.
-            if number and subject is not subjects[-1]:
+            # Between two stages some subjects have more than others: no report of that. And a stage
+            # that was run before has less to say than the report that is there.
+            is_old = stage is not all_stages[-1] and folder.n_kept == before
+            if is_old or (number and subject is not subjects[-1]):
                 continue
             tried = Tried(
                 stage,
