@@ -6,8 +6,10 @@ other judges. Where it is to get stronger, the model goes on from openings of th
 more under each edit: how often it says the words then, and how odd the unedited model finds that.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -63,8 +65,12 @@ STORIES = 24
 STORY = Sampling(max_new_tokens=40, temperature=0.8, seed=7)
 STRONGER_DRAWS = 3
 STRONGER_STEPS = 48
-STRONGER_SIDE = 0.4
-"""Nats elsewhere: one and a half times the perplexity, as much as a story may be odder."""
+STRONGER_SIDES = (0.1, 0.2, 0.4)
+"""Nats elsewhere that an edit is learnt with; stories of the search's half say which is kept."""
+ODD = 1.5
+"""Times the perplexity that stories may have to count."""
+SURELY = 0.9
+"""Of that, what the stories that choose may have: those that judge come out some way off."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ class Stronger:
     def is_twice(self) -> bool:
         """Whether the words come at least twice as often, at most half as odd again."""
         enough = self.words >= max(2 * self.unedited, self.unedited + 3)
-        return enough and self.perplexity <= 1.5
+        return enough and self.perplexity <= ODD
 
 
 def subjects_of(
@@ -172,66 +178,86 @@ def _subject(
 def stories(session: Session, trial: Trial, ladder: Ladder, subject: Subject) -> list[Stronger]:
     """What the model tells under edits that are to make the concept stronger, and without."""
     kept = ladder.kept(subject)
-    search = _wanted_stronger(ladder)
-    what = f"stronger: {asdict(search)}, {STORIES} stories of {STORY.max_new_tokens}"
-    made = kept(what, lambda: {"rows": _told(session, trial, ladder, subject, kept)})
+    k = ladder.ks[len(ladder.ks) // 2]
+    searches = [Search("stronger", k, side, STRONGER_STEPS) for side in STRONGER_SIDES]
+    openings = Causes(session).prompt_set(trial.model, trial.data or None)
+    halves = {
+        half: [text for text in openings.texts if half_of(text) == half][:STORIES]
+        for half in (SEARCH, JUDGE)
+    }
+
+    def tell(half: str, edits: Mapping[str, Edit]) -> dict[str, tuple[int, float]]:
+        return _told(subject, chat_of(openings), halves[half], edits)
+
+    def make() -> Mapping[str, Any]:
+        edits = _stronger_edits(subject, kept, searches, tell)
+        told = tell(JUDGE, {"unedited": NO_EDIT, **edits})
+        unedited, usual = told.pop("unedited")
+        rows = [
+            Stronger(
+                subject.name, name, str(edits[name]), n, unedited, round(math.exp(odd - usual), 4)
+            )
+            for name, (n, odd) in told.items()
+        ]
+        return {"rows": [asdict(row) for row in rows]}
+
+    tried = [asdict(search) for search in searches]
+    made = kept(f"stronger: {tried}, {STORIES} stories of {STORY.max_new_tokens}", make)
     return [Stronger(**row) for row in made["rows"]]
 
 
 def _told(
-    session: Session, trial: Trial, ladder: Ladder, subject: Subject, kept: Kept
-) -> list[dict[str, Any]]:
-    model = subject.model
-    openings = Causes(session).prompt_set(trial.model, trial.data or None)
-    chat = chat_of(openings)
-    prompts = [text for text in openings.texts if half_of(text) == JUDGE][:STORIES]
-    edits = _stronger_edits(ladder, subject, kept)
-    rows = [(name, edit, prompt) for name, edit in edits.items() for prompt in prompts]
-    texts, turned = [text for *_, text in rows], [edit for _, edit, _ in rows]
+    subject: Subject, chat: Chat, openings: Sequence[str], edits: Mapping[str, Edit]
+) -> dict[str, tuple[int, float]]:
+    """Under each edit, how often all stories say the concept; nats a token, by the model as it is.
+
+    A story for each opening.
+    """
+    model, words = subject.model, subject.depends_on["words"]
+    rows = [(edit, text) for edit in edits.values() for text in openings]
+    texts, turned = [text for _, text in rows], [edit for edit, _ in rows]
     *_, said = generate(model, texts, turned, STORY, chat=chat)
     encoded = [encode_prompt(model, text, STORY.max_new_tokens, chat=chat) for text in texts]
     odd = _surprise(model, encoded, said.ids)
     found = {}
-    words = subject.depends_on["words"]
-    for start, name in zip(range(0, len(rows), len(prompts)), edits, strict=True):
-        part = slice(start, start + len(prompts))
-        found[name] = (
-            sum(len(concept_spans(text, words)) for text in said.texts[part]),
-            sum(value for value, _ in odd[part]) / max(1, sum(n for _, n in odd[part])),
+    for number, name in enumerate(edits):
+        part = slice(number * len(openings), (number + 1) * len(openings))
+        nats, tokens = (sum(column) for column in zip(*odd[part], strict=True))
+        count = sum(len(concept_spans(text, words)) for text in said.texts[part])
+        found[name] = count, nats / max(1, tokens)
+    return found
+
+
+def _stronger_edits(
+    subject: Subject,
+    kept: Kept,
+    searches: Sequence[Search],
+    tell: Callable[[str, Mapping[str, Edit]], Mapping[str, tuple[int, float]]],
+) -> dict[str, Edit]:
+    """Name -> edit, all of as many heads as the searches have."""
+
+    def learn(search: Search) -> Mapping[str, Any]:
+        return {"edit": str(learnt_edit(subject.learning, search))}
+
+    learnt = {
+        str(search.side_effects): Edit.parse(
+            kept(f"stronger: {asdict(search)}", partial(learn, search))["edit"]
         )
-    unedited, own_odd = found.pop("unedited")
-    return [
-        asdict(
-            Stronger(
-                subject.name,
-                name,
-                str(edits[name]),
-                count,
-                unedited,
-                round(float(torch.tensor(value - own_odd).exp()), 4),
-            )
-        )
-        for name, (count, value) in found.items()
-    ]
-
-
-def _wanted_stronger(ladder: Ladder) -> Search:
-    """As many heads as the middle of the ladder's numbers."""
-    k = ladder.ks[len(ladder.ks) // 2]
-    return Search("stronger", k, STRONGER_SIDE, STRONGER_STEPS)
-
-
-def _stronger_edits(ladder: Ladder, subject: Subject, kept: Kept) -> dict[str, Edit]:
-    """Name -> edit."""
-    search = _wanted_stronger(ladder)
-    learnt = learnt_edit(subject.learning, search)
-    edits = {"unedited": NO_EDIT, LEARNT: learnt}
+        for search in searches
+    }
+    told = tell(SEARCH, {"unedited": NO_EDIT, **learnt})
+    usual = told["unedited"][1]
+    fair = [name for name in learnt if math.exp(told[name][1] - usual) <= SURELY * ODD]
+    # Of two that bring as many words the stronger: what few stories do not show, others may.
+    best = max(fair or [*learnt][:1], key=lambda name: (told[name][0], float(name)))
+    edits = {LEARNT: learnt[best]}
     for arm in ("pursuit", "attribution", "lift"):
         function = ARMS[arm]
         assert function is not None
-        edits[arm] = Edit.of(scored_heads(function(subject, kept))[: search.heads], STRONGER)
+        first = scored_heads(function(subject, kept))[: searches[0].heads]
+        edits[arm] = Edit.of(first, STRONGER)
     for draw in range(STRONGER_DRAWS):
-        edits[f"{RANDOM} {draw + 1}"] = control_of(subject.model, learnt, draw)
+        edits[f"{RANDOM} {draw + 1}"] = control_of(subject.model, edits[LEARNT], draw)
     return edits
 
 
