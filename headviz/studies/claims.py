@@ -18,7 +18,7 @@ import torch
 
 from headviz.studies.cells import RANDOM
 from headviz.studies.figures import scatter
-from headviz.studies.freetext import MORE, OTHERS_MORE, Stronger
+from headviz.studies.freetext import MORE, OTHERS_MORE, STRONGER_SIDES, Stronger
 from headviz.studies.trial import LEARNT, PRUNED, SURE, HeadRole, Outcome, Trial
 
 if TYPE_CHECKING:
@@ -387,7 +387,9 @@ def _stronger_table(tried: Tried) -> str:
     lines = [
         "Words of the concept in the stories, edited / unedited, and the stories' perplexity by "
         "the unedited model as a multiple of that of its own. Bold: at least twice as often at a "
-        "perplexity of at most 1.5 times.",
+        "perplexity of at most 1.5 times. Learnt factors had "
+        f"{' or '.join(f'{side:g}' for side in STRONGER_SIDES)} nats elsewhere to spend, as other "
+        "stories, told by the openings that heads are chosen on, said was best.",
         "",
     ]
     arms = list(dict.fromkeys(one.arm for one in tried.stronger))
