@@ -155,6 +155,19 @@ def test_a_row_asks_for_every_letter_of_two_captions_and_two_answers():
     assert batch.targets.tolist() == [i for node in said for i in node.ids]
 
 
+def test_what_is_hard_is_asked_about_more_and_nothing_twice(monkeypatch):
+    writer, rng, rows = Writer(Letters(), 1, 2), random.Random(5), []
+    monkeypatch.setattr(writer, "_add", lambda nodes, prompt, said: rows[-1].append(prompt))
+    for _ in range(400):
+        rows.append([])
+        writer._nodes(SCENE, rng)
+    asked = [text for _, *texts in rows for text in texts]  # the first asks for the caption
+    assert all(len(set(row)) == 3 for row in rows)
+    places = sum(text.startswith("Where") for text in asked) / 2  # there are two things
+    grounds = sum("background" in text for text in asked)
+    assert places > 3 * grounds > 0
+
+
 def test_the_finished_weights_are_the_mean_of_the_kept_ones_also_when_resumed(
     tmp_path, monkeypatch
 ):

@@ -62,8 +62,8 @@
         `Effect against side effect: ${found ? 'the found edit and its rivals on held-out texts' : `${steps.length} steps so far`}` },
         svg('g', { class: 'hv-axes' },
           svg('line', { x1: limit, x2: limit, y1: 4, y2: HEIGHT - BOTTOM }), svg('line', { x1: LEFT, x2: WIDTH, y1: y(0), y2: y(0) }),
-          text('allowed', limit + 3, 12, 'start'), text('side effect, nats →', WIDTH, HEIGHT - 4, 'end'),
-          text(search.towards === 'weaker' ? 'lost, nats ↑' : 'gained, nats ↑', LEFT + 4, 10, 'start'), text('0', x(0), HEIGHT - BOTTOM + 12), text(number(search.side_effects), limit, HEIGHT - BOTTOM + 12),
+          text('side effect, nats →', WIDTH, HEIGHT - 4, 'end'),
+          text(search.towards === 'weaker' ? 'lost, nats ↑' : 'gained, nats ↑', LEFT + 4, 10, 'start'), text('0', x(0), HEIGHT - BOTTOM + 12), text(`${number(search.side_effects)} allowed`, limit, HEIGHT - BOTTOM + 12),
           text(number(most), LEFT - 4, y(most) + 4, 'end'), text('0', LEFT - 4, y(0) + 4, 'end')));
       if (!found) {
         if (steps.length > 1) made.append(svg('polyline', { class: 'path', points: steps.map(([gain, moved]) => `${x(moved)},${y(gain)}`).join(' ') }));
@@ -89,7 +89,7 @@
       const n = String(Object.keys(found.rows[0].edit).length);
       return make('table', { className: 'hv-ranked hv-judged' },
         make('caption', {}, `On held-out texts, which the search has not seen: ${found.places} ${sign === 1 ? 'words of the concept' : 'places where a word of the concept might come'}.`),
-        make('thead', {}, make('tr', {}, ...['heads chosen by', 'how many', sign === 1 ? 'lost, nats' : 'gained, nats', 'side effects'].map((title) => make('th', { scope: 'col' }, title)), make('td', {}))),
+        make('thead', {}, make('tr', {}, ...['chosen by', 'heads', sign === 1 ? 'lost, nats' : 'gained, nats', 'side effects'].map((title) => make('th', { scope: 'col' }, title)), make('td', {}))),
         make('tbody', {}, ...found.rows.map((one) => row(one.name, String(Object.keys(one.edit).length), both(one.need, sign), both(one.side), one.edit)),
           row('random', n, [number(found.random_gain), make('small', {}, `median of ${found.random.length} sets`)], [number(found.random_side)], null)));
     };

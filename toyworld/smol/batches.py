@@ -6,7 +6,7 @@ once. Positions go on as if nothing stood between. Knows no model.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,15 @@ from toyworld.smol.processor import ANSWER, END, IMAGE_TOKEN, N_IMAGE, OPENING
 from toyworld.smol.texts import SUMMONS, caption, questions
 
 SUMMONS_WEIGHTS = (4, 1, 2, 1, 1, 1)
+QUESTION_WEIGHTS: Mapping[str, float] = {
+    "positions": 3.0,
+    "numbers": 2.0,
+    "shapes": 1.2,
+    "sizes": 1.2,
+    "colors": 0.8,
+    "backgrounds": 0.3,
+}
+"""Concept -> how readily it is asked about, 1 for others: some are hard, some known at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +73,12 @@ class Writer:
         summons = rng.choices(SUMMONS, SUMMONS_WEIGHTS)[0]
         said = [caption(picture, rng) for _ in range(self.n_captions)]
         self._add(found, summons, said)
-        asked = questions(picture, rng)
-        for question in rng.sample(asked, min(self.n_questions, len(asked))):
+        # Drawn by weight, none twice: the largest of random numbers, each to the power 1 / weight.
+        asked = sorted(
+            questions(picture, rng),
+            key=lambda q: rng.random() ** (1 / QUESTION_WEIGHTS.get(q.concept, 1.0)),
+        )
+        for question in asked[-self.n_questions :]:
             self._add(found, question.text, [question.said])
         return found
 

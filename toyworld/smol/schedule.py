@@ -25,8 +25,8 @@ class SmolSchedule:
     aligning_batch: int = 96  # fresh pictures
     aligning_rate: float = 1.5e-3
     more_scenes: float = 0.5  # of the pictures are scenes, beside those of any sort
-    steps: int = 1920  # of the second part, through the language model
-    averaged: tuple[int, ...] = (2480, 2920)  # steps of both parts whose weights' mean is kept
+    steps: int = 3060  # of the second part, through the language model
+    averaged: tuple[int, ...] = ()  # steps of both parts whose weights' mean is kept
     batch: int = 4  # fresh pictures
     captions: int = 2  # a picture
     questions: int = 4  # a picture
