@@ -188,6 +188,6 @@ warm-up and a cosine, and but for the last with a new optimizer. In the last 1,1
 of the pictures were scenes beside those of any sort, not half, and an eighth textures, and the
 language model computed in bfloat16; all questions were as likely before. On one core beside other
 work 20 minutes and 30, 56, 24, 25 and 18: docs/log.md.) {mean_of(results["training"])}`python -m
-toyworld card {schedule.name}` measured revision {results["revision"]} and wrote this file. All pictures and texts
-are made by the program. Tower and connector are under the repository's licence, SmolLM2 under
-Apache 2.0."""
+toyworld card {schedule.name}` measured revision {results["revision"]} and wrote this file. All
+pictures and texts are made by the program. Tower and connector are under the repository's licence,
+SmolLM2 under Apache 2.0."""
