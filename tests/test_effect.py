@@ -103,18 +103,23 @@ def test_without_an_edit_nothing_is_lost_and_nothing_moves(reader):
     assert (effect.need, effect.side) == (pytest.approx(0, abs=1e-6), pytest.approx(0, abs=1e-6))
 
 
+def by_plain_passes(model, prompt, answer):
+    """The answer's first token; without and with EDIT, log-probabilities where each is said."""
+    (one,) = given_passages(model, [prompt], [answer])
+    batch, rows = batch_of(model, [one.prompt], left=False), []
+    for edit in (NO_EDIT, EDIT):
+        with torch.no_grad(), applied(model, factor_table(model, [edit])):
+            logits = model.model(**batch.inputs(), use_cache=False).logits[0].float()
+        rows.append(logits.log_softmax(1)[one.first - 1 : len(one.prompt.ids) - 1])
+    return one.prompt.ids[one.first], rows
+
+
 def test_the_loss_is_the_fall_of_the_words_own_log_probability(llama, reader):
     """Against one text at a time, by plain forward passes."""
     lost, n = 0.0, 0
     for prompt, answer in zip(PROMPTS, [*WORDS["colors"][:4]] * 4, strict=True):
-        (one,) = given_passages(llama, [prompt], [answer])
-        batch = batch_of(llama, [one.prompt], left=False)
-        scores = []
-        for edit in (NO_EDIT, EDIT):
-            with torch.no_grad(), applied(llama, factor_table(llama, [edit])):
-                logits = llama.model(**batch.inputs(), use_cache=False).logits[0].float()
-            scores.append(logits.log_softmax(1)[one.first - 1, one.prompt.ids[one.first]].item())
-        lost, n = lost + scores[0] - scores[1], n + 1
+        token, (before, after) = by_plain_passes(llama, prompt, answer)
+        lost, n = lost + (before - after)[0, token].item(), n + 1
     effect = reader.measure(EDIT).effect()
     assert effect.n_positions == n
     assert effect.need == pytest.approx(lost / n, abs=1e-4)
@@ -195,15 +200,8 @@ def test_more_of_a_concept_is_asked_of_all_its_words_where_one_might_come(llama,
     ids = [in_sentence_ids(word, llama.tokenizer)[0] for word in COLORS.words]
     rises, moved = [], []
     for prompt, answer in zip(PROMPTS, [*WORDS["colors"][:4]] * 4, strict=True):
-        (one,) = given_passages(llama, [prompt], [answer])
-        batch = batch_of(llama, [one.prompt], left=False)
-        scores = []
-        for edit in (NO_EDIT, EDIT):
-            with torch.no_grad(), applied(llama, factor_table(llama, [edit])):
-                logits = llama.model(**batch.inputs(), use_cache=False).logits[0].float()
-            scores.append(logits.log_softmax(1)[one.first - 1 : len(one.prompt.ids) - 1])
-        before, after = scores
-        together = [rows[:, ids].logsumexp(1) for rows in scores]
+        _, (before, after) = by_plain_passes(llama, prompt, answer)
+        together = [rows[:, ids].logsumexp(1) for rows in (before, after)]
         might = (together[0].exp() > 0.01) & (together[0].exp() < 0.99)
         rises.append((together[1] - together[0])[might])
         moved.append((before.exp() * (before - after)).sum(1)[~might])
