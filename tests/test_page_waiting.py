@@ -97,6 +97,7 @@ def test_a_model_that_sees_shows_a_finished_example_before_its_weights_are_read(
         # What somebody does meanwhile stays when the weights come.
         page.locator("#up").click()
         page.wait_for_function("Object.values(headviz.state.ask.heads)[0] === 3")
+        assert not page.locator("#clearest").text_content(), "that was about another edit"
         slow_disk.set()
         page.wait_for_selector("#summary:has-text('256 heads')")
         after = settled(page)

@@ -19,6 +19,8 @@ from headviz.inputs.concepts import known_concepts, make_concept
 from headviz.inputs.examples import examples_of, named_pictures
 from headviz.inputs.prompt_sets import find_prompt_set
 from headviz.models.known import known_models
+from headviz.page.choose import shipped_scene
+from headviz.page.model_handlers import concept_words
 from headviz.page.view import first_view
 from headviz.session import causal
 from headviz.session.causal import (
@@ -324,6 +326,20 @@ def test_the_real_model_opens_on_a_clear_example():
     found = shipped.answer(shipped.first_concept)
     assert is_clear(found)
     assert load_shipped("tiny-lm").first_concept == "colors"
+
+
+@pytest.mark.parametrize(
+    ("model", "concept", "opens_on"),
+    [
+        ("smol-vlm", "countries", "colors"),  # it ships, and no picture shows a country
+        ("smol-vlm", "shapes", "shapes"),
+        ("tiny-vlm", "animals", "colors"),
+        ("tiny-lm", "cities", "cities"),
+    ],
+)
+def test_another_model_keeps_the_concept_where_it_has_something_to_say(model, concept, opens_on):
+    scene = shipped_scene(model, concept_words(concept))
+    assert (scene.view.model, scene.view.concept.name) == (model, opens_on)
 
 
 # What the model said, on which effects are measured.

@@ -207,8 +207,7 @@
       value(prompt, ask.prompt);
       prompt.placeholder = about.usual;
       const best = about.clearest;
-      const onBest = best?.prompt === ask.prompt && String(best.pictures) === String(ask.pictures);
-      clearest.textContent = onBest ? best.told : '';
+      clearest.textContent = best?.ask && hv.key(best.ask) === hv.key(ask) ? best.told : '';
       value(tokens.input, ask.tokens);
       value(temperature.input, ask.temperature);
       value(seed.input, ask.seed);

@@ -122,7 +122,7 @@ def build(shared: Shared) -> Fields:
                     allow_custom_value=shared.session.allowed is None,
                     elem_id="model",
                 )
-                about = gr.HTML(_about_first(first), elem_id="summary")
+                about = gr.HTML(summary(shared.session, scene), elem_id="summary")
             with gr.Column(min_width=240):
                 samples = prompt_sets.build(scene.model)
             with gr.Column(min_width=240):
@@ -142,8 +142,11 @@ def build(shared: Shared) -> Fields:
     return fields
 
 
-def _about_first(first: View | None) -> str:
-    return html.note(f"{first.total_heads} heads") if first else ""
+def summary(session: Session, scene: Scene) -> str:
+    """What is said of the scene's model, without reading its weights."""
+    if session.has_loaded(scene.model.name):
+        return html.note(session.model(scene.model.name).summary)
+    return html.note(f"{scene.view.total_heads} heads") if scene.view else ""
 
 
 def _concept(first: View | None) -> tuple[gr.Dropdown, gr.Textbox]:
@@ -282,17 +285,17 @@ def loading(
             loaded = ended.value
             break
         yield {fields.about: html.progress(status)}
-    model, summary = model_shown(loaded), html.note(loaded.summary)
+    model, known = model_shown(loaded), html.note(loaded.summary)
     if early is not None:  # somebody may be at work there: only what was not known is added
         scene = Scene(model, early.view)
         about = bench(scene, opening(session, scene, pictures).ask, more=True)
-        yield {fields.about: summary, shared.scene: scene, shared.parts.bench: about}
+        yield {fields.about: known, shared.scene: scene, shared.parts.bench: about}
         return
     scene = Scene(model)
     pictures = pictures or first_pictures(scene)
     # A CLIP model chooses among the concept's words, whether or not heads are ranked for them.
     chosen = chosen_concept(words) if not model.writes and words.strip() else None
-    yield {**shown(shared, fields, scene, pictures, chosen), fields.about: summary}
+    yield {**shown(shared, fields, scene, pictures, chosen), fields.about: known}
 
 
 def shown(
@@ -328,13 +331,16 @@ def fitted(fields: Fields, model: ModelShown) -> Updates:
 
 
 def shipped_scene(name: str, words: str) -> Scene | None:
-    """What ships with the model, on the concept of these words where that does; None: nothing."""
+    """What ships with the model, on the concept of these words where that does; None: nothing.
+
+    A model that sees keeps them only where it was tried on a picture that shows the concept.
+    """
     shipped = shipped_of(name)
     if shipped is None or name_of(words) == OWN_WORDS:
         return None
-    concept = name_of(words)
-    view = first_view(name, concept if concept in shipped.concepts else shipped.first_concept)
-    return Scene(shown_before(name), view)
+    concept, model = name_of(words), shown_before(name)
+    fits = concept in shipped.concepts and not (model.has_vision and not shipped.answers(concept))
+    return Scene(model, first_view(name, concept if fits else shipped.first_concept))
 
 
 def _wire_concept(shared: Shared, fields: Fields) -> None:

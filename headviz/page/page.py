@@ -37,7 +37,7 @@ from headviz.page.choose import Fields
 from headviz.page.clips import Clips
 from headviz.page.errors import sentence, told
 from headviz.page.limits import KEPT_SECONDS, MOST_SECONDS, MOST_TABS, Closed, RequestLimit
-from headviz.page.model_handlers import OWN_WORDS, name_of
+from headviz.page.model_handlers import OWN_WORDS, describe, name_of
 from headviz.page.scene import Opening, drawn, headline, opening
 from headviz.page.scene import bench as bench_value
 from headviz.page.shared import (
@@ -246,6 +246,8 @@ def _wire_arrival(shared: Shared, fields: Fields, openers: Openers) -> None:
         updates: Updates = {
             **drawn(shared, scene, first, found.banner),
             fields.model: scene.model.name,
+            fields.about: choose.summary(session, scene),
+            fields.status: html.note(describe(view)),
             fields.words: words,
             fields.concept: name_of(words) if words else OWN_WORDS,
             **choose.fitted(fields, scene.model),
@@ -260,6 +262,8 @@ def _wire_arrival(shared: Shared, fields: Fields, openers: Openers) -> None:
         shared.result,
         shared.pictures,
         fields.model,
+        fields.about,
+        fields.status,
         fields.words,
         fields.concept,
         *fields.fitting,

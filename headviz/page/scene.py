@@ -175,8 +175,7 @@ def _clearest(view: View | None) -> dict[str, Any]:
         return {}
     tried = shipped.all_answers
     return {
-        "prompt": found.trial.prompt,
-        "pictures": digests_of(found),
+        "ask": Ask.of(found, pictures=digests_of(found)).as_dict(),
         "told": f"The clearest case. Of {len(tried)} examples tried, {sum(map(is_clear, tried))} "
         "lose the concept's words when its heads are turned down and keep them in the control.",
     }
