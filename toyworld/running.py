@@ -104,8 +104,12 @@ def mixed(device: str) -> torch.autocast:
 
     A CPU without AVX-512 takes bfloat16 products apart: a step then lasts twenty times as long.
     """
-    fast = device != "cpu" or "AVX512" in torch.backends.cpu.get_cpu_capability()
-    return torch.autocast(device, dtype=torch.bfloat16, enabled=fast)
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=is_quick_in_bfloat16(device))
+
+
+def is_quick_in_bfloat16(device: str) -> bool:
+    """Whether the device is built for products in bfloat16."""
+    return device != "cpu" or "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
 def heads_size(signals: Sequence[Tensor], inside: Tensor, n_heads: int) -> Tensor:

@@ -20,7 +20,8 @@ from toyworld.smol.texts import SUMMONS, caption, questions
 SUMMONS_WEIGHTS = (4, 1, 2, 1, 1, 1)
 QUESTION_WEIGHTS: Mapping[str, float] = {
     "positions": 3.0,
-    "numbers": 2.0,
+    "numbers": 2.5,
+    "textures": 1.3,
     "shapes": 1.2,
     "sizes": 1.2,
     "colors": 0.8,

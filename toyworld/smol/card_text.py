@@ -180,14 +180,15 @@ the language model, the tower beginning as {schedule.tower}'s (with {schedule.vi
 of which that model reads {schedule.seen_layers}); then {n - schedule.aligning_steps} steps through
 it, each with {schedule.captions} captions and {schedule.questions} questions of
 {schedule.batch} pictures and {schedule.beside} further pictures aligned; places and numbers are
-asked about more readily. (The shipped run came to this in pieces: a quarter of the first 400 steps'
-pictures were scenes beside those of any sort, and the second part was begun anew after 280 steps;
-after 1,480, with one caption and six questions a picture; after 1,920, from the mean of the weights
-after 1,480 and 1,920, with two and six; and after 2,620, with three and five: each time with a
-warm-up and a cosine, and but for the last with a new optimizer. In the last 1,140 steps a quarter
-of the pictures were scenes beside those of any sort, not half, and an eighth textures, and the
-language model computed in bfloat16; all questions were as likely before. On one core beside other
-work 20 minutes and 30, 56, 24, 25 and 18: docs/log.md.) {mean_of(results["training"])}`python -m
-toyworld card {schedule.name}` measured revision {results["revision"]} and wrote this file. All
-pictures and texts are made by the program. Tower and connector are under the repository's licence,
-SmolLM2 under Apache 2.0."""
+asked about more readily. (The shipped weights came to this in pieces: a quarter of the first 400
+steps' pictures were scenes beside those of any sort, and the second part was begun anew after 280
+steps, with four questions; after 1,480, with one caption and six; after 1,920, from the mean of the
+weights after 1,480 and 1,920, with two and six; after 2,620, with three and five; and after 3,060
+twice, for 1,000 steps each on pictures of their own, with two and seven and with three and six: the
+weights are the mean of these two ends. Each piece had a warm-up and a cosine, and but for the fifth
+a new optimizer. Until 1,920 half of the pictures were scenes and none more were textures, all
+questions were as likely and the language model computed in float32. On one core beside other work
+20 minutes and 30, 56, 24, 25, 18 and twice 41: docs/log.md. One run of all of it was not made.)
+{mean_of(results["training"])}`python -m toyworld card {schedule.name}` measured revision
+{results["revision"]} and wrote this file. All pictures and texts are made by the program. Tower and
+connector are under the repository's licence, SmolLM2 under Apache 2.0."""

@@ -10,13 +10,18 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from headviz.models.products import choose_products
+from toyworld.running import is_quick_in_bfloat16
 
 
 def read_frozen(folder: Path) -> PreTrainedModel:
-    """The language model in a folder, in float32 on the CPU, for reading and for gradients."""
+    """The language model in a folder, on the CPU, for reading and for gradients.
+
+    In bfloat16 where the processor is built for it, else in float32.
+    """
+    dtype = torch.bfloat16 if is_quick_in_bfloat16("cpu") else torch.float32
     choose_products()
     model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True
+        folder, dtype=dtype, attn_implementation="sdpa", local_files_only=True
     )
     frozen: PreTrainedModel = model.requires_grad_(False).eval()
     return frozen

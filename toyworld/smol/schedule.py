@@ -24,12 +24,14 @@ class SmolSchedule:
     aligning_steps: int = 1000  # of the first part, in which no language model runs
     aligning_batch: int = 96  # fresh pictures
     aligning_rate: float = 1.5e-3
-    more_scenes: float = 0.5  # of the pictures are scenes, beside those of any sort
-    steps: int = 3060  # of the second part, through the language model
+    # Sorts of pictures and their shares, beside pictures of any sort: of the first part, the second
+    more_aligned: tuple[tuple[str, float], ...] = (("scene", 0.5),)
+    more_spoken: tuple[tuple[str, float], ...] = (("scene", 0.25), ("textures", 0.125))
+    steps: int = 4060  # of the second part, through the language model
     averaged: tuple[int, ...] = ()  # steps of both parts whose weights' mean is kept
     batch: int = 4  # fresh pictures
     captions: int = 2  # a picture
-    questions: int = 4  # a picture
+    questions: int = 6  # a picture
     learning_rate: float = 1e-3
     slow_pace: float = 0.3  # learning rate of `seen_layers`, as a multiple of the others'
     beside: int = 12  # further pictures a step whose tokens are aligned as in the first part

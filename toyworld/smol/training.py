@@ -92,16 +92,18 @@ class Training:
         self.tokenizer = read_tokenizer(language_model)
         self.language_model: Any = read_frozen(language_model)
         self.embed = self.language_model.get_input_embeddings()
-        self.vectors = WordVectors(self.embed.weight.data, self.tokenizer)
+        self.vectors = WordVectors(self.embed.weight.data.float(), self.tokenizer)
         self.writer = Writer(self.tokenizer, schedule.captions, schedule.questions)
         image_token = self.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
         self.front = Front(schedule, self.language_model.config, image_token).train()
 
     def shown(self, step: int, n: int) -> tuple[list[Picture], Tensor, random.Random]:
         """Fresh pictures of a step with their pixels; more random numbers."""
-        rng = random.Random(f"smol {self.schedule.seed} {step}")
-        more = {"scene": self.schedule.more_scenes}
-        pictures = training_pictures(self.schedule.seed * 1_000_000 + step + 1, n, more)
+        schedule = self.schedule
+        spoken = step >= schedule.aligning_steps
+        more = dict(schedule.more_spoken if spoken else schedule.more_aligned)
+        rng = random.Random(f"smol {schedule.seed} {step}")
+        pictures = training_pictures(schedule.seed * 1_000_000 + step + 1, n, more)
         return pictures, torch.stack([seen_pixels(p, rng)[0] for p in pictures]), rng
 
     def align(self, step: int) -> tuple[Tensor, Tensor]:
@@ -132,7 +134,8 @@ class Training:
     ) -> Float[Tensor, "said vocab"]:
         """The language model's logits where something is said."""
         embedded, start = self.embed(batch.ids), self.writer.first_image
-        embedded = torch.cat([embedded[:, :start], seen, embedded[:, start + N_IMAGE :]], 1)
+        around = embedded[:, :start], embedded[:, start + N_IMAGE :]
+        embedded = torch.cat([around[0], seen.to(embedded.dtype), around[1]], 1)
         hidden = self.language_model.model(
             inputs_embeds=embedded,
             attention_mask=batch.mask,
@@ -140,7 +143,7 @@ class Training:
             use_cache=False,
         ).last_hidden_state
         logits: Tensor = self.language_model.lm_head(hidden[batch.places[:, 0], batch.places[:, 1]])
-        return logits
+        return logits.float()
 
 
 def train(
