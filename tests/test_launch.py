@@ -1,9 +1,12 @@
 """Where the page is served: told at once where it cannot be, answering soon where it can."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from urllib.request import urlopen
 
 import pytest
 
@@ -66,6 +69,37 @@ def test_the_page_is_opened_without_the_stubs_that_gradio_writes(free_port):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+
+
+# Ends as app.py does at Control-C, and with 3 where the server had to be left behind.
+INTERRUPTED = """
+import gc, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+from headviz.page.launch import main
+
+status = main(["--port", "{port}", "--models", "tiny-lm"])
+from gradio.http_server import Server
+servers = [one for one in gc.get_objects() if isinstance(one, Server)]
+sys.exit(status if servers and not any(one.thread.is_alive() for one in servers) else 3)
+"""
+
+
+@pytest.mark.parametrize("seconds", [0, 3])  # as gradio still opens it, and as it is served
+def test_control_c_ends_the_server_with_a_tab_open(free_port, seconds):
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", INTERRUPTED.format(port=free_port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        while b"Running on" not in process.stdout.readline():
+            assert process.poll() is None
+        tab = urlopen(f"http://127.0.0.1:{free_port}/gradio_api/heartbeat/one-tab", timeout=120)
+        assert tab.readline().startswith(b"data:")
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=120)[0]
+    assert process.returncode == 0
+    assert b"Traceback" not in said
 
 
 def test_torch_keeps_no_buffers_for_threads_that_end():

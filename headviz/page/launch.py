@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.abc import MetaPathFinder
@@ -79,21 +80,27 @@ def serve(options: argparse.Namespace) -> int:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     sys.meta_path.insert(0, _WithoutStubs())
     from headviz.page.page import build_page, launch_options
+    from headviz.page.work import end_all
 
     page = build_page(session)
-    page.launch(
-        server_name=None if on_spaces else host,
-        server_port=options.port,
-        share=options.share,
-        max_file_size="200mb",
-        prevent_thread_lock=True,
-        **launch_options(),
-    )
-    # The first model loads while the visitor reads the shipped results, and not before the page
-    # answers: the two would share the processor.
-    first = session.model_names()[0]
-    threading.Thread(target=session.model, args=(first,), daemon=True).start()
-    page.block_thread()
+    with suppress(KeyboardInterrupt):
+        page.launch(
+            server_name=None if on_spaces else host,
+            server_port=options.port,
+            share=options.share,
+            max_file_size="200mb",
+            prevent_thread_lock=True,
+            **launch_options(),
+        )
+        # The first model loads while the visitor reads the shipped results, and not before the page
+        # answers: the two would share the processor.
+        first = session.model_names()[0]
+        threading.Thread(target=session.model, args=(first,), daemon=True).start()
+        while page.is_running:
+            time.sleep(0.1)
+    # gradio's block_thread would wait five seconds for open tabs and what is answered there.
+    end_all()
+    page.close(verbose=False)
     return 0
 
 

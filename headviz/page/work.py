@@ -205,7 +205,8 @@ _all: WeakSet[Work] = WeakSet()
 
 
 @atexit.register
-def _end_all() -> None:
+def end_all() -> None:
+    """The program ends, and so the steps of all pages."""
     for work in list(_all):
         work.end()
 
