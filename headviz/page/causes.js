@@ -45,7 +45,7 @@
     if (!head.measured) return `${begins}; without it the concept's words would become about ${likelier(head.need)}: estimated, not measured`;
     const guess = head.estimate === null ? '' : `, estimated ${number(head.estimate)}`;
     return `${begins}. Without it the concept's words become ${likelier(head.need)} (${number(head.need)} nats lost, 95%: `
-      + `${range(head.low, head.high)}${guess}); everything else moves by ${number(head.side)} nats. ${head.quarter}`
+      + `${range(head.low, head.high)}${guess}); everything else moves by ${number(head.side)} nats. In short: ${head.quarter}`
       + `${head.sure ? '' : ', not surely'}`;
   };
 

@@ -63,7 +63,9 @@
         svg('g', { class: 'hv-axes' },
           svg('line', { x1: limit, x2: limit, y1: 4, y2: HEIGHT - BOTTOM }), svg('line', { x1: LEFT, x2: WIDTH, y1: y(0), y2: y(0) }),
           text('side effect, nats →', WIDTH, HEIGHT - 4, 'end'),
-          text(search.towards === 'weaker' ? 'lost, nats ↑' : 'gained, nats ↑', LEFT + 4, 10, 'start'), text('0', x(0), HEIGHT - BOTTOM + 12), text(`${number(search.side_effects)} allowed`, limit, HEIGHT - BOTTOM + 12),
+          text(search.towards === 'weaker' ? 'lost, nats ↑' : 'gained, nats ↑', LEFT + 4, 10, 'start'), text('0', x(0), HEIGHT - BOTTOM + 12),
+          // to the right of its line: centered, it lay over the 0 where a rival's side effects are far out
+          text(`${number(search.side_effects)} allowed`, Math.max(limit, x(0) + 6), HEIGHT - BOTTOM + 12, 'start'),
           text(number(most), LEFT - 4, y(most) + 4, 'end'), text('0', LEFT - 4, y(0) + 4, 'end')));
       if (!found) {
         if (steps.length > 1) made.append(svg('polyline', { class: 'path', points: steps.map(([gain, moved]) => `${x(moved)},${y(gain)}`).join(' ') }));
