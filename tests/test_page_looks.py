@@ -176,3 +176,36 @@ def test_one_predicts_which_head_is_needed_before_it_is_shown(page):
     told = page.locator("#predict .hv-after li").all_inner_texts()
     assert len(told) == 3 and "1.2 nats lost" in told[1]
     assert page.locator("#causes").is_visible()
+
+
+@pytest.mark.parametrize("far", [0.12, 7.4, 400])  # nats: how far a rival moves everything else
+@pytest.mark.parametrize("gains", [(1, 1.02, 0.98), (1, 4.5, 12), (0.1, -9, -0.2)])  # nats lost
+def test_nothing_written_in_the_chart_of_a_search_lies_over_anything_else(page, gains, far):
+    written, crossed = page.evaluate(
+        """([gains, far]) => {
+        const element = document.body.appendChild(document.createElement('div'));
+        element.innerHTML = '<div class="hv-find"></div>';
+        const row = (name, need, side) => ({ name, need: [need, need, need],
+          side: [side, side, side], edit: { 'L0.H1': 0 } });
+        const sides = [.1, .11, far];
+        const rows = ['found', 'pursuit', 'attribution']
+          .map((name, n) => row(name, gains[n], sides[n]));
+        const found = { rows, places: 9, random: [[.5, far]], random_gain: .5,
+          random_side: far };
+        const search = { towards: 'weaker', heads: 1, side_effects: .1 };
+        const value = { stamp: 'one', running: false, share: 1, edit: {}, curve: [[1, .1]], key: '',
+          code: '', search, found };
+        headviz.find({ element, trigger: () => {}, props: { value }, watch: () => {} });
+        const boxes = [...element.querySelectorAll('.hv-curve text')]
+          .map((one) => [one.textContent, one.getBoundingClientRect()]);
+        // a line's box is higher than its letters by some 3 px
+        const over = (a, b) => a.left < b.right && b.left < a.right
+          && a.top < b.bottom - 3 && b.top < a.bottom - 3;
+        const crossed = boxes.flatMap(([one, a], n) => boxes.slice(n + 1)
+          .filter(([, b]) => over(a, b)).map(([other]) => `${one} | ${other}`));
+        element.remove();
+        return [boxes.map(([one]) => one), crossed]; }""",
+        [gains, far],
+    )
+    assert {"found", "ranking", "gradient", ".10 allowed"} < set(written)
+    assert not crossed

@@ -1,7 +1,8 @@
 // The search for an edit: what is asked for, how far it is, and what came of it.
 (() => {
   const hv = window.headviz;
-  const [WIDTH, HEIGHT, LEFT, BOTTOM] = [330, 190, 40, 30]; // px
+  const [WIDTH, HEIGHT, LEFT, TOP, BOTTOM] = [330, 200, 40, 24, 30]; // px
+  const [LINE, LETTER] = [13, 7]; // px, of a name in the chart: from one to the next below, the widest letter
   const NAMES = {
     found: ['found', 'by this search; heads that could be put back without loss were put back'],
     pursuit: ['ranking', 'as many heads, the first of the ranking by what they write over chance'],
@@ -48,6 +49,18 @@
     });
     end.addEventListener('click', () => { end.textContent = 'stopping …'; trigger('end', {}); });
 
+    // Moves names apart that would lie over one another: down below those above, then up from the axis.
+    const apart = (names) => {
+      names.sort((one, other) => one.y - other.y);
+      const over = (one, other) => one.left < other.right && other.left < one.right;
+      names.forEach((one, n) => names.slice(0, n).filter((other) => over(one, other)).forEach((other) => { one.y = Math.max(one.y, other.y + LINE); }));
+      [...names.entries()].reverse().forEach(([n, one]) => {
+        const below = names.slice(n + 1).filter((other) => over(one, other)).map((other) => other.y - LINE);
+        one.y = Math.min(one.y, HEIGHT - BOTTOM - 2, ...below);
+      });
+      return names;
+    };
+
     // Effect against side effect: every step on the texts it read, at the end the held-out texts.
     const curve = ({ curve: steps, search, found }) => {
       const judged = found ? found.rows.map((row) => [search.towards === 'weaker' ? row.need[0] : -row.need[0], row.side[0]]) : [];
@@ -55,29 +68,34 @@
       const [most, far] = [Math.max(0.5, ...shown.map(([gain]) => gain)), Math.max(search.side_effects * 1.6, ...shown.map(([, moved]) => moved))];
       const least = Math.min(0, ...shown.map(([gain]) => gain));
       const x = (moved) => LEFT + Math.sqrt(Math.max(moved, 0) / far) * (WIDTH - LEFT - 12);
-      const y = (gain) => 14 + ((most - gain) / (most - least)) * (HEIGHT - BOTTOM - 22);
+      const y = (gain) => TOP + ((most - gain) / (most - least)) * (HEIGHT - BOTTOM - TOP - 8);
       const text = (content, at, down, anchor = 'middle') => svg('text', { x: at, y: down, 'text-anchor': anchor }, content);
       const limit = x(search.side_effects);
       const made = svg('svg', { class: 'hv-curve', viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, role: 'img', 'aria-label':
         `Effect against side effect: ${found ? 'the found edit and its rivals on held-out texts' : `${steps.length} steps so far`}` },
         svg('g', { class: 'hv-axes' },
-          svg('line', { x1: limit, x2: limit, y1: 4, y2: HEIGHT - BOTTOM }), svg('line', { x1: LEFT, x2: WIDTH, y1: y(0), y2: y(0) }),
+          svg('line', { x1: limit, x2: limit, y1: TOP - 8, y2: HEIGHT - BOTTOM }), svg('line', { x1: LEFT, x2: WIDTH, y1: y(0), y2: y(0) }),
           text('side effect, nats →', WIDTH, HEIGHT - 4, 'end'),
           text(search.towards === 'weaker' ? 'lost, nats ↑' : 'gained, nats ↑', LEFT + 4, 10, 'start'), text('0', x(0), HEIGHT - BOTTOM + 12),
           // to the right of its line: centered, it lay over the 0 where a rival's side effects are far out
           text(`${number(search.side_effects)} allowed`, Math.max(limit, x(0) + 6), HEIGHT - BOTTOM + 12, 'start'),
-          text(number(most), LEFT - 4, y(most) + 4, 'end'), text('0', LEFT - 4, y(0) + 4, 'end')));
+          ...[most, least].filter((end) => Math.abs(y(end) - y(0)) >= LINE).map((end) => text(number(end), LEFT - 4, y(end) + 4, 'end')),
+          text('0', LEFT - 4, y(0) + 4, 'end')));
       if (!found) {
         if (steps.length > 1) made.append(svg('polyline', { class: 'path', points: steps.map(([gain, moved]) => `${x(moved)},${y(gain)}`).join(' ') }));
         steps.forEach(([gain, moved], n) => made.append(svg('circle', { class: n === steps.length - 1 ? 'last' : 'step', cx: x(moved), cy: y(gain), r: n === steps.length - 1 ? 5 : 2.5 })));
       } else {
         found.random.forEach(([gain, moved]) => made.append(svg('circle', { class: 'random', cx: x(moved), cy: y(gain), r: 2.5 })));
-        found.rows.forEach((row, n) => {
+        const names = found.rows.map((row, n) => {
           const [gain, moved] = judged[n];
           made.append(row.name === 'found' ? svg('circle', { class: 'last', cx: x(moved), cy: y(gain), r: 6 })
-            : svg('rect', { class: 'rival', x: x(moved) - 4, y: y(gain) - 4, width: 8, height: 8 }),
-          svg('text', { class: 'name', x: x(moved) + (x(moved) > WIDTH - 70 ? -8 : 8), y: y(gain) + 4, 'text-anchor': x(moved) > WIDTH - 70 ? 'end' : 'start' }, NAMES[row.name]?.[0] ?? row.name));
+            : svg('rect', { class: 'rival', x: x(moved) - 4, y: y(gain) - 4, width: 8, height: 8 }));
+          const name = NAMES[row.name]?.[0] ?? row.name;
+          const [before, wide] = [x(moved) > WIDTH - 70, name.length * LETTER];
+          const at = x(moved) + (before ? -8 : 8);
+          return { name, at, y: y(gain) + 4, anchor: before ? 'end' : 'start', left: before ? at - wide : at, right: before ? at : at + wide };
         });
+        made.append(...apart(names).map((one) => svg('text', { class: 'name', x: one.at, y: one.y, 'text-anchor': one.anchor }, one.name)));
       }
       return made;
     };
