@@ -179,7 +179,9 @@ def test_one_predicts_which_head_is_needed_before_it_is_shown(page):
 
 
 @pytest.mark.parametrize("far", [0.12, 7.4, 400])  # nats: how far a rival moves everything else
-@pytest.mark.parametrize("gains", [(1, 1.02, 0.98), (1, 4.5, 12), (0.1, -9, -0.2)])  # nats lost
+@pytest.mark.parametrize(  # nats lost
+    "gains", [(1, 1.02, 0.98), (0, 0.02, -0.02), (1, 4.5, 12), (0.1, -9, -0.2)]
+)
 def test_nothing_written_in_the_chart_of_a_search_lies_over_anything_else(page, gains, far):
     written, crossed = page.evaluate(
         """([gains, far]) => {

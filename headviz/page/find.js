@@ -2,7 +2,7 @@
 (() => {
   const hv = window.headviz;
   const [WIDTH, HEIGHT, LEFT, TOP, BOTTOM] = [330, 200, 40, 24, 30]; // px
-  const [LINE, LETTER] = [13, 7]; // px, of a name in the chart: from one to the next below, the widest letter
+  const [LINE, LETTER] = [13, 7]; // px, of what is written in the chart: a line's height, a letter's width
   const NAMES = {
     found: ['found', 'by this search; heads that could be put back without loss were put back'],
     pursuit: ['ranking', 'as many heads, the first of the ranking by what they write over chance'],
@@ -78,7 +78,7 @@
           text('side effect, nats →', WIDTH, HEIGHT - 4, 'end'),
           text(search.towards === 'weaker' ? 'lost, nats ↑' : 'gained, nats ↑', LEFT + 4, 10, 'start'), text('0', x(0), HEIGHT - BOTTOM + 12),
           // to the right of its line: centered, it lay over the 0 where a rival's side effects are far out
-          text(`${number(search.side_effects)} allowed`, Math.max(limit, x(0) + 6), HEIGHT - BOTTOM + 12, 'start'),
+          text(`${number(search.side_effects)} allowed`, limit, HEIGHT - BOTTOM + 12, 'start'),
           ...[most, least].filter((end) => Math.abs(y(end) - y(0)) >= LINE).map((end) => text(number(end), LEFT - 4, y(end) + 4, 'end')),
           text('0', LEFT - 4, y(0) + 4, 'end')));
       if (!found) {
