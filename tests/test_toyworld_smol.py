@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import random
+import sys
 from collections import Counter
 
 import pytest
@@ -12,11 +13,13 @@ from tiny_models import make_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from headviz.base.assets import ASSETS
+from headviz.base.errors import PictureError
 from toyworld.pictures.content import Group, Picture, pictures
 from toyworld.pictures.words import CONCEPTS
 from toyworld.smol import training
 from toyworld.smol.aligning import WORDS, WordVectors, word_ids
 from toyworld.smol.batches import Writer
+from toyworld.smol.card import measure
 from toyworld.smol.card_text import missed, render
 from toyworld.smol.layout import image_words
 from toyworld.smol.processor import IMAGE_TOKEN, N_IMAGE
@@ -210,3 +213,9 @@ def test_a_target_that_is_not_reached_is_told():
     told = missed(results)
     assert any(one.startswith("colors in captions (0.899") for one in told)
     assert any(one.startswith("perplexity (1.60 times") for one in told)
+
+
+def test_a_card_is_not_made_without_its_photographs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(PictureError, match="pip install scikit-learn"):
+        measure(None, {}, 1, 1)

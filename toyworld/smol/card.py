@@ -52,12 +52,12 @@ def measure(
     model: LoadedModel, history: dict[str, Any], n_captions: int, n_answers: int
 ) -> dict[str, Any]:
     """All numbers of the card as plain data; `n_answers` questions a concept."""
+    photographs = measuring.photographs()  # first: without them the minutes would be lost
     shown = measuring.held_out(n_captions, SEED)
     said = measuring.captions(model, shown)
     rng = random.Random(SEED)
     taught = [caption(picture, rng) for picture in shown]
     asked = measuring.answers(model, n_answers, SEED)
-    photographs = measuring.photographs()
     seen = measuring.say(model, [i for _, i in photographs], [SUMMONS[0]] * len(photographs))
     own, of_taught = measuring.perplexity(model, said), measuring.perplexity(model, taught)
     lines = measuring.mark(said, shown)

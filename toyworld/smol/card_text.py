@@ -163,7 +163,7 @@ def _heads_line(one: Results) -> str:
 
 def _photographs(results: Results, schedule: SmolSchedule) -> str:
     told = "; ".join(f"{one['name']}: “{one['said'].strip()}”" for one in results["photographs"])
-    shown = f" The two that scikit-learn ships get: {told}." if told else ""
+    shown = f" The two that scikit-learn ships get: {told}."
     return f"""## Photographs
 
 It has never seen one. A photograph gets a caption from the drawn world whatever it shows, in good

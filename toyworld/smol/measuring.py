@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from headviz.base.errors import PictureError
 from headviz.base.head import Head
 from headviz.editing.control import matched_control
 from headviz.editing.generate import Sampling, generate
@@ -214,11 +215,17 @@ def words_said(texts: Sequence[str]) -> Mapping[str, int]:
 
 
 def photographs() -> list[tuple[str, Image.Image]]:
-    """The two photographs that scikit-learn ships, by name; none where it is not installed."""
+    """The two photographs that scikit-learn ships, by name.
+
+    Raises:
+        PictureError: scikit-learn is not installed.
+    """
     try:
         from sklearn.datasets import load_sample_images
     except ImportError:
-        return []
+        raise PictureError(
+            "The card's photographs come with scikit-learn: pip install scikit-learn."
+        ) from None
     found: Any = load_sample_images()
     return [
         (str(name).rpartition("/")[2], Image.fromarray(pixels))
